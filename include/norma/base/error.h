@@ -1,0 +1,64 @@
+// Errors of the user's world (they carry the exit code) and checks of our own.
+//
+// Text: "[where] what must hold; got ...; what is allowed". main() prints it and exits with exit_code().
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "norma/base/text.h"
+
+namespace norma {
+
+// Exit codes of the program, as documented in the README.
+enum class ExitCode : int {
+  done = 0,
+  internal = 1,      // our bug
+  usage = 2,         // usage, config, unknown task
+  data = 3,          // token files, text, tokenizer, request files, foreign weights
+  checkpoint = 4,    // a checkpoint that is missing, damaged or does not fit
+  diverged = 5,      // loss or gradient is not finite
+  collective = 6,    // a collective failed or a peer was lost
+  memory = 7,        // out of memory
+  disk = 8,          // a write failed: disk full, no permission
+  stopped_early = 75 // stopped by a signal with a good checkpoint: run again to go on
+};
+
+class Error : public std::runtime_error {
+ public:
+  Error(ExitCode code, const std::string& text) : std::runtime_error(text), code_(code) {}
+  ExitCode exit_code() const { return code_; }
+
+ private:
+  ExitCode code_;
+};
+
+struct ConfigError : Error {
+  explicit ConfigError(const std::string& text) : Error(ExitCode::usage, text) {}
+};
+struct DataError : Error {
+  explicit DataError(const std::string& text) : Error(ExitCode::data, text) {}
+};
+struct CheckpointError : Error {
+  explicit CheckpointError(const std::string& text) : Error(ExitCode::checkpoint, text) {}
+};
+struct DivergedError : Error {
+  explicit DivergedError(const std::string& text) : Error(ExitCode::diverged, text) {}
+};
+struct DiskError : Error {
+  explicit DiskError(const std::string& text) : Error(ExitCode::disk, text) {}
+};
+
+// A broken promise inside Norma: our bug, never the user's input.
+struct CheckFailure : Error {
+  explicit CheckFailure(const std::string& text) : Error(ExitCode::internal, text) {}
+};
+
+}  // namespace norma
+
+// NORMA_CHECK(n > 0, "[layout] numel must be positive; got ", n): throws CheckFailure when the condition is false.
+#define NORMA_CHECK(condition, ...)                                                                 \
+  do {                                                                                              \
+    if (!(condition)) [[unlikely]]                                                                  \
+      throw ::norma::CheckFailure(::norma::cat(__VA_ARGS__, " (", #condition, ")"));                \
+  } while (false)

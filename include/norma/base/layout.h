@@ -1,0 +1,41 @@
+// Where every tensor lies in flat storage. Integers only: the sharding engine fills buffers by it, the optimizer
+// runs over its segments, checkpoints address tensors as ranges of it.
+//
+// A unit's flat buffer: [ parameters that decay | padding | parameters that do not | padding ], each tensor's
+// start aligned to kAlignment elements. Padding stays zero.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace norma {
+
+inline constexpr std::int64_t kAlignment = 16;  // elements; keeps vector loads aligned
+
+struct TensorSpan {
+  std::string name;                 // full parameter name: "blocks.3.mlp.down.weight"
+  std::vector<std::int64_t> shape;  // row-major
+  std::int64_t offset = 0;          // of its first element in the unit's flat buffer
+  std::int64_t numel = 0;
+  bool decay = false;               // weight decay applies
+};
+
+struct UnitLayout {
+  std::string name;                 // "embedding", "blocks.3", "head"
+  std::vector<TensorSpan> tensors;  // decaying ones first
+  std::int64_t decay_end = 0;       // [0, decay_end) decays, [decay_end, numel) does not
+  std::int64_t numel = 0;           // padded
+};
+
+struct Layout {
+  std::vector<UnitLayout> units;
+
+  const TensorSpan* find(const std::string& tensor) const;  // nullptr when there is none
+  std::int64_t num_parameters() const;                      // without padding
+};
+
+// Places the tensors of one unit (offsets are set here; their order within each half is kept).
+UnitLayout lay_out_unit(std::string name, std::vector<TensorSpan> tensors);
+
+}  // namespace norma

@@ -1,0 +1,47 @@
+// The one seam between the model and everything that happens around it: the model hands each unit to a runner and
+// never learns how its parameters are stored, gathered, recomputed or watched. Runners nest.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace norma {
+
+using TensorList = std::vector<at::Tensor>;
+
+// A named leaf of the model. `tensor` shares its TensorImpl with the module's member, so a runner that gives it
+// other storage (set_data) changes what the module sees.
+struct UnitParameter {
+  std::string name;
+  at::Tensor tensor;
+};
+
+// A piece of the model whose parameters are needed together: the embedding, one block, the final norm and head.
+struct Unit {
+  std::string name;
+  int index = 0;                          // position in the model's list of units
+  std::vector<UnitParameter> parameters;  // owned by this unit
+  std::vector<int> also_needs;            // units whose parameters the body reads too (a tied head: the embedding)
+};
+
+// body(inputs) -> outputs. Every differentiable tensor it reads, parameters apart, must come through `inputs`;
+// auxiliary losses are ordinary outputs.
+using UnitBody = std::function<TensorList(const TensorList&)>;
+
+class UnitRunner {
+ public:
+  virtual ~UnitRunner() = default;
+  virtual TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) = 0;
+};
+
+// Runs the body as it is.
+class PlainRunner : public UnitRunner {
+ public:
+  TensorList run(const Unit&, const UnitBody& body, const TensorList& inputs) override { return body(inputs); }
+};
+
+}  // namespace norma

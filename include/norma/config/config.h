@@ -1,0 +1,409 @@
+// Every setting of a run as plain structs: a default and a paragraph per field, listed once.
+//
+// `visit(v)` of each struct calls v(name, field, text) for every field, in order. Reading, printing, listing and
+// comparing all go through it (schema.h); nothing else knows the names.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "norma/base/problem.h"
+#include "norma/config/number.h"
+
+namespace norma {
+
+// Enumerators are spelled as in YAML (`automatic` is "auto").
+enum class Device { automatic, cpu, cuda };
+enum class Precision { fp64, fp32, bf16 };
+enum class NormKind { none, rms, layer };
+enum class SkipSource { stream, normed, block };
+enum class Granularity { per_head, whole };
+enum class DeepnormFfn { all, up_down };
+enum class SpanScaling { init, branch, skip, none };
+enum class InitScheme { normal, megatron, depth_scaled, mitchell, xavier };
+enum class ScheduleKind { cosine, linear, inverse_sqrt, constant, wsd };
+enum class ScheduleUnits { steps, tokens };
+enum class TokenDtype { automatic, uint16, uint32 };
+
+struct RunSettings {
+  std::string name = "norma";
+  std::string folder;
+  std::int64_t seed = 6198;
+  Device device = Device::automatic;
+  std::int64_t threads = 0;
+  bool deterministic = false;
+
+  template <class V>
+  void visit(V&& v) {
+    v("name", name, "Name of the run: letters, digits, '.', '_' and '-'.");
+    v("folder", folder, "Where the run is written: config, logs, metrics, checkpoints. Empty: runs/<name>.");
+    v("seed", seed, "Seed of the initial weights and, unless data.seed is set, of the data order.");
+    v("device", device, "Where the model runs; auto takes CUDA when there is a GPU.");
+    v("threads", threads, "CPU threads; 0 takes every core this process may use.");
+    v("deterministic", deterministic,
+      "Use deterministic algorithms only, so that a run on CUDA repeats bit for bit (slower). On the CPU a run with "
+      "the same number of threads repeats exactly either way.");
+  }
+};
+
+struct ModelConfig {
+  std::int64_t d_model = 256;
+  std::int64_t num_layers = 6;
+  std::int64_t num_heads = 8;
+  std::optional<std::int64_t> num_kv_heads;
+  std::optional<std::int64_t> head_dim;
+  std::int64_t mlp_dim = 704;
+  std::int64_t vocab_size = 8192;
+  std::optional<std::int64_t> embedding_rows;
+  bool tie_embeddings = true;
+  std::int64_t sequence_length = 512;
+  double rope_theta = 500000.0;
+  std::optional<double> clip_qkv;
+  std::optional<std::int64_t> document_separator;
+
+  // Values after defaults: these, never the optionals, are what the rest of Norma reads.
+  std::int64_t kv_heads() const { return num_kv_heads.value_or(num_heads); }
+  std::int64_t head_width() const { return head_dim.value_or(d_model / num_heads); }
+  std::int64_t rows() const { return embedding_rows.value_or(vocab_size); }
+  std::int64_t q_width() const { return num_heads * head_width(); }
+  std::int64_t kv_width() const { return kv_heads() * head_width(); }
+  std::int64_t qkv_width() const { return q_width() + 2 * kv_width(); }
+
+  template <class V>
+  void visit(V&& v) {
+    v("d_model", d_model, "Width of the residual stream.");
+    v("num_layers", num_layers, "Number of transformer blocks.");
+    v("num_heads", num_heads, "Number of query heads.");
+    v("num_kv_heads", num_kv_heads,
+      "Number of key and value heads (grouped-query attention); must divide num_heads. Default: num_heads.");
+    v("head_dim", head_dim, "Width of one head, even. Default: d_model / num_heads, but it is free to differ.");
+    v("mlp_dim", mlp_dim,
+      "Inner width of the SwiGLU MLP: the width of each half of the fused up|gate matrix (OLMo's mlp_hidden_size "
+      "counts both halves and is twice this).");
+    v("vocab_size", vocab_size, "Number of token ids of the tokenizer.");
+    v("embedding_rows", embedding_rows,
+      "Rows of the embedding and the head, at least vocab_size; the padding rows are ordinary trained rows and take "
+      "part in every softmax. Default: vocab_size.");
+    v("tie_embeddings", tie_embeddings, "Use the embedding matrix as the head.");
+    v("sequence_length", sequence_length, "Tokens of a training instance, and the longest context the model sees.");
+    v("rope_theta", rope_theta, "Base of the rotary position embedding.");
+    v("clip_qkv", clip_qkv, "Clamp q, k and v to [-clip_qkv, clip_qkv] right after their projection. Default: off.");
+    v("document_separator", document_separator,
+      "Token id that ends a document: attention then stays inside documents. Default: off, as in OLMo's runs.");
+  }
+};
+
+// A change to one norm site. A bare word is its kind: `in: rms` is `in: {kind: rms}`.
+struct SiteEdit {
+  static constexpr const char* kShorthand = "kind";
+  std::optional<NormKind> kind;
+  std::optional<double> eps;
+  std::optional<double> gain_init;
+
+  template <class V>
+  void visit(V&& v) {
+    v("kind", kind, "Norm at this site: none, rms or layer (both without bias).");
+    v("eps", eps, "Added to the mean square (rms) or variance (layer); 0 is legal. Default: norm.eps.");
+    v("gain_init", gain_init, "Initial value of the gain. Default: 1.");
+  }
+};
+
+// The same for a norm inside attention.
+struct InnerSiteEdit {
+  static constexpr const char* kShorthand = "kind";
+  std::optional<NormKind> kind;
+  std::optional<double> eps;
+  std::optional<double> gain_init;
+  std::optional<Granularity> granularity;
+
+  template <class V>
+  void visit(V&& v) {
+    v("kind", kind, "Norm at this site: none, rms or layer (both without bias).");
+    v("eps", eps, "Added to the mean square (rms) or variance (layer); 0 is legal. Default: norm.eps.");
+    v("gain_init", gain_init, "Initial value of the gain. Default: 1.");
+    v("granularity", granularity,
+      "per_head: over head_dim after the split, one gain shared by all heads (HybridNorm). whole: over the full "
+      "projection before the split (OLMo 2).");
+  }
+};
+
+// A change to the wiring of one sub-layer: u = in_gain * in(x); y = out(F(u)); x' = sum(alpha * skip + beta * y).
+struct WiringEdit {
+  SiteEdit in, out, sum;
+  std::optional<SkipSource> skip;
+  std::optional<double> in_gain, alpha, beta, branch_init_scale;
+
+  template <class V>
+  void visit(V&& v) {
+    v("in", in, "Norm on the branch's input.");
+    v("out", out, "Norm on the branch's output.");
+    v("sum", sum, "Norm on the sum of skip and branch.");
+    v("skip", skip,
+      "Where the skip starts: stream (the raw input x), normed (u, in_gain included) or block (the input of the whole "
+      "block; for the MLP only).");
+    v("in_gain", in_gain, "Factor on the normed input.");
+    v("alpha", alpha, "Factor on the skip.");
+    v("beta", beta, "Factor on the branch.");
+    v("branch_init_scale", branch_init_scale,
+      "Factor on the initial std of the branch's value path: v rows of qkv and the output matrix of attention; up, gate "
+      "and down of the MLP (norm.deepnorm_ffn: up_down leaves gate alone).");
+  }
+};
+
+struct InnerEdit {
+  InnerSiteEdit q, k, v, context;
+
+  template <class V>
+  void visit(V&& visitor) {
+    visitor("q", q, "Norm on the queries, before RoPE.");
+    visitor("k", k, "Norm on the keys, before RoPE.");
+    visitor("v", v, "Norm on the values.");
+    visitor("context", context, "Norm on the attention output, before the output projection.");
+  }
+};
+
+struct LayerEdit {
+  WiringEdit attention, mlp;
+  InnerEdit inner;
+
+  template <class V>
+  void visit(V&& v) {
+    v("attention", attention, "Wiring of the attention sub-layer.");
+    v("mlp", mlp, "Wiring of the MLP sub-layer.");
+    v("inner", inner, "Norms inside attention.");
+  }
+};
+
+struct SpanConfig {
+  SpanScaling scaling = SpanScaling::init;
+
+  template <class V>
+  void visit(V&& v) {
+    v("scaling", scaling,
+      "How SpanNorm's depth is tamed (derived here, the paper's formula is not public): init (needs init.scheme: "
+      "megatron), branch (beta = 1/sqrt(2L)), skip (alpha = sqrt(2L)) or none.");
+  }
+};
+
+struct NormConfig {
+  std::string preset = "hybrid_star";
+  NormKind kind = NormKind::rms;
+  double eps = 1e-5;
+  std::optional<std::int64_t> post_layers;
+  double mix_alpha = 0.25;
+  DeepnormFfn deepnorm_ffn = DeepnormFfn::all;
+  SpanConfig span;
+  SiteEdit embedding;
+  SiteEdit final;
+  std::map<std::string, LayerEdit> layers;
+
+  template <class V>
+  void visit(V&& v) {
+    v("preset", preset,
+      "The placement: pre, post, post_shifted, qk, qkv, hybrid, hybrid_star, mix, mix_shifted, deep, span, olmo2, "
+      "olmoe, sandwich, peri, lns, or an ablation row <attention>[_<ffn>] of the HybridNorm paper: attention is pre, "
+      "post, INNER or pre_INNER with INNER in qk, kv, kc, qkv, qkc, qkvc; ffn is pre (default) or post.");
+    v("kind", kind, "Kind of every norm the preset places: rms or layer.");
+    v("eps", eps, "eps of every norm; 0 is legal.");
+    v("post_layers", post_layers,
+      "mix, mix_shifted: number of leading Post-Norm layers. Default: floor(mix_alpha * num_layers).");
+    v("mix_alpha", mix_alpha, "mix, mix_shifted: fraction of layers that are Post-Norm, from the bottom.");
+    v("deepnorm_ffn", deepnorm_ffn,
+      "deep: which MLP matrices the initial-std factor beta multiplies: all, or up_down (keeps the paper's beta^2 for "
+      "a gated MLP).");
+    v("span", span, "Options of the preset span.");
+    v("embedding", embedding, "Norm on the embedding's output.");
+    v("final", final, "Norm before the head.");
+    v("layers", layers,
+      "Edits on top of the preset, by layer: keys are '3', '1-3' or 'all' (layers count from 0); later keys win.");
+  }
+};
+
+struct InitConfig {
+  InitScheme scheme = InitScheme::megatron;
+  std::optional<double> std;
+  double cutoff = 3.0;
+  std::optional<double> embedding_std;
+  bool scale_embedding = false;
+
+  template <class V>
+  void visit(V&& v) {
+    v("scheme", scheme,
+      "normal: std everywhere. megatron: output projections std/sqrt(2L). depth_scaled: output projections "
+      "std/sqrt(2(l+1)). mitchell: 1/sqrt(fan_in), output projections 1/sqrt(2 fan_in (l+1)). xavier: "
+      "sqrt(2/(fan_in+fan_out)). Norm gains start at their gain_init.");
+    v("std", std, "Base standard deviation of normal, megatron and depth_scaled. Default: sqrt(2 / (5 d_model)).");
+    v("cutoff", cutoff, "Truncate at this many standard deviations; 0 does not truncate.");
+    v("embedding_std", embedding_std, "Standard deviation of the embedding, when it should differ.");
+    v("scale_embedding", scale_embedding, "Multiply the embedding's standard deviation by sqrt(d_model).");
+  }
+};
+
+struct DataConfig {
+  std::vector<std::string> paths;
+  TokenDtype dtype = TokenDtype::automatic;
+  std::optional<std::int64_t> seed;
+  bool shuffle = true;
+  std::string tokenizer;
+  std::int64_t prefetch = 4;
+
+  template <class V>
+  void visit(V&& v) {
+    v("paths", paths,
+      "Token files (headerless little-endian .npy as OLMo writes them) in order; names or globs. A file listed twice "
+      "counts twice. Relative names are relative to the working folder.");
+    v("dtype", dtype, "Type of the ids in the files; auto takes it from the .json beside each file.");
+    v("seed", seed, "Seed of the order. Default: run.seed.");
+    v("shuffle", shuffle, "Shuffle instances anew each epoch (numpy PCG64(seed + epoch), as OLMo).");
+    v("tokenizer", tokenizer, "tokenizer.json for samples; default: the one named beside the token files.");
+    v("prefetch", prefetch, "Batches read ahead by the background thread.");
+  }
+};
+
+struct TrainConfig {
+  Duration max_duration{1000, DurationUnit::steps};
+  std::int64_t global_batch_size = 8;
+  std::optional<std::int64_t> micro_batch_size;
+  double max_grad_norm = 1.0;
+  double z_loss = 0.0;
+  std::int64_t loss_chunk = 1024;
+
+  template <class V>
+  void visit(V&& v) {
+    v("max_duration", max_duration, "Length of the run: 500 (steps), 1e9T (tokens) or 2ep (epochs).");
+    v("global_batch_size", global_batch_size, "Instances per optimizer step.");
+    v("micro_batch_size", micro_batch_size,
+      "Instances per forward and backward; the batch splits in order, the last part may be short. Default: all.");
+    v("max_grad_norm", max_grad_norm, "Clip the global gradient norm to this; 0 does not clip.");
+    v("z_loss", z_loss, "Weight of mean lse^2 in the loss (OLMo's softmax auxiliary loss: 1e-4). Logged apart from CE.");
+    v("loss_chunk", loss_chunk, "Tokens per chunk of the fused head and cross-entropy; bounds the logits in memory.");
+  }
+};
+
+struct OptimConfig {
+  double lr = 3e-4;
+  std::vector<double> betas{0.9, 0.95};
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  bool decay_norms = true;
+  bool decay_biases = true;
+  bool decay_embeddings = false;
+
+  template <class V>
+  void visit(V&& v) {
+    v("lr", lr, "Peak learning rate.");
+    v("betas", betas, "AdamW's two decay rates.");
+    v("eps", eps, "AdamW's epsilon.");
+    v("weight_decay", weight_decay, "Decoupled decay: p *= 1 - lr * weight_decay before the update.");
+    v("decay_norms", decay_norms, "Decay the gains of norms.");
+    v("decay_biases", decay_biases, "Decay biases (dense models here have none).");
+    v("decay_embeddings", decay_embeddings, "Decay the embedding (and with it a tied head).");
+  }
+};
+
+struct ScheduleConfig {
+  ScheduleKind kind = ScheduleKind::cosine;
+  ScheduleUnits units = ScheduleUnits::steps;
+  std::int64_t warmup = 0;
+  std::optional<std::int64_t> t_max;
+  double alpha_f = 0.1;
+  std::optional<double> warmup_min_lr;
+  std::int64_t decay = 0;
+
+  template <class V>
+  void visit(V&& v) {
+    v("kind", kind, "cosine, linear, inverse_sqrt, constant, or wsd (warm up, stay, decay linearly at the end).");
+    v("units", units, "Whether warmup, t_max and decay count steps or tokens (the step's own batch included).");
+    v("warmup", warmup, "Length of the linear warm-up.");
+    v("t_max", t_max, "Where the decay ends; after it the rate stays lr * alpha_f. Default: the run's end.");
+    v("alpha_f", alpha_f, "Final rate as a fraction of lr.");
+    v("warmup_min_lr", warmup_min_lr, "Rate the warm-up starts from. Default: lr / 10, as in OLMo.");
+    v("decay", decay, "wsd: length of the final decay.");
+  }
+};
+
+struct CheckpointConfig {
+  std::int64_t every = 1000;
+  std::string resume = "auto";
+
+  template <class V>
+  void visit(V&& v) {
+    v("every", every, "Save every so many steps, and at the end; 0 saves only at the end.");
+    v("resume", resume,
+      "auto: go on from the newest complete checkpoint of the run folder, if there is one. none: start fresh; the folder "
+      "must hold no checkpoint. Else: a checkpoint folder to start from.");
+  }
+};
+
+struct EvalConfig {
+  std::int64_t every = 0;
+  std::map<std::string, std::vector<std::string>> sets;
+  std::int64_t batch_size = 8;
+  std::int64_t max_instances = 0;
+
+  template <class V>
+  void visit(V&& v) {
+    v("every", every, "Evaluate every so many steps, and at the end; 0 never.");
+    v("sets", sets, "Validation sets: label -> token files (names or globs).");
+    v("batch_size", batch_size, "Instances per forward.");
+    v("max_instances", max_instances, "At most so many instances of each set; 0 takes all.");
+  }
+};
+
+struct MetricsConfig {
+  std::int64_t every = 1;
+  std::int64_t console_every = 10;
+  std::int64_t parameters_every = 0;
+  bool tensorboard = true;
+
+  template <class V>
+  void visit(V&& v) {
+    v("every", every, "Write metrics.jsonl (and TensorBoard) every so many steps.");
+    v("console_every", console_every, "Without a terminal: print the progress line every so many steps.");
+    v("parameters_every", parameters_every,
+      "Write norm, min, max and mean of every parameter and gradient every so many steps; 0 never.");
+    v("tensorboard", tensorboard, "Also write TensorBoard event files.");
+  }
+};
+
+struct RunConfig {
+  RunSettings run;
+  ModelConfig model;
+  NormConfig norm;
+  InitConfig init;
+  DataConfig data;
+  TrainConfig train;
+  OptimConfig optim;
+  ScheduleConfig schedule;
+  Precision precision = Precision::fp32;
+  CheckpointConfig checkpoint;
+  EvalConfig eval;
+  MetricsConfig metrics;
+
+  template <class V>
+  void visit(V&& v) {
+    v("run", run, "The run as a whole.");
+    v("model", model, "Shape of the transformer.");
+    v("norm", norm, "Where the norms sit.");
+    v("init", init, "Initial weights.");
+    v("data", data, "Training tokens.");
+    v("train", train, "The training step.");
+    v("optim", optim, "AdamW.");
+    v("schedule", schedule, "Learning rate over time.");
+    v("precision", precision,
+      "fp64 (tests), fp32, or bf16: bf16 compute copies of all parameters and a bf16 stream, fp32 master weights, fp32 "
+      "gradient accumulation.");
+    v("checkpoint", checkpoint, "Saving and resuming.");
+    v("eval", eval, "Validation during training.");
+    v("metrics", metrics, "What is written about the run.");
+  }
+};
+
+// Problems that one section can see in itself (ranges, divisibility). Norm plans, data files and devices are
+// judged by their own rooms.
+Problems validate(const RunConfig& config);
+
+}  // namespace norma
