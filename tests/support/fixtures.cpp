@@ -1,12 +1,11 @@
 #include "support/fixtures.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "support/registration.h"
 
@@ -70,8 +69,9 @@ void register_fixture_cases(const std::string& suite, const std::string& subfold
   }
   std::sort(files.begin(), files.end());
   if (files.empty()) {
-    register_case(suite, "no_fixtures",
-                  [](const fs::path& path) { GTEST_SKIP() << "no fixtures under " << path; }, folder);
+    register_case(
+        suite, "no_fixtures", [](const fs::path& path) { GTEST_SKIP() << "no fixtures under " << path; },
+        folder);
   }
   for (const fs::path& file : files) {
     std::string name = file.stem().string();

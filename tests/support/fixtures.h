@@ -13,9 +13,9 @@ std::filesystem::path fixture_root();
 // $NORMA_DATA (books, wikitext-2, tokenizers), or the data folder that scripts/setup.sh fills.
 std::filesystem::path data_root();
 
-// Registers one case per *.json under fixture_root()/<subfolder>, named by the file's stem (dots become '_'). When
-// the subfolder is missing, a single case "no_fixtures" skips and says so. `body` runs inside the case: EXPECT_*,
-// ASSERT_* and GTEST_SKIP work in it.
+// Registers one case per *.json under fixture_root()/<subfolder>, named by the file's stem (dots become '_').
+// When the subfolder is missing, a single case "no_fixtures" skips and says so. `body` runs inside the case:
+// EXPECT_*, ASSERT_* and GTEST_SKIP work in it.
 void register_fixture_cases(const std::string& suite, const std::string& subfolder,
                             const std::function<void(const std::filesystem::path&)>& body);
 

@@ -13,15 +13,15 @@ namespace norma {
 // Exit codes of the program, as documented in the README.
 enum class ExitCode : int {
   done = 0,
-  internal = 1,      // our bug
-  usage = 2,         // usage, config, unknown task
-  data = 3,          // token files, text, tokenizer, request files, foreign weights
-  checkpoint = 4,    // a checkpoint that is missing, damaged or does not fit
-  diverged = 5,      // loss or gradient is not finite
-  collective = 6,    // a collective failed or a peer was lost
-  memory = 7,        // out of memory
-  disk = 8,          // a write failed: disk full, no permission
-  stopped_early = 75 // stopped by a signal with a good checkpoint: run again to go on
+  internal = 1,       // our bug
+  usage = 2,          // usage, config, unknown task
+  data = 3,           // token files, text, tokenizer, request files, foreign weights
+  checkpoint = 4,     // a checkpoint that is missing, damaged or does not fit
+  diverged = 5,       // loss or gradient is not finite
+  collective = 6,     // a collective failed or a peer was lost
+  memory = 7,         // out of memory
+  disk = 8,           // a write failed: disk full, no permission
+  stopped_early = 75  // stopped by a signal with a good checkpoint: run again to go on
 };
 
 class Error : public std::runtime_error {
@@ -56,9 +56,10 @@ struct CheckFailure : Error {
 
 }  // namespace norma
 
-// NORMA_CHECK(n > 0, "[layout] numel must be positive; got ", n): throws CheckFailure when the condition is false.
-#define NORMA_CHECK(condition, ...)                                                                 \
-  do {                                                                                              \
-    if (!(condition)) [[unlikely]]                                                                  \
-      throw ::norma::CheckFailure(::norma::cat(__VA_ARGS__, " (", #condition, ")"));                \
+// NORMA_CHECK(n > 0, "[layout] numel must be positive; got ", n): throws CheckFailure when the condition is
+// false.
+#define NORMA_CHECK(condition, ...)                                                  \
+  do {                                                                               \
+    if (!(condition)) [[unlikely]]                                                   \
+      throw ::norma::CheckFailure(::norma::cat(__VA_ARGS__, " (", #condition, ")")); \
   } while (false)

@@ -1,4 +1,5 @@
-// Files: bounded reads, atomic writes, read-only maps, globs. Every error names the path and the system's reason.
+// Files: bounded reads, atomic writes, read-only maps, globs. Every error names the path and the system's
+// reason.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +17,8 @@ namespace fs = std::filesystem;
 // The whole file as bytes. Throws DataError when it is missing, not a regular file, or larger than max_bytes.
 std::string read_file(const fs::path& path, std::uint64_t max_bytes);
 
-// Writes to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder. DiskError on failure:
-// then `path` is as it was.
+// Writes to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder. DiskError on
+// failure: then `path` is as it was.
 void write_file_atomic(const fs::path& path, std::string_view bytes);
 
 // fsync of a folder, so that a rename inside it survives a crash.

@@ -1,5 +1,5 @@
-// Where every tensor lies in flat storage. Integers only: the sharding engine fills buffers by it, the optimizer
-// runs over its segments, checkpoints address tensors as ranges of it.
+// Where every tensor lies in flat storage. Integers only: the sharding engine fills buffers by it, the
+// optimizer runs over its segments, checkpoints address tensors as ranges of it.
 //
 // A unit's flat buffer: [ parameters that decay | padding | parameters that do not | padding ], each tensor's
 // start aligned to kAlignment elements. Padding stays zero.
@@ -18,7 +18,7 @@ struct TensorSpan {
   std::vector<std::int64_t> shape;  // row-major
   std::int64_t offset = 0;          // of its first element in the unit's flat buffer
   std::int64_t numel = 0;
-  bool decay = false;               // weight decay applies
+  bool decay = false;  // weight decay applies
 };
 
 struct UnitLayout {

@@ -1,5 +1,5 @@
-// Counter-based random numbers: every value is a pure function of (key, counter), so any element of any tensor
-// can be drawn alone, in any order, on any thread, and always on the CPU.
+// Counter-based random numbers: every value is a pure function of (key, counter), so any element of any
+// tensor can be drawn alone, in any order, on any thread, and always on the CPU.
 //
 // Philox4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #pragma once
@@ -11,12 +11,13 @@
 namespace norma {
 
 // Four 32-bit words for a 128-bit counter under a 64-bit key.
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                        std::array<std::uint32_t, 2> key);
 
 // Stream key of a named thing under a seed: XXH3-64 of the name, seeded.
 std::uint64_t stream_key(std::uint64_t seed, std::string_view name);
 
-// A double in (0, 1), 53 bits, never 0 or 1: element `index` of the stream.
+// A double in (0, 1), an odd multiple of 2^-53, never 0 or 1: element `index` of the stream.
 double uniform(std::uint64_t key, std::uint64_t index);
 
 // Quantile function of the standard normal distribution, double precision, 0 < p < 1.

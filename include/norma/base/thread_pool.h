@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <future>
+#include <memory>
 #include <mutex>
 #include <queue>
 #include <thread>
@@ -37,6 +38,7 @@ class ThreadPool {
  private:
   void enqueue(std::function<void()> work);
   void run();
+  void stop();
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -45,8 +47,8 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-// Calls body(begin, end) over disjoint ranges that cover [0, n), on num_threads threads (the caller's included).
-// Rethrows the first exception after all ranges ended.
+// Calls body(begin, end) over disjoint ranges that cover [0, n), on num_threads threads (the caller's
+// included). Rethrows the first exception after all ranges ended.
 void parallel_ranges(std::int64_t n, int num_threads,
                      const std::function<void(std::int64_t, std::int64_t)>& body);
 

@@ -1,5 +1,5 @@
-// The one seam between the model and everything that happens around it: the model hands each unit to a runner and
-// never learns how its parameters are stored, gathered, recomputed or watched. Runners nest.
+// The one seam between the model and everything that happens around it: the model hands each unit to a runner
+// and never learns how its parameters are stored, gathered, recomputed or watched. Runners nest.
 #pragma once
 
 #include <functional>
@@ -13,23 +13,24 @@ namespace norma {
 
 using TensorList = std::vector<at::Tensor>;
 
-// A named leaf of the model. `tensor` shares its TensorImpl with the module's member, so a runner that gives it
-// other storage (set_data) changes what the module sees.
+// A named leaf of the model. `tensor` shares its TensorImpl with the module's member, so a runner that gives
+// it other storage (set_data) changes what the module sees.
 struct UnitParameter {
   std::string name;
   at::Tensor tensor;
 };
 
-// A piece of the model whose parameters are needed together: the embedding, one block, the final norm and head.
+// A piece of the model whose parameters are needed together: the embedding, one block, the final norm and
+// head.
 struct Unit {
   std::string name;
   int index = 0;                          // position in the model's list of units
   std::vector<UnitParameter> parameters;  // owned by this unit
-  std::vector<int> also_needs;            // units whose parameters the body reads too (a tied head: the embedding)
+  std::vector<int> also_needs;  // units whose parameters the body reads too (a tied head: the embedding)
 };
 
-// body(inputs) -> outputs. Every differentiable tensor it reads, parameters apart, must come through `inputs`;
-// auxiliary losses are ordinary outputs.
+// body(inputs) -> outputs. Every differentiable tensor it reads, parameters apart, must come through
+// `inputs`; auxiliary losses are ordinary outputs.
 using UnitBody = std::function<TensorList(const TensorList&)>;
 
 class UnitRunner {
@@ -38,10 +39,19 @@ class UnitRunner {
   virtual TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) = 0;
 };
 
+// A unit's flat storage as the optimizer sees it: 1-D, in the order of its UnitLayout (base/layout.h).
+struct FlatUnit {
+  at::Tensor master;           // [n] the weights that are updated
+  at::Tensor gradient;         // [n] of the same type, accumulated over micro-batches
+  std::int64_t decay_end = 0;  // weight decay applies to [0, decay_end)
+};
+
 // Runs the body as it is.
 class PlainRunner : public UnitRunner {
  public:
-  TensorList run(const Unit&, const UnitBody& body, const TensorList& inputs) override { return body(inputs); }
+  TensorList run(const Unit&, const UnitBody& body, const TensorList& inputs) override {
+    return body(inputs);
+  }
 };
 
 }  // namespace norma

@@ -1,0 +1,69 @@
+// Differentiable tensor functions of the model. The composition of ATen calls in reference.cpp *defines* each
+// result; a fused path may replace it only where it agrees.
+//
+// Shapes: B batch, T time, S keys' time, D model, H query heads, K kv heads, E head dim, F mlp, V vocabulary
+// rows, N = B * T. Statistics, rotations, softmax and losses are computed in accumulate_type: float64 for
+// float64 input, else float32; results have the input's type.
+#pragma once
+
+#include <optional>
+
+#include <ATen/core/Tensor.h>
+
+namespace norma {
+
+at::ScalarType accumulate_type(at::ScalarType type);
+
+// Rows of the table. ids [...] int64, weight [V, D] -> [..., D]. The gradient of a row is summed in
+// accumulate_type.
+at::Tensor embed(const at::Tensor& ids, const at::Tensor& weight);
+
+// x * rsqrt(mean(x^2) + eps), rounded to x's type, times weight; over the last dimension.
+// x [..., n], weight [n] -> [..., n]. Rounding order: OLMo's RMSLayerNorm.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+// (x - mean) * rsqrt(var + eps) * weight over the last dimension, no bias. x [..., n], weight [n] -> [...,
+// n].
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+// alpha * skip + beta * y, equal shapes. The sum of every residual connection.
+at::Tensor residual_join(const at::Tensor& skip, const at::Tensor& y, double alpha, double beta);
+
+// Cosines and sines of position * theta^(-2i/E), i < E/2, computed in float64 and kept in accumulate_type.
+struct RopeTable {
+  at::Tensor cos, sin;  // [T, 1, E/2]
+
+  RopeTable slice(std::int64_t begin, std::int64_t length) const;
+};
+RopeTable make_rope_table(std::int64_t length, std::int64_t head_dim, double theta, at::ScalarType type,
+                          at::Device device);
+
+// Rotates half-split pairs (i, i + E/2). x [B, T, heads, E], table of length T -> [B, T, heads, E].
+// RoFormer, arXiv 2104.09864, in the half-split form of LLaMA and OLMo.
+at::Tensor rope(const at::Tensor& x, const RopeTable& table);
+
+// softmax(q k^T / sqrt(E)) v; query head h reads kv head h / (H / K).
+// q [B, T, H, E], k and v [B, S, K, E] -> [B, T, H, E]. causal needs T == S; mask [B, 1, T, S] (true = may
+// attend) replaces it.
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
+                     const std::optional<at::Tensor>& mask = std::nullopt);
+
+// silu(gate) * up of a fused projection whose first half is up, second half gate. [..., 2F] -> [..., F].
+at::Tensor swiglu(const at::Tensor& up_gate);
+
+// Head and cross-entropy in chunks of tokens: the whole logits never exist; when gradients are on, they are
+// formed chunk by chunk in the forward pass.
+struct CrossEntropy {
+  at::Tensor loss;       // scalar: scale * sum(ce + z_weight * lse^2) over targets; differentiable
+  at::Tensor token_ce;   // [N] cross-entropy in nats, 0 where ignored
+  at::Tensor token_lse;  // [N] log of the softmax denominator, 0 where ignored
+};
+inline constexpr std::int64_t kIgnoreToken = -100;
+
+// hidden [N, D], weight [V, D], targets [N] of int64 (kIgnoreToken: no target). All V columns take part in
+// the softmax.
+CrossEntropy linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight,
+                                  const at::Tensor& targets, double scale, double z_weight,
+                                  std::int64_t chunk_tokens);
+
+}  // namespace norma

@@ -1,0 +1,36 @@
+// Initial weights: a pure function of (seed, parameter name, element index), drawn on the CPU, whatever the
+// placement, the world size or the order of construction. Placements are therefore compared from the same
+// draw.
+//
+// Schemes: OLMo's initialization.py (normal, mitchell, full_megatron), HybridNorm C.2 (depth_scaled), Xavier
+// with DeepNorm's factor (arXiv 2203.00555). Each matrix of a packed one has its own fan.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "norma/config/config.h"
+#include "norma/model/parameters.h"
+#include "norma/norm/plan.h"
+
+namespace norma {
+
+// Elements [begin, end) of a parameter, row-major: truncated normal of this std, or a constant.
+struct InitPiece {
+  std::int64_t begin = 0, end = 0;
+  double std = 0.0;       // 0: the constant
+  double constant = 0.0;  // gains of norms
+};
+
+// How one parameter starts: pieces in order that cover it.
+std::vector<InitPiece> init_pieces(const ParameterSpec& parameter, const ModelConfig& model,
+                                   const NormPlan& plan, const InitConfig& init);
+
+// Elements [begin, begin + count) of a parameter into out (count doubles).
+void draw_weights(const std::string& name, const std::vector<InitPiece>& pieces, double cutoff,
+                  std::uint64_t seed, std::int64_t begin, std::int64_t count, double* out);
+
+// What plan and scheme ask of each other (SpanNorm's default scaling is the megatron scheme).
+Problems check_init(const RunConfig& config);
+
+}  // namespace norma

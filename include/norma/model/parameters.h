@@ -1,0 +1,40 @@
+// Every parameter of the model as plain data, computed from config and plan without building anything: exact
+// counts for any size, the initial weights, weight decay and the storage layout all start here.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "norma/base/layout.h"
+#include "norma/config/config.h"
+#include "norma/norm/plan.h"
+
+namespace norma {
+
+enum class ParameterRole { embedding, norm, qkv, attention_out, up_gate, down, head };
+
+struct ParameterSpec {
+  std::string name;                 // "blocks.3.attention.qkv.weight"; part of the format
+  std::vector<std::int64_t> shape;  // matrices [out, in]; qkv rows q, k, v; up_gate rows up, gate
+  ParameterRole role = ParameterRole::norm;
+  std::int64_t layer = -1;  // block it belongs to, -1 outside of blocks
+  double gain = 1.0;        // initial value of a norm's gain
+
+  std::int64_t numel() const;
+};
+
+// Parameters of one unit of the model, in the order of the module's construction.
+struct UnitSpec {
+  std::string name;  // "embedding", "blocks.3", "head"
+  std::vector<ParameterSpec> parameters;
+};
+
+std::vector<UnitSpec> model_parameters(const ModelConfig& model, const NormPlan& plan);
+std::int64_t num_parameters(const std::vector<UnitSpec>& units);
+
+// Flat storage of the model: what decays follows optim.decay_norms, decay_biases and decay_embeddings;
+// matrices always do.
+Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim);
+
+}  // namespace norma

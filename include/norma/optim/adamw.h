@@ -1,0 +1,50 @@
+// AdamW over flat segments, and clipping by the global norm.
+//
+// Decoupled weight decay (arXiv 1711.05101) as torch.optim.AdamW: p *= 1 - lr * wd; m = lerp(m, g, 1 - b1);
+// v = b2 v + (1 - b2) g^2; p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps). Each unit is at most
+// two calls' worth of work: the part that decays and the part that does not.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "norma/base/unit.h"
+#include "norma/config/config.h"
+
+namespace norma {
+
+// Adds up a scalar over the shards of a model; the identity in one process.
+using SumOverShards = std::function<double(double)>;
+
+// L2 norm of all gradients, summed in float64 over units.
+double gradient_norm(const std::vector<FlatUnit>& units, const SumOverShards& sum);
+
+// OLMo's factor: min(1, max_norm / (norm + 1e-6)); 1 when max_norm is 0 (no clipping).
+double clip_factor(double norm, double max_norm);
+
+class AdamW {
+ public:
+  AdamW(const std::vector<FlatUnit>& units, const OptimConfig& config);
+
+  // One update of every master weight with gradients times `clip` (gradients may be overwritten).
+  void step(double learning_rate, double clip);
+
+  // State, ordered like the units' flat buffers.
+  const std::vector<at::Tensor>& exp_avg() const { return exp_avg_; }
+  const std::vector<at::Tensor>& exp_avg_sq() const { return exp_avg_sq_; }
+  std::int64_t step_count() const { return step_count_; }
+  void set_step_count(std::int64_t steps) { step_count_ = steps; }
+
+ private:
+  void update(bool decays, double learning_rate, const at::Tensor& steps,
+              const std::optional<at::Tensor>& scale);
+
+  OptimConfig config_;
+  std::vector<FlatUnit> units_;
+  std::vector<at::Tensor> exp_avg_, exp_avg_sq_;  // m and v, [n] per unit
+  std::int64_t step_count_ = 0;
+};
+
+}  // namespace norma

@@ -1,0 +1,119 @@
+#include "norma/model/init.h"
+
+#include <cmath>
+
+#include "norma/base/error.h"
+#include "norma/base/random.h"
+
+namespace norma {
+namespace {
+
+// One logical matrix inside a parameter: rows of it, and its fans.
+struct Matrix {
+  std::int64_t rows, columns;
+  double scale;  // branch_init_scale, where it applies
+};
+
+// The logical matrices of a parameter, top to bottom.
+std::vector<Matrix> matrices_of(const ParameterSpec& p, const ModelConfig& m, const NormPlan& plan) {
+  const std::int64_t rows = p.shape[0], columns = p.shape.size() > 1 ? p.shape[1] : 1;
+  if (p.layer < 0) return {{rows, columns, 1.0}};
+  const LayerPolicy& layer = plan.layers[static_cast<std::size_t>(p.layer)];
+  const double attention = layer.attention.branch_init_scale, mlp = layer.mlp.branch_init_scale;
+  switch (p.role) {
+    case ParameterRole::qkv:
+      return {{m.q_width(), columns, 1.0}, {m.kv_width(), columns, 1.0}, {m.kv_width(), columns, attention}};
+    case ParameterRole::attention_out:
+      return {{rows, columns, attention}};
+    case ParameterRole::up_gate:
+      return {{m.mlp_dim, columns, mlp},
+              {m.mlp_dim, columns, plan.scaled_ffn == DeepnormFfn::all ? mlp : 1.0}};
+    case ParameterRole::down:
+      return {{rows, columns, mlp}};
+    default:
+      return {{rows, columns, 1.0}};
+  }
+}
+
+bool is_output(ParameterRole role) {
+  return role == ParameterRole::attention_out || role == ParameterRole::down;
+}
+
+double base_std(const ModelConfig& model, const InitConfig& init) {
+  return init.std.value_or(std::sqrt(2.0 / (5.0 * static_cast<double>(model.d_model))));
+}
+
+// The embedding, and a head of its own.
+double table_std(ParameterRole role, const ModelConfig& model, const InitConfig& init) {
+  const double d = static_cast<double>(model.d_model);
+  const bool base = init.scheme == InitScheme::normal || init.scheme == InitScheme::depth_scaled;
+  if (role == ParameterRole::head) return base ? base_std(model, init) : 1.0 / std::sqrt(d);
+  double std = init.scheme == InitScheme::mitchell ? 1.0 / std::sqrt(d) : base_std(model, init);
+  std = init.embedding_std.value_or(std);
+  return init.scale_embedding ? std * std::sqrt(d) : std;
+}
+
+double matrix_std(const ParameterSpec& p, const Matrix& matrix, const ModelConfig& model,
+                  const InitConfig& init) {
+  const double depth = static_cast<double>(model.num_layers), layer = static_cast<double>(p.layer + 1);
+  const double fan_in = static_cast<double>(matrix.columns), fan_out = static_cast<double>(matrix.rows);
+  const double std = base_std(model, init);
+  switch (init.scheme) {
+    case InitScheme::normal:
+      return std;
+    case InitScheme::megatron:
+      return is_output(p.role) ? std / std::sqrt(2.0 * depth) : std;
+    case InitScheme::depth_scaled:
+      return is_output(p.role) ? std / std::sqrt(2.0 * layer) : std;
+    case InitScheme::mitchell:
+      return is_output(p.role) ? 1.0 / std::sqrt(2.0 * fan_in * layer) : 1.0 / std::sqrt(fan_in);
+    case InitScheme::xavier:
+      return std::sqrt(2.0 / (fan_in + fan_out));
+  }
+  throw CheckFailure("[init] unknown scheme");
+}
+
+}  // namespace
+
+std::vector<InitPiece> init_pieces(const ParameterSpec& p, const ModelConfig& model, const NormPlan& plan,
+                                   const InitConfig& init) {
+  if (p.role == ParameterRole::norm) return {{0, p.numel(), 0.0, p.gain}};
+  if (p.role == ParameterRole::embedding || p.role == ParameterRole::head) {
+    return {{0, p.numel(), table_std(p.role, model, init), 0.0}};
+  }
+  std::vector<InitPiece> pieces;
+  std::int64_t begin = 0;
+  for (const Matrix& matrix : matrices_of(p, model, plan)) {
+    const std::int64_t end = begin + matrix.rows * matrix.columns;
+    pieces.push_back({begin, end, matrix_std(p, matrix, model, init) * matrix.scale, 0.0});
+    begin = end;
+  }
+  return pieces;
+}
+
+void draw_weights(const std::string& name, const std::vector<InitPiece>& pieces, double cutoff,
+                  std::uint64_t seed, std::int64_t begin, std::int64_t count, double* out) {
+  const std::uint64_t key = stream_key(seed, name);
+  for (const InitPiece& piece : pieces) {
+    const std::int64_t first = std::max(begin, piece.begin), last = std::min(begin + count, piece.end);
+    for (std::int64_t i = first; i < last; ++i) {
+      out[i - begin] = piece.std == 0.0
+                           ? piece.constant
+                           : truncated_normal(key, static_cast<std::uint64_t>(i), piece.std, cutoff);
+    }
+  }
+}
+
+Problems check_init(const RunConfig& config) {
+  Problems problems;
+  if (config.norm.preset == "span" && config.norm.span.scaling == SpanScaling::init &&
+      config.init.scheme != InitScheme::megatron) {
+    problems.push_back(
+        {"init.scheme", 0,
+         "norm.preset: span scales its depth through the initial weights and needs init.scheme: megatron; "
+         "else set norm.span.scaling to branch, skip or none"});
+  }
+  return problems;
+}
+
+}  // namespace norma

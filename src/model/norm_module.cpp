@@ -1,0 +1,26 @@
+#include "norm_module.h"
+
+#include <ATen/ATen.h>
+
+#include "norma/kernels/ops.h"
+
+namespace norma {
+
+at::Tensor shaped_placeholder(at::IntArrayRef shape) {
+  return at::zeros({1}).expand(shape).detach();
+}
+
+NormImpl::NormImpl(const NormSite& site, std::int64_t width) : kind_(site.kind), eps_(site.eps) {
+  weight_ = register_parameter("weight", shaped_placeholder({width}));
+}
+
+at::Tensor NormImpl::forward(const at::Tensor& x) const {
+  return kind_ == NormKind::rms ? rms_norm(x, weight_, eps_) : layer_norm(x, weight_, eps_);
+}
+
+Norm register_norm(torch::nn::Module& parent, const std::string& name, const NormSite& site,
+                   std::int64_t width) {
+  return site.present() ? parent.register_module(name, std::make_shared<NormImpl>(site, width)) : nullptr;
+}
+
+}  // namespace norma

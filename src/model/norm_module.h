@@ -1,0 +1,37 @@
+// A norm site as a module, and parameters that have a shape but no memory yet.
+#pragma once
+
+#include <memory>
+
+#include <torch/nn/module.h>
+
+#include "norma/norm/plan.h"
+
+namespace norma {
+
+// A leaf of the given shape whose single element is repeated: it costs nothing until an engine gives it
+// storage.
+at::Tensor shaped_placeholder(at::IntArrayRef shape);
+
+class NormImpl : public torch::nn::Module {
+ public:
+  NormImpl(const NormSite& site, std::int64_t width);
+  at::Tensor forward(const at::Tensor& x) const;  // [..., width] -> [..., width]
+
+ private:
+  NormKind kind_;
+  double eps_;
+  at::Tensor weight_;
+};
+
+using Norm = std::shared_ptr<NormImpl>;  // null: no norm at this site
+
+// Registers the norm of a site under `parent`, or returns null when the site is absent.
+Norm register_norm(torch::nn::Module& parent, const std::string& name, const NormSite& site,
+                   std::int64_t width);
+
+inline at::Tensor normed(const Norm& norm, const at::Tensor& x) {
+  return norm ? norm->forward(x) : x;
+}
+
+}  // namespace norma

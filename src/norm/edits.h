@@ -1,0 +1,11 @@
+// Typed edits from YAML on top of a preset.
+#pragma once
+
+#include "norma/norm/plan.h"
+
+namespace norma {
+
+// Applies norm.embedding, norm.final and norm.layers. `norm` is what a site gets that an edit adds.
+void apply_edits(const NormConfig& config, const NormSite& norm, NormPlan& plan, Problems& problems);
+
+}  // namespace norma

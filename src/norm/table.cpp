@@ -1,0 +1,87 @@
+// The plan as a table for people.
+#include <algorithm>
+#include <array>
+
+#include "norma/base/text.h"
+#include "norma/norm/plan.h"
+
+namespace norma {
+namespace {
+
+using Row = std::vector<std::string>;
+
+std::string site_text(const NormSite& site) {
+  if (!site.present()) return "-";
+  std::string text = site.kind == NormKind::rms ? "rms" : "layer";
+  if (site.gain_init != 1.0) text += cat("(gain ", shortest(site.gain_init), ")");
+  return text;
+}
+
+std::string inner_text(const InnerNorms& inner) {
+  const std::array<std::pair<const char*, const InnerSite*>, 4> sites = {
+      {{"q", &inner.q}, {"k", &inner.k}, {"v", &inner.v}, {"context", &inner.context}}};
+  std::vector<std::string> parts;
+  for (const auto& [name, site] : sites) {
+    if (!site->present()) continue;
+    const char* span = site->granularity == Granularity::per_head ? "" : ":whole";
+    parts.push_back(cat(name, span, site->kind == NormKind::layer ? ":layer" : ""));
+  }
+  return parts.empty() ? "-" : join(parts, " ");
+}
+
+std::string factor(double value) {
+  return value == 1.0 ? "1" : fixed(value, 4);
+}
+
+Row wiring_row(const std::string& layers, const std::string& branch, const ResidualWiring& w,
+               const std::string& inner) {
+  static constexpr std::array<const char*, 3> kSkips = {"stream", "normed", "block"};
+  return {layers,
+          branch,
+          site_text(w.in),
+          site_text(w.out),
+          site_text(w.sum),
+          kSkips[static_cast<std::size_t>(w.skip)],
+          factor(w.in_gain),
+          factor(w.alpha),
+          factor(w.beta),
+          factor(w.branch_init_scale),
+          inner};
+}
+
+std::string print_rows(const std::vector<Row>& rows) {
+  std::vector<std::size_t> widths(rows[0].size(), 0);
+  for (const Row& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const Row& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      line += row[i] + std::string(widths[i] - row[i].size() + 2, ' ');
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string to_table(const NormPlan& plan) {
+  std::vector<Row> rows = {
+      {"layers", "branch", "in", "out", "sum", "skip", "g", "alpha", "beta", "init", "inner norms"}};
+  for (std::size_t first = 0, last = 0; first < plan.layers.size(); first = last) {
+    while (last < plan.layers.size() && plan.layers[last] == plan.layers[first]) ++last;
+    const std::string layers = last - first == 1 ? cat(first) : cat(first, "-", last - 1);
+    const LayerPolicy& layer = plan.layers[first];
+    rows.push_back(wiring_row(layers, "attention", layer.attention, inner_text(layer.inner)));
+    rows.push_back(wiring_row("", "mlp", layer.mlp, ""));
+  }
+  std::string text = "u = g * in(x)   y = out(F(u))   x' = sum(alpha * skip + beta * y)\n" + print_rows(rows);
+  text += cat("embedding norm: ", site_text(plan.embedding), "   final norm: ", site_text(plan.final), "\n");
+  for (const std::string& note : plan.notes) text += "note: " + note + "\n";
+  return text;
+}
+
+}  // namespace norma
