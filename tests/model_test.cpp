@@ -47,7 +47,7 @@ void expect_gradients(const FixtureModel& f) {
 }
 
 void parity_case(const std::filesystem::path& path) {
-  if (!FixtureModel::is_dense(read_json(path, 1 << 24)))
+  if (!testing::is_dense(read_json(path, 1 << 24)))
     GTEST_SKIP() << "mixture of experts is not built yet";
   FixtureModel f(path);
   const Json& want = f.fixture.at("results");

@@ -73,8 +73,9 @@ inline std::string zstd(std::string_view text) {
   return out;
 }
 
-// A byte-level BPE tokenizer without merges: the id of a byte is its value, end-of-text is 256.
-inline std::string byte_tokenizer(int extra_ids = 0) {
+// A byte-level BPE tokenizer without merges: the id of a byte is its value, end-of-text is 256. A larger
+// last_id stands for a larger vocabulary.
+inline std::string byte_tokenizer(std::int64_t last_id = 256) {
   Json vocab = Json::object();
   char32_t moved = 256;
   for (char32_t byte = 0; byte < 256; ++byte) {
@@ -88,15 +89,17 @@ inline std::string byte_tokenizer(int extra_ids = 0) {
     vocab[key] = static_cast<int>(byte);
   }
   Json added = Json::array();
-  for (int i = 0; i <= extra_ids; ++i) {
-    added.push_back({{"id", 256 + i},
-                     {"content", i == 0 ? "<|endoftext|>" : cat("<|extra_", i, "|>")},
+  const auto add = [&](std::int64_t id, const char* content) {
+    added.push_back({{"id", id},
+                     {"content", content},
                      {"single_word", false},
                      {"lstrip", false},
                      {"rstrip", false},
                      {"normalized", false},
                      {"special", true}});
-  }
+  };
+  add(256, "<|endoftext|>");
+  if (last_id > 256) add(last_id, "<|last|>");
   const Json level = {
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
   return Json{{"version", "1.0"},

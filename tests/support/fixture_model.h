@@ -10,10 +10,10 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "norma/base/json.h"
 #include "norma/model/parameters.h"
 #include "norma/model/transformer.h"
 #include "norma/parallel/shard_engine.h"
+#include "support/fixture_plan.h"
 
 namespace norma::testing {
 
@@ -21,8 +21,6 @@ class FixtureModel {
  public:
   // Reads a dense fixture (moe null) and builds its model in float64.
   explicit FixtureModel(const std::filesystem::path& path);
-
-  static bool is_dense(const Json& fixture) { return fixture.at("model").at("moe").is_null(); }
 
   Json fixture;
   ModelConfig config;
@@ -32,9 +30,6 @@ class FixtureModel {
   at::Tensor ids;                                // [B, T]
   std::map<std::string, at::Tensor> parameters;  // OLMo's name -> leaf
 };
-
-ModelConfig fixture_config(const Json& fixture);
-NormPlan fixture_plan(const Json& fixture);
 
 // OLMo's name of one of our parameters: "blocks.0.mlp.up_gate.weight" ->
 // "transformer.blocks.0.ff_proj.weight".

@@ -218,7 +218,8 @@ struct NormConfig {
     v("embedding", embedding, "Norm on the embedding's output.");
     v("final", final, "Norm before the head.");
     v("layers", layers,
-      "Edits on top of the preset, by layer: keys are '3', '1-3' or 'all' (layers count from 0); later keys win.");
+      "Edits on top of the preset, by layer: keys are 'all', '1-3' or '3' (layers count from 0). A single layer wins over "
+      "a range, a range over all; two ranges may not overlap.");
   }
 };
 
@@ -270,6 +271,7 @@ struct TrainConfig {
   double max_grad_norm = 1.0;
   double z_loss = 0.0;
   std::int64_t loss_chunk = 1024;
+  std::optional<std::int64_t> stop_at;
 
   template <class V>
   void visit(V&& v) {
@@ -280,6 +282,9 @@ struct TrainConfig {
     v("max_grad_norm", max_grad_norm, "Clip the global gradient norm to this; 0 does not clip.");
     v("z_loss", z_loss, "Weight of mean lse^2 in the loss (OLMo's softmax auxiliary loss: 1e-4). Logged apart from CE.");
     v("loss_chunk", loss_chunk, "Tokens per chunk of the fused head and cross-entropy; bounds the logits in memory.");
+    v("stop_at", stop_at,
+      "Leave early at this step, with a checkpoint and exit code 75; the schedule still aims at max_duration. For time "
+      "slices. Default: never.");
   }
 };
 

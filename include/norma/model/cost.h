@@ -1,0 +1,37 @@
+// What a model costs before it runs: exact parameters and FLOPs, and an estimate of memory.
+//
+// FLOPs of a training step (forward and backward), per token. N: parameters in matrix products (the head counts, the
+// input embedding does not). Two conventions are in use and a comparison must name its own:
+//   causal: 6 N + 6 L (H E) T       full: 6 N + 12 L (H E) T   (PaLM, OLMo-core, nanoGPT)
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "norma/config/config.h"
+#include "norma/model/parameters.h"
+#include "norma/norm/plan.h"
+
+namespace norma {
+
+struct ModelCost {
+  std::int64_t parameters = 0;
+  std::int64_t norm_parameters = 0;
+  std::int64_t embedding_parameters = 0;  // the input table (a tied head included)
+  std::int64_t matmul_parameters = 0;     // N above
+  double flops_causal = 0, flops_full = 0;  // per token
+};
+
+// Bytes of one process at shard degree 1.
+struct MemoryEstimate {
+  std::int64_t weights = 0;      // master weights, and compute copies when they differ
+  std::int64_t gradients = 0;
+  std::int64_t optimizer = 0;    // m and v
+  std::int64_t activations = 0;  // kept for the backward pass of one micro-batch, and the chunk of logits: an estimate
+  std::int64_t total() const { return weights + gradients + optimizer + activations; }
+};
+
+ModelCost model_cost(const ModelConfig& model, const NormPlan& plan);
+MemoryEstimate memory_estimate(const RunConfig& config, const NormPlan& plan, std::int64_t micro_batch);
+
+}  // namespace norma

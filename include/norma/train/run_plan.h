@@ -1,0 +1,37 @@
+// What a run will do, derived once from its config and then only read: printed, saved, executed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "norma/config/config.h"
+#include "norma/model/cost.h"
+#include "norma/norm/plan.h"
+#include "norma/optim/schedule.h"
+
+namespace norma {
+
+struct RunPlan {
+  RunConfig config;
+  NormPlan norms;
+  ModelCost cost;
+  MemoryEstimate memory;
+  std::int64_t tokens_per_step = 0;
+  std::int64_t micro_batch = 0;
+  std::int64_t num_micro_batches = 0;
+  std::int64_t batches_per_epoch = 0;  // 0: the data is not known yet
+  std::int64_t max_steps = 0;          // 0: not known without the data (a duration in epochs)
+  std::int64_t max_tokens = 0;
+
+  SchedulePosition schedule_position(std::int64_t step) const;
+  double learning_rate(std::int64_t step) const;
+};
+
+// `batches_per_epoch` is 0 when the data is not open. Tokens round up to whole steps (OLMo).
+RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch);
+
+// For people: sizes, FLOPs, memory, length, schedule and the norm table.
+std::string describe(const RunPlan& plan);
+
+}  // namespace norma

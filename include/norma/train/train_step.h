@@ -1,0 +1,47 @@
+// One optimizer step, as OLMo takes it (olmo/train.py): micro-batches with one denominator, clip by the global norm,
+// AdamW. Nothing is updated when the loss or a gradient is not finite.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+#include "norma/model/transformer.h"
+#include "norma/optim/adamw.h"
+#include "norma/parallel/shard_engine.h"
+
+namespace norma {
+
+struct StepOptions {
+  std::int64_t micro_batch = 1;  // instances per forward and backward; the last part of a batch may be short
+  double max_grad_norm = 1.0;    // 0: no clipping
+  double z_loss = 0.0;
+  std::int64_t loss_chunk = 1024;
+  std::function<void(std::string_view)> after_phase;  // "forward", "backward", "optimizer": for measuring; may be empty
+};
+
+struct StepResult {
+  double cross_entropy = 0.0;  // sum over targets / tokens of the batch (OLMo's training CE), without the z-loss
+  double z_loss = 0.0;         // weighted, likewise
+  double grad_norm = 0.0;      // before clipping
+  double clip = 1.0;           // factor on the gradients
+};
+
+class TrainStep {
+ public:
+  TrainStep(Transformer& model, ShardEngine& engine, AdamW& optimizer, StepOptions options);
+
+  // ids [B, T] on the model's device; `step` (from 1) is for messages. Throws DivergedError before any weight changes.
+  StepResult run(const at::Tensor& ids, double learning_rate, std::int64_t step);
+
+ private:
+  void phase(std::string_view name) const;
+  [[noreturn]] void report_divergence(std::int64_t step, const StepResult& result) const;
+
+  Transformer& model_;
+  ShardEngine& engine_;
+  AdamW& optimizer_;
+  StepOptions options_;
+};
+
+}  // namespace norma

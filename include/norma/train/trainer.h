@@ -1,0 +1,82 @@
+// The training loop: steps, metrics, validation, checkpoints, until the run's end or a request to stop.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "norma/base/file.h"
+#include "norma/base/log.h"
+#include "norma/data/batch_stream.h"
+#include "norma/train/metrics.h"
+#include "norma/train/run_plan.h"
+#include "norma/train/train_step.h"
+
+namespace norma {
+
+// Where a run stands. Together with weights and optimizer state it is all that resuming needs.
+struct TrainState {
+  std::int64_t step = 0;
+  Position position;
+  std::int64_t evaluated_step = -1;  // validation of this step is already in the metrics
+  double best_loss = 0.0;            // lowest training cross-entropy so far; 0 before the first step
+};
+
+struct EvalSet {
+  std::string label;
+  std::shared_ptr<const TokenDataset> dataset;
+};
+
+// What the loop works on; all outlive the trainer.
+struct TrainerParts {
+  Transformer& model;
+  ShardEngine& engine;
+  AdamW& optimizer;
+  BatchStream& stream;
+  MetricsWriter& metrics;
+  std::vector<EvalSet> eval_sets;
+  at::Device device;
+  fs::path checkpoints;  // folder that receives step-N/
+};
+
+enum class Outcome { finished, stopped };
+
+// How a run ended, for summary.json.
+struct RunSummary {
+  Outcome outcome = Outcome::finished;
+  TrainState state;
+  double final_loss = 0.0;  // training cross-entropy of the last step
+  double seconds = 0.0;     // of this process' loop
+  double tokens_per_second = 0.0;
+  std::vector<std::pair<std::string, double>> validation;  // label -> cross-entropy, of the last evaluation
+};
+
+class Trainer {
+ public:
+  Trainer(const RunPlan& plan, TrainerParts parts, TrainState start);
+
+  // Runs to the end, or until `stop` becomes true: then the step in progress is finished and saved.
+  RunSummary run(const std::atomic<bool>& stop);
+
+ private:
+  void one_step();
+  void write_step_metrics(const StepResult& result, double learning_rate);
+  void show_progress(const StepResult& result, double learning_rate);
+  bool evaluate(const std::atomic<bool>& stop);  // false when it was cut short
+  void save();
+  bool due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }
+  double tokens_per_second() const;
+
+  const RunPlan& plan_;
+  TrainerParts parts_;
+  TrainState state_;
+  TrainStep step_;
+  ProgressLine progress_;
+  RunSummary summary_;
+  std::vector<double> recent_seconds_;  // of the last steps, without the first
+  std::int64_t steps_here_ = 0;         // of this process
+  std::int64_t saved_step_ = -1;
+};
+
+}  // namespace norma

@@ -1,0 +1,21 @@
+// A config that every room has accepted.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "norma/config/schema.h"
+#include "norma/norm/plan.h"
+
+namespace norma {
+
+struct CheckedConfig {
+  RunConfig config;
+  ConfigSource source;
+  NormPlan norms;
+};
+
+// Reads file and overrides and asks every validator; throws ConfigError that lists all problems, one a line.
+CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides);
+
+}  // namespace norma

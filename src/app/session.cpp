@@ -1,0 +1,80 @@
+#include "session.h"
+
+#include <malloc.h>
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <torch/cuda.h>
+
+#include "norma/base/error.h"
+#include "norma/base/thread_pool.h"
+#include "norma/model/init.h"
+
+namespace norma {
+namespace {
+
+// LibTorch sends fp32 products to MKL, which is slow on some processors; "medium" sends them to oneDNN. On a CPU with
+// AMX the same switch may round to bf16, so it is kept only where the result is true fp32.
+void choose_fast_fp32_products() {
+  const at::Tensor a = at::randn({256, 512}, at::make_generator<at::CPUGeneratorImpl>(1));
+  const at::Tensor exact = at::mm(a.to(at::kDouble), a.to(at::kDouble).t());
+  at::globalContext().setFloat32MatmulPrecision("medium");
+  const double error = ((at::mm(a, a.t()).to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
+  if (error > 1e-6) at::globalContext().setFloat32MatmulPrecision("highest");
+}
+
+// Freed activations are needed again in the next step: do not give them back to the system.
+void keep_freed_memory() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 0x7fffffff);
+}
+
+}  // namespace
+
+at::Device start_runtime(const RunSettings& run) {
+  const int threads = run.threads > 0 ? static_cast<int>(run.threads) : available_cores();
+  at::set_num_threads(threads);
+  const bool cuda = run.device == Device::cuda || (run.device == Device::automatic && torch::cuda::is_available());
+  if (cuda && !torch::cuda::is_available()) {
+    throw ConfigError("[run.device] cuda needs a GPU and a CUDA build; none was found. Allowed here: auto, cpu");
+  }
+  at::globalContext().setDeterministicAlgorithms(run.deterministic, /*warn_only=*/false);
+  if (cuda) return {at::kCUDA, 0};
+  keep_freed_memory();
+  choose_fast_fp32_products();
+  return at::kCPU;
+}
+
+Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose) {
+  Session session;
+  session.device = device;
+  session.model = std::make_unique<Transformer>(config.model, norms);
+  const Layout layout = model_layout(model_parameters(config.model, norms), config.optim);
+  session.engine = std::make_unique<ShardEngine>(session.model->units(), layout, config.precision, device);
+  if (purpose == Purpose::training) {
+    session.optimizer = std::make_unique<AdamW>(session.engine->flat_units(), config.optim);
+  }
+  return session;
+}
+
+void init_weights(const RunConfig& config, const NormPlan& norms, ShardEngine& engine) {
+  const c10::NoGradGuard no_grad;
+  const std::vector<UnitSpec> units = model_parameters(config.model, norms);
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    for (const ParameterSpec& parameter : units[u].parameters) {
+      const TensorSpan& span = *engine.layout().find(parameter.name);
+      at::Tensor drawn = at::empty({span.numel}, at::kDouble);
+      double* values = drawn.mutable_data_ptr<double>();
+      const std::vector<InitPiece> pieces = init_pieces(parameter, config.model, norms, config.init);
+      parallel_ranges(span.numel, at::get_num_threads(), [&](std::int64_t begin, std::int64_t end) {
+        draw_weights(parameter.name, pieces, config.init.cutoff, static_cast<std::uint64_t>(config.run.seed), begin,
+                     end - begin, values + begin);
+      });
+      engine.flat_units()[u].master.narrow(0, span.offset, span.numel).copy_(drawn);
+    }
+  }
+  engine.refresh_compute();
+}
+
+}  // namespace norma

@@ -1,0 +1,34 @@
+// The composition root: model, storage, optimizer and device of one process, built from a run plan.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "norma/config/config.h"
+#include "norma/model/transformer.h"
+#include "norma/optim/adamw.h"
+#include "norma/parallel/shard_engine.h"
+#include "norma/train/run_plan.h"
+
+namespace norma {
+
+// Threads, allocator and matrix-product settings of this process. Returns the device to run on; ConfigError when CUDA
+// is asked for and there is none.
+at::Device start_runtime(const RunSettings& run);
+
+struct Session {
+  at::Device device = at::kCPU;
+  std::unique_ptr<Transformer> model;
+  std::unique_ptr<ShardEngine> engine;
+  std::unique_ptr<AdamW> optimizer;  // null when the session does not train
+};
+
+enum class Purpose { inference, training };
+
+// Weights are zero until init_weights() or a loader fills them.
+Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose);
+
+// Draws the initial weights by (seed, name, index).
+void init_weights(const RunConfig& config, const NormPlan& norms, ShardEngine& engine);
+
+}  // namespace norma

@@ -1,0 +1,103 @@
+#include "norma/train/run_plan.h"
+
+#include <cmath>
+
+#include "norma/base/text.h"
+#include "norma/config/names.h"
+
+namespace norma {
+
+SchedulePosition RunPlan::schedule_position(std::int64_t step) const {
+  return {step, step * tokens_per_step, max_steps, max_tokens};
+}
+
+double RunPlan::learning_rate(std::int64_t step) const {
+  return norma::learning_rate(config.schedule, config.optim.lr, schedule_position(step));
+}
+
+namespace {
+
+void set_length(const Duration& duration, RunPlan& plan) {
+  const double per_step = static_cast<double>(plan.tokens_per_step);
+  switch (duration.unit) {
+    case DurationUnit::steps:
+      plan.max_steps = static_cast<std::int64_t>(duration.value);
+      break;
+    case DurationUnit::tokens:
+      plan.max_steps = static_cast<std::int64_t>(std::ceil(duration.value / per_step));
+      plan.max_tokens = static_cast<std::int64_t>(duration.value);
+      return;
+    case DurationUnit::epochs:
+      plan.max_steps =
+          static_cast<std::int64_t>(std::floor(duration.value * static_cast<double>(plan.batches_per_epoch)));
+      break;
+  }
+  plan.max_tokens = plan.max_steps * plan.tokens_per_step;
+}
+
+std::string schedule_text(const RunPlan& plan) {
+  const ScheduleConfig& s = plan.config.schedule;
+  const std::string_view unit = enum_name(s.units);
+  std::string text = cat(enum_name(s.kind), ", peak ", shortest(plan.config.optim.lr), ", warm-up ",
+                         with_commas(s.warmup), " ", unit, ", final ", shortest(plan.config.optim.lr * s.alpha_f));
+  if (s.t_max) text += cat(" at ", with_commas(*s.t_max), " ", unit);
+  return text;
+}
+
+std::string length_text(const RunPlan& plan) {
+  if (plan.max_steps == 0) return cat(to_string(plan.config.train.max_duration), " (steps follow from the data)");
+  std::string text = cat(with_commas(plan.max_steps), " steps, ", with_commas(plan.max_steps * plan.tokens_per_step),
+                         " tokens");
+  if (plan.batches_per_epoch > 0) {
+    const double epochs = static_cast<double>(plan.max_steps) / static_cast<double>(plan.batches_per_epoch);
+    text += cat(", ", fixed(epochs, 2), " epochs of ", with_commas(plan.batches_per_epoch), " steps");
+  }
+  return text;
+}
+
+}  // namespace
+
+RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch) {
+  RunPlan plan;
+  plan.config = config;
+  plan.norms = norms;
+  plan.cost = model_cost(config.model, norms);
+  plan.tokens_per_step = config.train.global_batch_size * config.model.sequence_length;
+  plan.micro_batch = config.train.micro_batch_size.value_or(config.train.global_batch_size);
+  plan.num_micro_batches = (config.train.global_batch_size + plan.micro_batch - 1) / plan.micro_batch;
+  plan.memory = memory_estimate(config, norms, plan.micro_batch);
+  plan.batches_per_epoch = batches_per_epoch;
+  set_length(config.train.max_duration, plan);
+  return plan;
+}
+
+std::string describe(const RunPlan& plan) {
+  const ModelConfig& m = plan.config.model;
+  const ModelCost& cost = plan.cost;
+  const MemoryEstimate& memory = plan.memory;
+  std::string text;
+  const auto row = [&](const std::string& name, const std::string& value) {
+    text += name + std::string(name.size() < 18 ? 18 - name.size() : 1, ' ') + value + "\n";
+  };
+  row("model", cat(m.num_layers, " layers, d_model ", m.d_model, ", ", m.num_heads, " heads of ", m.head_width(), " (",
+                   m.kv_heads(), " kv), mlp ", m.mlp_dim, ", ", m.rows(), " rows", m.tie_embeddings ? ", tied" : ""));
+  row("parameters", cat(with_commas(cost.parameters), " (", with_commas(cost.norm_parameters), " in norms, ",
+                        with_commas(cost.parameters - cost.embedding_parameters), " without the input embedding)"));
+  row("FLOPs per token", cat(fixed(cost.flops_causal / 1e9, 3), " GF causal (6N + 6LdT), ",
+                             fixed(cost.flops_full / 1e9, 3), " GF full (6N + 12LdT)"));
+  row("precision", std::string(enum_name(plan.config.precision)));
+  row("memory", cat("about ", human_bytes(static_cast<double>(memory.total())), ": weights ",
+                    human_bytes(static_cast<double>(memory.weights)), ", gradients ",
+                    human_bytes(static_cast<double>(memory.gradients)), ", AdamW ",
+                    human_bytes(static_cast<double>(memory.optimizer)), ", activations ~",
+                    human_bytes(static_cast<double>(memory.activations))));
+  row("batch", cat(plan.config.train.global_batch_size, " x ", m.sequence_length, " = ",
+                   with_commas(plan.tokens_per_step), " tokens per step, ", plan.num_micro_batches,
+                   plan.num_micro_batches == 1 ? " micro-batch" : " micro-batches"));
+  row("length", length_text(plan));
+  row("learning rate", schedule_text(plan));
+  row("placement", plan.config.norm.preset);
+  return text + "\n" + to_table(plan.norms);
+}
+
+}  // namespace norma
