@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cmath>
 #include <filesystem>
-#include <regex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -101,7 +100,8 @@ TEST(Log, FileReceivesEveryLineWithATimeStampAndConsoleOnlyItsLevel) {
   const std::vector<std::string> lines = split(read_file(file, 10000), '\n');
   ASSERT_EQ(lines.size(), 5u);
   EXPECT_TRUE(contains(lines[0], " debug: first {}"));
-  EXPECT_TRUE(std::regex_match(lines[2], std::regex("[0-9-]+ [0-9:.]+ warning: third")));
+  EXPECT_TRUE(lines[2].ends_with(" warning: third"));
+  EXPECT_EQ(lines[2].size(), std::string("2000-01-01 00:00:00.000 warning: third").size());
 }
 
 TEST(Log, RefusesAFileItCannotWrite) {
@@ -203,6 +203,9 @@ TEST(File, ChecksumIsXxh3Of128Bits) {
   const std::string text = "hello";
   const std::string sum = checksum(std::as_bytes(std::span(text)));
   EXPECT_EQ(sum.size(), 32u);
+  RunningChecksum running;
+  for (const char& letter : text) running.update(std::as_bytes(std::span(&letter, 1)));
+  EXPECT_EQ(running.digest(), sum);
   EXPECT_NE(sum, checksum(std::as_bytes(std::span(text)).first(4)));
 }
 

@@ -13,7 +13,6 @@
 
 #include "support/data_files.h"
 #include "support/fixtures.h"
-#include "support/sha256.h"
 
 namespace norma {
 namespace {
@@ -218,8 +217,9 @@ TEST(BatchStream, RanksShareEachEpochWithoutGapOrRepeat) {
       const auto order = shuffled_indices(103, static_cast<std::uint64_t>(6198 + epoch));
       std::set<std::int64_t> seen;
       for (std::int64_t batch = 0; batch < 12; ++batch) {
-        std::vector<Batch> parts;
-        for (auto& stream : streams) parts.push_back(stream->next());
+        std::vector<Batch> parts(streams.size());
+        std::transform(streams.begin(), streams.end(), parts.begin(),
+                       [](auto& stream) { return stream->next(); });
         for (std::int64_t place = 0; place < 8; ++place) {
           const Batch& part = parts[static_cast<std::size_t>(place % world)];
           const std::int64_t index = part.instances[static_cast<std::size_t>(place / world)];
@@ -236,9 +236,9 @@ TEST(BatchStream, RanksShareEachEpochWithoutGapOrRepeat) {
 TEST(BatchStream, SeekGoesOnAsIfItHadReadOn) {
   const TemporaryFolder folder;
   const auto dataset = dataset_of(folder, 50);
-  std::vector<Batch> straight;
+  std::vector<Batch> straight(20);  // 6 batches an epoch: three borders
   BatchStream reader(dataset, stream_options(8));
-  for (int i = 0; i < 20; ++i) straight.push_back(reader.next());  // 6 batches an epoch: three borders
+  for (Batch& batch : straight) batch = reader.next();
   BatchStream stream(dataset, stream_options(8));
   for (const std::size_t start : {10U, 3U, 5U, 0U, 16U}) {
     stream.seek(straight[start].next);
@@ -278,6 +278,7 @@ TEST(BatchStream, SaysWhatCannotWork) {
   expect_error<DataError>([] { parse_position(Json::parse(R"({"epoch": 1, "tokens": 2})"), "manifest"); },
                           {"manifest", "instances"});
   expect_error<DataError>([] { parse_position(Json::parse("[]"), "manifest"); }, {"epoch"});
+  expect_error<DataError>([] { parse_position({{"epoch", std::uint64_t{1} << 63}}, "manifest"); }, {"2^60"});
 }
 
 TEST(BatchStream, ErrorsOfTheBackgroundThreadSurface) {

@@ -12,7 +12,6 @@
 
 #include "support/data_files.h"
 #include "support/fixtures.h"
-#include "support/sha256.h"
 
 namespace norma {
 namespace {

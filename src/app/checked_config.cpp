@@ -1,19 +1,35 @@
 #include "checked_config.h"
 
+#include <set>
+
 #include "norma/base/error.h"
 #include "norma/model/init.h"
 
 namespace norma {
+namespace {
+
+constexpr std::int64_t kMaxLayers = 10'000;  // validate() refuses more
+
+// A value that could not be read keeps its default: what a validator then says of it would only confuse.
+void append_news(Problems& problems, const Problems& found) {
+  std::set<std::string> known;
+  for (const Problem& problem : problems) known.insert(problem.key);
+  for (const Problem& problem : found) {
+    if (known.count(problem.key) == 0) problems.push_back(problem);
+  }
+}
+
+}  // namespace
 
 CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides) {
   LoadedConfig loaded = load_config(file, overrides);
   Problems problems = loaded.problems;
-  append(problems, validate(loaded.config));
-  append(problems, check_init(loaded.config));
+  Problems found = validate(loaded.config);
   CheckedConfig checked{loaded.config, loaded.source, {}};
-  if (loaded.config.model.num_layers > 0) {
-    checked.norms = make_norm_plan(loaded.config.norm, loaded.config.model.num_layers, problems);
-  }
+  const std::int64_t layers = loaded.config.model.num_layers;
+  if (layers > 0 && layers <= kMaxLayers) checked.norms = make_norm_plan(loaded.config.norm, layers, found);
+  append(found, check_init(loaded.config));
+  append_news(problems, found);
   if (!problems.empty()) {
     const std::vector<std::string> lines = describe(problems, loaded.source);
     const std::string count = lines.size() == 1 ? "one problem" : cat(lines.size(), " problems");

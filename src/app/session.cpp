@@ -3,13 +3,13 @@
 #include <malloc.h>
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/cuda.h>
 
 #include "norma/base/error.h"
 #include "norma/base/thread_pool.h"
-#include "norma/model/init.h"
 
 namespace norma {
 namespace {
@@ -56,25 +56,6 @@ Session make_session(const RunConfig& config, const NormPlan& norms, at::Device 
     session.optimizer = std::make_unique<AdamW>(session.engine->flat_units(), config.optim);
   }
   return session;
-}
-
-void init_weights(const RunConfig& config, const NormPlan& norms, ShardEngine& engine) {
-  const c10::NoGradGuard no_grad;
-  const std::vector<UnitSpec> units = model_parameters(config.model, norms);
-  for (std::size_t u = 0; u < units.size(); ++u) {
-    for (const ParameterSpec& parameter : units[u].parameters) {
-      const TensorSpan& span = *engine.layout().find(parameter.name);
-      at::Tensor drawn = at::empty({span.numel}, at::kDouble);
-      double* values = drawn.mutable_data_ptr<double>();
-      const std::vector<InitPiece> pieces = init_pieces(parameter, config.model, norms, config.init);
-      parallel_ranges(span.numel, at::get_num_threads(), [&](std::int64_t begin, std::int64_t end) {
-        draw_weights(parameter.name, pieces, config.init.cutoff, static_cast<std::uint64_t>(config.run.seed), begin,
-                     end - begin, values + begin);
-      });
-      engine.flat_units()[u].master.narrow(0, span.offset, span.numel).copy_(drawn);
-    }
-  }
-  engine.refresh_compute();
 }
 
 }  // namespace norma

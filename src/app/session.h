@@ -25,10 +25,7 @@ struct Session {
 
 enum class Purpose { inference, training };
 
-// Weights are zero until init_weights() or a loader fills them.
+// Weights are zero until draw_initial_weights() or a loader fills them.
 Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose);
-
-// Draws the initial weights by (seed, name, index).
-void init_weights(const RunConfig& config, const NormPlan& norms, ShardEngine& engine);
 
 }  // namespace norma

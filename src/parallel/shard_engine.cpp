@@ -1,6 +1,7 @@
 #include "norma/parallel/shard_engine.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include "norma/base/error.h"
 

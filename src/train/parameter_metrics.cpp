@@ -1,6 +1,7 @@
 #include "parameter_metrics.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include "norma/base/text.h"
 

@@ -16,6 +16,8 @@
 #include "norma/base/json.h"
 #include "norma/data/token_file.h"
 
+#include "support/sha256.h"
+
 namespace norma::testing {
 
 using Ids = std::vector<std::int64_t>;
@@ -40,8 +42,15 @@ inline Ids counting(std::int64_t first, std::int64_t n) {
   return ids;
 }
 
+inline std::string sha256_hex(std::string_view bytes) {
+  Sha256 hash;
+  hash.update(bytes);
+  return hash.hex_digest();
+}
+
+// `action` must throw an E whose text holds all the parts.
 template <class E>
-inline void expect_error(const std::function<void()>& action, const std::vector<std::string>& parts) {
+void expect_error(const std::function<void()>& action, const std::vector<std::string>& parts) {
   try {
     action();
     ADD_FAILURE() << "no error; expected one that says: " << join(parts, " ... ");

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -64,5 +65,19 @@ std::vector<std::string> expand_glob(const std::string& pattern);
 
 // XXH3-128 of bytes, as 32 lower-case hex digits: integrity, not security.
 std::string checksum(std::span<const std::byte> bytes);
+
+// The same checksum of bytes that come in pieces.
+class RunningChecksum {
+ public:
+  RunningChecksum();
+  ~RunningChecksum();
+
+  void update(std::span<const std::byte> bytes);
+  std::string digest() const;  // of everything so far
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace norma

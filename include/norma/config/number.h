@@ -1,8 +1,10 @@
 // Numbers and durations as OLMo's configs write them.
 //
-//   500        500 steps          1e12   the number 10^12 (a float in OLMo's loader; an integer where one is asked for)
-//   2ep        2 epochs           1_000  1000          0x10  16
-//   1e9T       10^9 tokens
+//   500        500 steps          1e12   the number 10^12 (a float in OLMo's loader; an integer where one is
+//   asked for) 2ep        2 epochs           1_000  1000          0x10  16 1e9T       10^9 tokens
+//
+// Refused because readers disagree about them: leading zeros (octal in YAML 1.1), and infinities and NaN,
+// which no setting wants.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +22,12 @@ struct Duration {
   bool operator==(const Duration&) const = default;
 };
 
-// nullopt when the text is not such a number. parse_integer also takes "1e12" and "4.0", refuses "1.5" and
-// anything beyond 2^63.
+// nullopt when the text is not such a number. parse_integer also takes "1e12" and "4.0" (exactly, not through
+// a double), refuses "1.5" and anything outside of 64 bits.
 std::optional<std::int64_t> parse_integer(std::string_view text);
 std::optional<double> parse_double(std::string_view text);
+
+// Steps and epochs are integers up to 2^53; a fraction of a token is dropped, as OLMo does.
 std::optional<Duration> parse_duration(std::string_view text);
 
 std::string to_string(const Duration& duration);  // "500", "1e9T", "2ep": reads back as the same duration

@@ -4,6 +4,7 @@
 // duplicate keys, no custom tags. Every mistake is reported, with file and line, before anything is used.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,8 @@ namespace norma {
 
 // Where each value came from, so that a problem found later can still name its line.
 struct ConfigSource {
-  std::string file;                            // "" when there was no file
-  std::map<std::string, int> lines;            // dotted key -> line in the file
+  std::string file;                              // "" when there was no file
+  std::map<std::string, int> lines;              // dotted key -> line in the file
   std::map<std::string, std::string> arguments;  // dotted key -> the override as typed: "train.z_loss=1e-4"
 };
 
@@ -29,13 +30,17 @@ struct LoadedConfig {
 // Throws ConfigError naming the path when the file cannot be read at all.
 LoadedConfig load_config(const std::string& file, const std::vector<std::string>& overrides);
 
+// A config given as text, as a checkpoint carries it; `name` stands for the file in messages.
+LoadedConfig parse_config(const std::string& text, const std::string& name);
+
 // One line per problem: "file:line: key: text" or "argument 'key=value': text", sorted by line.
 std::vector<std::string> describe(const Problems& problems, const ConfigSource& source);
 
 // Every field with its value: reads back as the same config.
 std::string to_yaml(const RunConfig& config);
 
-// All keys with type, default and meaning, for people. `prefix` restricts the list ("norm", "train.z_loss").
+// All keys with type, default and meaning, for people, 110 columns wide. `prefix` restricts the list ("norm",
+// "train.z_loss"); a map's keys stand as <key>. Throws ConfigError when nothing is called `prefix`.
 std::string list_keys(const std::string& prefix);
 
 bool operator==(const RunConfig& a, const RunConfig& b);  // field by field

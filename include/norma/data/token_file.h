@@ -1,0 +1,104 @@
+// Token files: OLMo's headerless ".npy" (raw little-endian uint16 or uint32 ids, documents concatenated, each
+// ended by the end-of-text id), a JSON sidecar beside each, and a list of them read as fixed-length
+// instances.
+//
+// Instance i of a file is its tokens [i * T, (i + 1) * T); what remains at a file's end is dropped; the
+// global index runs through the files in listed order (OLMo's MemMapDataset).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "norma/base/file.h"
+#include "norma/config/config.h"
+
+namespace norma {
+
+// What is known about a token file; stored as "<file>.json".
+struct Sidecar {
+  std::string tokenizer;           // file name, in the folder of the token file
+  std::string tokenizer_checksum;  // as checksum() in base/file.h
+  TokenDtype dtype = TokenDtype::uint32;
+  std::int64_t tokens = 0;
+  std::int64_t documents = 0;
+  std::int64_t vocab_size = 0;  // every id is below it
+  std::int64_t eos_id = 0;
+  std::string checksum;  // of the token file
+  std::string split;     // "train", "validation" or empty
+  bool operator==(const Sidecar&) const = default;
+};
+
+// Throws DataError with `where` and the field: missing, wrong type, out of range, a version this build cannot
+// read.
+Sidecar parse_sidecar(std::string_view json, const std::string& where);
+std::string to_json(const Sidecar& sidecar);
+fs::path sidecar_path(const fs::path& token_file);
+// nullopt when the file has no sidecar.
+std::optional<Sidecar> read_sidecar(const fs::path& token_file);
+
+std::int64_t item_bytes(TokenDtype dtype);  // 2 or 4; not defined for `automatic`
+
+struct TokenDatasetOptions {
+  std::vector<std::string> paths;  // names or globs, in order; one listed twice counts twice
+  TokenDtype dtype = TokenDtype::automatic;
+  std::int64_t sequence_length = 0;  // T
+  std::int64_t id_bound = 0;         // ids of the model: every id read must be below (rows of the embedding)
+  std::string key = "data.paths";    // the config key the paths came from, for messages
+};
+
+// Instances of T tokens out of any number of files. All files are mapped at construction and checked against
+// their sidecars (content checksums excepted: see verify()). Const members may be called from several
+// threads.
+class TokenDataset {
+ public:
+  // Throws DataError: no paths, a glob without match, a missing file, a size that is no multiple of the item,
+  // a real NumPy header, a dtype that is unknown or contradicts the sidecar, sidecars of different tokenizers
+  // or with more ids than id_bound, no file that holds a whole instance.
+  explicit TokenDataset(TokenDatasetOptions options);
+
+  std::int64_t num_instances() const { return first_instance_.back(); }
+  std::int64_t num_tokens() const { return num_tokens_; }  // of all listed files, dropped remainders included
+  std::int64_t sequence_length() const { return options_.sequence_length; }
+  std::int64_t num_files() const { return static_cast<std::int64_t>(files_.size()); }
+
+  // Copies the T ids of an instance. Throws DataError naming file and token offset when an id is not below
+  // id_bound.
+  void read(std::int64_t instance, std::span<std::int64_t> out) const;
+
+  // Hash of what is read: file names without folders, sizes, checksums of the sidecars, dtypes, T. The same
+  // data in another folder has the same fingerprint.
+  std::string fingerprint() const;
+
+  // The tokenizer the sidecars name, beside the first file that has one; nullopt when none does.
+  std::optional<fs::path> tokenizer() const;
+
+  // Compares every file with its sidecar's checksum (reads all of it). Throws DataError naming the file.
+  void verify() const;
+
+ private:
+  struct File {
+    fs::path path;
+    std::size_t map = 0;  // in maps_; files listed twice share it
+    TokenDtype dtype = TokenDtype::uint32;
+    std::int64_t tokens = 0;
+    std::optional<Sidecar> sidecar;
+  };
+
+  std::vector<std::string> expand_paths() const;
+  File open(const fs::path& path);
+  TokenDtype settle_dtype(const fs::path& path, const std::optional<Sidecar>& sidecar) const;
+  void check_sidecar(const fs::path& path, const Sidecar& sidecar, std::int64_t tokens) const;
+  void check_tokenizers() const;
+
+  TokenDatasetOptions options_;
+  std::vector<MappedFile> maps_;
+  std::vector<File> files_;
+  std::vector<std::int64_t> first_instance_;  // [files + 1]
+  std::int64_t num_tokens_ = 0;
+};
+
+}  // namespace norma

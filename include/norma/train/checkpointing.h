@@ -1,0 +1,26 @@
+// A training run into and out of a checkpoint: weights, optimizer state and position.
+#pragma once
+
+#include <optional>
+
+#include "norma/base/file.h"
+#include "norma/train/trainer.h"
+
+namespace norma {
+
+// The checkpoint a run starts from by checkpoint.resume: the newest complete one of the run folder (auto), none, or a
+// named folder. Broken ones are named in the log. Throws CheckpointError when a named one is missing, or when a fresh
+// start is asked for in a folder that holds checkpoints.
+std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder);
+
+// Publishes <run_folder>/step-N.
+void save_training(const fs::path& run_folder, const RunPlan& plan, const TrainState& state, const ShardEngine& engine,
+                   const AdamW& optimizer);
+
+// Checks every byte, then fills engine and optimizer. Throws CheckpointError.
+TrainState load_training(const fs::path& folder, ShardEngine& engine, AdamW& optimizer);
+
+// Weights alone, for evaluation and sampling.
+void load_weights(const fs::path& folder, ShardEngine& engine);
+
+}  // namespace norma

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Runs one long campaign in full; scripts/test.sh runs a short form of each. Prints the seed and the command, so that a
+# failure can be repeated.
+#
+#   scripts/campaign.sh               lists the campaigns
+#   scripts/campaign.sh NAME [SEED]   runs one; without SEED a fresh one is drawn
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# A campaign is a function campaign_<name>, called with the seed, and its line in describe(). It starts its work with
+# `run`, which prints the command.
+describe() {
+  case "$1" in
+    tidy) say "clang-format and clang-tidy over the whole tree (the seed is not used)" ;;
+  esac
+}
+
+run() {
+  say "command: $*"
+  "$@"
+}
+
+campaign_tidy() {
+  if [ ! -e build/compile_commands.json ]; then scripts/build.sh || return; fi
+  run scripts/lint.sh --all
+}
+
+campaign_names() { declare -F | sed -n 's/^declare -f campaign_\(.*\)$/\1/p' | grep -vx names; }
+
+if [ $# -eq 0 ]; then
+  say "campaigns:"
+  for name in $(campaign_names); do printf '  %-10s %s\n' "$name" "$(describe "$name")"; done
+  exit 0
+fi
+name="$1"
+seed="${2:-$((RANDOM * 32768 + RANDOM))}"
+[ $# -le 2 ] || fail "campaign.sh: at most a name and a seed; got $*" 2
+campaign_names | grep -qx -- "$name" ||
+  fail "campaign.sh: unknown campaign '$name'; allowed: $(campaign_names | tr '\n' ' ')" 2
+case "$seed" in '' | *[!0-9]*) fail "campaign.sh: the seed must be a number; got '$seed'" 2 ;; esac
+
+say "campaign $name, seed $seed (again: scripts/campaign.sh $name $seed)"
+status=0
+"campaign_$name" "$seed" || status=$?
+outcome=passed
+if [ "$status" != 0 ]; then outcome="failed with exit code $status"; fi
+say "campaign $name: $outcome in $(duration "$SECONDS")"
+exit "$status"

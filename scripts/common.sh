@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: where the project is, how they speak, how many jobs this machine can carry.
+set -euo pipefail
+
+NORMA_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$NORMA_ROOT"
+
+# With nvcc in reach CMake builds for CUDA; its usual folder is often missing on PATH.
+if [ -x /usr/local/cuda/bin/nvcc ]; then PATH="/usr/local/cuda/bin:$PATH"; fi
+
+say() { printf '%s\n' "$*"; }
+fail() {
+  printf 'error: %s\n' "$1" >&2
+  exit "${2:-1}"
+}
+
+# Seconds as "12 s" or "3 min 05 s".
+duration() {
+  if [ "$1" -lt 60 ]; then
+    printf '%d s' "$1"
+  else
+    printf '%d min %02d s' $(($1 / 60)) $(($1 % 60))
+  fi
+}
+
+# Memory this process may use, in MiB: the machine's, or its control group's limit when that is lower.
+memory_mib() {
+  local mib limit
+  mib=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo 2>/dev/null || true)
+  limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null || true)
+  case "$limit" in
+    '' | *[!0-9]*) ;;
+    *) if [ $((limit / 1048576)) -lt "${mib:-0}" ]; then mib=$((limit / 1048576)); fi ;;
+  esac
+  say "${mib:-3072}"
+}
+
+# One compiler per core, but each needs up to 3 GiB with LibTorch's headers.
+parallel_jobs() {
+  local cores by_memory
+  cores=$(nproc)
+  by_memory=$(($(memory_mib) / 3072))
+  if [ "$by_memory" -lt 1 ]; then by_memory=1; fi
+  say $((cores < by_memory ? cores : by_memory))
+}
+
+# Runs a command with its output in a log file, which is shown (its end) only when the command fails.
+quietly() {
+  local log="$1"
+  shift
+  mkdir -p "$(dirname "$log")"
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    fail "failed: $* (everything it said: $log)"
+  fi
+}

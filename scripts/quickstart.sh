@@ -1,0 +1,241 @@
+#!/usr/bin/env bash
+# From a bare Debian 12 machine to two small language models on real text: one with HybridNorm* and one with Pre-Norm,
+# the same tokens in the same order from the same initial draw. A second run reuses what the first one made.
+#
+#   scripts/quickstart.sh [--text PATH]... [--minutes N] [--folder DIR]
+#
+#   --text PATH    train on your own .txt, .md, .rst or .jsonl files (.gz and .zst too) or folders of them, instead of
+#                  the Linux kernel's documentation out of a Debian package; may be given more than once
+#   --minutes N    train each model for about N minutes on this machine, instead of the tokens configs/quickstart.yaml asks for
+#   --folder DIR   where everything is written; default runs/quickstart
+caller_folder="$PWD"
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+config=configs/quickstart.yaml
+presets="hybrid_star pre"
+vocab_size=8192
+prompt="The kernel"
+texts=()
+minutes=""
+folder=runs/quickstart
+
+from_caller() { case "$1" in /*) say "$1" ;; *) say "$caller_folder/$1" ;; esac }
+usage() { sed -n '5,10p' scripts/quickstart.sh | sed 's/^# \{0,3\}//'; }
+
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --help | -h) usage; exit 0 ;;
+    --text | --minutes | --folder) [ $# -ge 2 ] || fail "quickstart.sh: $1 needs a value" 2 ;;
+    *) fail "quickstart.sh: unknown argument '$1'; allowed: --text PATH, --minutes N, --folder DIR" 2 ;;
+  esac
+  case "$1" in
+    --text) texts+=("$(from_caller "$2")") ;;
+    --minutes) minutes="$2" ;;
+    --folder) folder="$(from_caller "$2")" ;;
+  esac
+  shift 2
+done
+case "$minutes" in *[!0-9]* | 0*) fail "quickstart.sh: --minutes must be a whole number from 1; got '$minutes'" 2 ;; esac
+for path in ${texts[@]+"${texts[@]}"}; do
+  [ -e "$path" ] || fail "quickstart.sh: --text $path does not exist" 3
+done
+if [ ${#texts[@]} -gt 0 ]; then prompt="The"; fi
+
+trap 'printf "\nstopped; every finished stage is kept: run the same command again to go on\n" >&2; exit 130' INT TERM
+
+# ---- Stages: a heading with the time so far, and the time each kind of work took ----
+
+declare -A spent=([packages]=0 [build]=0 [data]=0 [training]=0)
+
+# stage <kind> <heading> <function> [arguments]
+stage() {
+  local kind="$1" heading="$2" start=$SECONDS
+  shift 2
+  printf '\n== %s  (%s so far)\n' "$heading" "$(duration "$SECONDS")"
+  "$@"
+  spent[$kind]=$((${spent[$kind]} + SECONDS - start))
+}
+
+reused() { say "reused: $1"; }
+
+# A YAML string: quotes keep spaces and brackets of a path from meaning anything.
+quoted() { printf "'%s'" "${1//\'/\'\'}"; }
+
+# ---- Real text ----
+
+documentation=.cache/text/linux-doc
+
+newest_documentation_package() {
+  if apt-cache show linux-doc-6.1 >/dev/null 2>&1; then
+    say linux-doc-6.1
+  else
+    apt-cache pkgnames linux-doc- | grep -E '^linux-doc-[0-9.]+$' | sort -V | tail -n 1
+  fi
+}
+
+refresh_package_lists() {
+  if [ "$(id -u)" = 0 ]; then
+    apt-get update -q
+  else
+    sudo apt-get update -q
+  fi
+}
+
+download_package() { (cd "$1" && apt-get download "$2"); }
+
+get_documentation() {
+  local work="$documentation.part" package
+  if [ -d "$documentation" ]; then
+    reused "$documentation"
+    return
+  fi
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+    fail "the kernel's documentation comes from a Debian package; elsewhere give your own text: --text PATH" 2
+  rm -rf "$work"
+  mkdir -p "$work/unpacked"
+  package=$(newest_documentation_package)
+  if [ -z "$package" ] || ! download_package "$work" "$package" >/dev/null 2>&1; then
+    quietly .cache/logs/apt-update.log refresh_package_lists
+    package=$(newest_documentation_package)
+    [ -n "$package" ] || fail "no package linux-doc-<version> is known here; give your own text: --text PATH" 3
+    quietly .cache/logs/linux-doc.log download_package "$work" "$package"
+  fi
+  say "the Linux kernel's documentation from Debian's package $package"
+  dpkg-deb --fsys-tarfile "$work"/linux-doc-*.deb | tar -x -C "$work/unpacked" --wildcards '*/html/_sources/*.rst.txt'
+  mv "$work"/unpacked/usr/share/doc/linux-doc-*/html/_sources "$documentation"
+  rm -rf "$work"
+  say "$(find "$documentation" -type f | wc -l) files, $(du -sh --apparent-size "$documentation" | cut -f1)"
+}
+
+get_text() {
+  if [ ${#texts[@]} -gt 0 ]; then
+    say "your own: ${texts[*]}"
+  else
+    get_documentation
+    texts=("$documentation")
+  fi
+}
+
+# A folder holds one experiment: what it was made from is written down, and another one is refused.
+check_settings() {
+  local settings
+  settings="text: ${texts[*]:-kernel documentation}"$'\n'"minutes: ${minutes:-as configured}"
+  mkdir -p "$folder"
+  if [ ! -e "$folder/quickstart.txt" ]; then
+    say "$settings" >"$folder/quickstart.txt"
+  elif [ "$(cat "$folder/quickstart.txt")" != "$settings" ]; then
+    fail "$folder holds a quickstart with other settings ($(tr '\n' ' ' <"$folder/quickstart.txt")); give another --folder" 2
+  fi
+}
+
+# ---- Data ----
+
+train_tokenizer() {
+  if [ -e "$folder/tokenizer.json" ]; then
+    reused "$folder/tokenizer.json"
+    return
+  fi
+  .venv/bin/python scripts/train_tokenizer.py "${texts[@]}" --vocab-size "$vocab_size" --out "$folder/tokenizer.json"
+}
+
+prepare_tokens() {
+  if [ -d "$folder/tokens" ]; then
+    reused "$folder/tokens"
+    return
+  fi
+  rm -rf "$folder/tokens.part"
+  build/norma prepare "${texts[@]}" --tokenizer "$folder/tokenizer.json" --out "$folder/tokens.part" \
+    --validation-fraction 0.02
+  mv "$folder/tokens.part" "$folder/tokens"
+}
+
+# ---- Training ----
+
+# What both runs have in common, as overrides of the config.
+data_overrides() {
+  say "data.paths=[$(quoted "$folder/tokens/train-*.npy")]"
+  say "data.tokenizer=$(quoted "$folder/tokens/tokenizer.json")"
+  say "eval.sets.validation=[$(quoted "$folder/tokens/validation-*.npy")]"
+}
+
+# Tokens that the slower of the two placements trains on in the minutes asked for; measured once, then remembered.
+measure_duration() {
+  local speed
+  if [ ! -e "$folder/duration.txt" ]; then
+    speed=$(build/norma bench "$config" norm.preset=hybrid_star | grep -o '"tok_s_median": *[0-9]*' | grep -o '[0-9]*$')
+    [ -n "$speed" ] || fail "norma bench gave no tok_s_median"
+    say "$((speed * minutes * 60))T" >"$folder/duration.txt.part"
+    mv "$folder/duration.txt.part" "$folder/duration.txt"
+  fi
+  say "$(tr -d T <"$folder/duration.txt") tokens for each model"
+}
+
+is_finished() { grep -q '"outcome": *"finished"' "$folder/$1/summary.json" 2>/dev/null; }
+
+train_model() {
+  local preset="$1" status=0 overrides
+  if is_finished "$preset"; then
+    reused "$folder/$preset"
+    return
+  fi
+  mapfile -t overrides < <(data_overrides)
+  if [ -n "$minutes" ]; then overrides+=("train.max_duration=$(cat "$folder/duration.txt")"); fi
+  build/norma train "$config" "norm.preset=$preset" "run.name=quickstart-$preset" \
+    "run.folder=$(quoted "$folder/$preset")" "${overrides[@]}" || status=$?
+  if [ "$status" = 75 ]; then
+    say "stopped early with a good checkpoint: run the same command again to go on"
+    exit 75
+  fi
+  [ "$status" = 0 ] || fail "norma train ended with exit code $status" "$status"
+}
+
+# ---- What came out ----
+
+write_sample() {
+  local preset="$1" sample="$folder/$1/sample.txt"
+  if [ ! -e "$sample" ]; then
+    build/norma generate "$folder/$preset" --prompt "$prompt" --max-tokens 100 --temperature 0.8 --top-p 0.95 --seed 1 \
+      >"$sample.part"
+    mv "$sample.part" "$sample"
+  fi
+  printf '\n%s writes:\n%s\n' "$preset" "$(sed 's/^/  | /' "$sample")"
+}
+
+write_report() {
+  local preset runs=()
+  for preset in $presets; do runs+=("$folder/$preset"); done
+  build/norma report "${runs[@]}" --baseline "$folder/tokens" --out "$folder/report.md"
+}
+
+show_results() {
+  local preset
+  write_report
+  for preset in $presets; do write_sample "$preset"; done
+  say
+  say "What to expect: in a run this short HybridNorm* tends to learn a little slower than Pre-Norm. Its advantage is"
+  say "reported for billions of tokens; what these minutes show is that both placements train from the same config."
+}
+
+show_places() {
+  say
+  say "in          $NORMA_ROOT"
+  say "report      $folder/report.md"
+  say "runs        $(for preset in $presets; do printf '%s ' "$folder/$preset"; done)"
+  say "tokens      $folder/tokens (tokenizer: $folder/tokenizer.json)"
+  say "program     build/norma --help"
+  say "another     build/norma train $config norm.preset=qkv 'data.paths=[$folder/tokens/train-*.npy]'"
+  say
+  say "time: packages $(duration "${spent[packages]}"), build $(duration "${spent[build]}")," \
+    "data $(duration "${spent[data]}"), training $(duration "${spent[training]}"); in all $(duration "$SECONDS")"
+}
+
+check_settings
+stage packages "Packages" scripts/setup.sh --no-tests
+stage build "Build" scripts/build.sh norma
+stage data "Text" get_text
+stage data "Tokenizer" train_tokenizer
+stage data "Tokens" prepare_tokens
+if [ -n "$minutes" ]; then stage training "Speed" measure_duration; fi
+for preset in $presets; do stage training "Training: $preset" train_model "$preset"; done
+stage training "Results" show_results
+show_places

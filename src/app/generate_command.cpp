@@ -1,0 +1,118 @@
+// norma generate: text from a checkpoint.
+#include <cstdio>
+#include <memory>
+
+#include "checkpoint_model.h"
+#include "commands.h"
+#include "norma/base/error.h"
+#include "norma/base/log.h"
+#include "norma/config/names.h"
+#include "norma/data/token_file.h"
+#include "norma/data/tokenizer.h"
+#include "norma/eval/generate.h"
+#include "signals.h"
+
+namespace norma {
+namespace {
+
+struct GenerateArguments {
+  std::string checkpoint, prompt, tokenizer, device = "auto";
+  GenerateOptions options;
+  std::int64_t threads = 0;
+  bool keep_going = false;  // past the end of text
+};
+
+// --tokenizer, else data.tokenizer of the run, else the one its token files name.
+Tokenizer find_tokenizer(const std::string& given, const RunConfig& config) {
+  if (!given.empty()) return Tokenizer::load(given);
+  if (!config.data.tokenizer.empty()) return Tokenizer::load(config.data.tokenizer);
+  TokenDatasetOptions options;
+  options.paths = config.data.paths;
+  options.dtype = config.data.dtype;
+  options.sequence_length = config.model.sequence_length;
+  options.id_bound = config.model.rows();
+  try {
+    if (const auto beside = TokenDataset(options).tokenizer()) return Tokenizer::load(*beside);
+  } catch (const DataError& error) {
+    throw DataError(cat("[generate] no tokenizer: give --tokenizer; the run's token files do not name one (",
+                        error.what(), ")"));
+  }
+  throw DataError("[generate] no tokenizer: give --tokenizer, a tokenizer.json; the run's token files do not name one");
+}
+
+// The prompt's ids; the end-of-text id alone when there is no prompt. A prompt that leaves no room is cut at its front.
+std::vector<std::int64_t> prompt_ids(const Tokenizer& tokenizer, const std::string& prompt, const ModelConfig& model) {
+  const std::vector<std::uint32_t> ids = tokenizer.encode(prompt);
+  std::vector<std::int64_t> result(ids.begin(), ids.end());
+  if (result.empty() && tokenizer.eos_id()) result.push_back(*tokenizer.eos_id());
+  if (result.empty()) throw DataError("[generate] the tokenizer has no <|endoftext|> to start from: give a --prompt");
+  for (const std::int64_t id : result) {
+    if (id >= model.vocab_size) {
+      throw DataError(cat("[generate] the tokenizer has ids up to ", tokenizer.vocab_size() - 1, ", the model only ",
+                          model.vocab_size, "; it is not the tokenizer of this model"));
+    }
+  }
+  const auto room = static_cast<std::size_t>(model.sequence_length - 1);
+  if (result.size() > room) {
+    log_warning(cat("the prompt has ", result.size(), " tokens, the model sees at most ", model.sequence_length,
+                    ": its last ", room, " are kept"));
+    result.erase(result.begin(), result.end() - static_cast<std::ptrdiff_t>(room));
+  }
+  return result;
+}
+
+void run_generate(GenerateArguments& arguments) {
+  const auto device = parse_enum<Device>(arguments.device);
+  if (!device) throw ConfigError(cat("[generate] --device must be auto, cpu or cuda; got '", arguments.device, "'"));
+  CheckpointModel loaded = load_checkpoint_model(arguments.checkpoint, *device, arguments.threads);
+  const Tokenizer tokenizer = find_tokenizer(arguments.tokenizer, loaded.config);
+  GenerateOptions options = arguments.options;
+  options.vocab_size = std::min(loaded.config.model.vocab_size, tokenizer.vocab_size());
+  options.device = loaded.session.device;
+  if (!arguments.keep_going && tokenizer.eos_id()) options.end_of_text = *tokenizer.eos_id();
+  const std::vector<std::int64_t> prompt = prompt_ids(tokenizer, arguments.prompt, loaded.config.model);
+  const std::atomic<bool>& stop = stop_on_signals();
+  std::vector<std::uint32_t> ids;
+  std::string shown;
+  std::printf("%s", arguments.prompt.c_str());
+  generate(*loaded.session.model, *loaded.session.engine, prompt, options, [&](std::int64_t token) {
+    ids.push_back(static_cast<std::uint32_t>(token));
+    const std::string text = tokenizer.decode(ids, /*skip_special=*/true);
+    // A character may need several tokens: wait while the text still ends in a replacement character.
+    if (!text.ends_with("\xef\xbf\xbd") && text.size() > shown.size()) {
+      std::fwrite(text.data() + shown.size(), 1, text.size() - shown.size(), stdout);
+      std::fflush(stdout);
+      shown = text;
+    }
+    return !stop;
+  });
+  std::printf("\n");
+}
+
+}  // namespace
+
+void add_generate_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("generate", "Continue a text with a trained model.");
+  const auto arguments = std::make_shared<GenerateArguments>();
+  GenerateOptions& options = arguments->options;
+  command->add_option("checkpoint", arguments->checkpoint, "run folder (its newest checkpoint) or a step-N folder")
+      ->required();
+  command->add_option("--prompt", arguments->prompt, "text to continue; empty: from the start of a document");
+  command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json; default: the one beside the run's tokens");
+  command->add_option("--max-tokens", options.max_tokens, "at most so many")->capture_default_str()
+      ->check(CLI::Range(1, 1000000));
+  command->add_option("--temperature", options.temperature, "0: always the most likely token")->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  command->add_option("--top-k", options.top_k, "draw from the k most likely only; 0: all")->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--top-p", options.top_p, "draw from the smallest set of this probability")->capture_default_str()
+      ->check(CLI::Range(1e-9, 1.0));
+  command->add_option("--seed", options.seed, "of the draw: the same seed, the same text")->capture_default_str();
+  command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
+  command->add_option("--threads", arguments->threads, "0: every core")->capture_default_str();
+  command->add_flag("--ignore-end-of-text", arguments->keep_going, "go on past the end of a document");
+  command->footer("Example: norma generate runs/tiny --prompt \"The kernel\" --temperature 0.8 --top-p 0.95");
+  command->callback([arguments] { run_generate(*arguments); });
+}
+
+}  // namespace norma

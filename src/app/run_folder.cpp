@@ -1,0 +1,89 @@
+#include "run_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <ATen/Parallel.h>
+
+#include "norma/base/error.h"
+#include "norma/base/json.h"
+#include "norma/config/names.h"
+#include "version.h"
+
+namespace norma {
+namespace {
+
+constexpr std::uint64_t kMaxConfigBytes = 1 << 20;
+
+double peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) * 1024.0;
+}
+
+}  // namespace
+
+fs::path run_folder_of(const RunConfig& config) {
+  return config.run.folder.empty() ? fs::path("runs") / config.run.name : fs::path(config.run.folder);
+}
+
+RunFolder::RunFolder(const fs::path& path) : path_(path) {
+  std::error_code error;
+  fs::create_directories(path_ / "logs", error);
+  if (error) throw DiskError(cat("[run.folder] cannot make ", path_.string(), ": ", error.message()));
+  lock_ = open((path_ / "logs" / "lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+  if (lock_ < 0) throw DiskError(cat("[run.folder] cannot write into ", path_.string()));
+  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    close(lock_);
+    throw ConfigError(cat("[run.folder] another process is training in ", path_.string(),
+                          "; give this run its own run.name or run.folder"));
+  }
+}
+
+RunFolder::~RunFolder() {
+  close(lock_);
+}
+
+void RunFolder::write_description(const CheckedConfig& checked, const RunPlan& plan,
+                                  const std::vector<std::string>& arguments, const std::string& device) {
+  if (!checked.source.file.empty()) {
+    write_file_atomic(path_ / "config.yaml", read_file(checked.source.file, kMaxConfigBytes));
+  }
+  write_file_atomic(path_ / "config.resolved.yaml", to_yaml(checked.config));
+  write_file_atomic(path_ / "plan.txt", describe(plan));
+  Json env;
+  env["version"] = version_text();
+  env["commit"] = commit_hash();
+  env["libtorch"] = libtorch_version();
+  env["command"] = arguments;
+  env["device"] = device;
+  env["threads"] = at::get_num_threads();
+  env["cpu_capability"] = at::get_cpu_capability();
+  write_file_atomic(path_ / "env.json", env.dump(2) + "\n");
+}
+
+void RunFolder::write_summary(const RunPlan& plan, const RunSummary& summary) {
+  Json json;
+  json["name"] = plan.config.run.name;
+  json["preset"] = plan.config.norm.preset;
+  json["parameters"] = plan.cost.parameters;
+  json["outcome"] = summary.outcome == Outcome::finished ? "finished" : "stopped";
+  json["step"] = summary.state.step;
+  json["max_steps"] = plan.max_steps;
+  json["tokens"] = summary.state.position.tokens;
+  json["final_loss"] = summary.final_loss;
+  json["best_loss"] = summary.state.best_loss;
+  Json validation = Json::object();
+  for (const auto& [label, loss] : summary.validation) validation[label] = loss;
+  json["validation"] = validation;
+  json["seconds"] = summary.seconds;
+  json["tokens_per_second"] = summary.tokens_per_second;
+  json["flops_per_token_causal"] = plan.cost.flops_causal;
+  json["flops_per_token_full"] = plan.cost.flops_full;
+  json["peak_memory_bytes"] = peak_memory_bytes();
+  write_file_atomic(path_ / "summary.json", json.dump(2) + "\n");
+}
+
+}  // namespace norma

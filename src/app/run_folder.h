@@ -1,0 +1,39 @@
+// The folder of a run: what was asked, what was derived, where it ran, and what came out.
+//
+//   config.yaml            as given            config.resolved.yaml   every key with its value
+//   plan.txt               the derived plan    env.json               version, device, threads (no environment variables)
+//   logs/rank0.log         metrics.jsonl       events.out.tfevents.*  step-N/, latest        summary.json
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "checked_config.h"
+#include "norma/base/file.h"
+#include "norma/train/run_plan.h"
+#include "norma/train/trainer.h"
+
+namespace norma {
+
+fs::path run_folder_of(const RunConfig& config);
+
+// Holds the folder's lock for its lifetime, so that two processes never train into the same folder.
+class RunFolder {
+ public:
+  // Makes the folder; throws ConfigError when another process trains there, DiskError when it cannot be made.
+  explicit RunFolder(const fs::path& path);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  const fs::path& path() const { return path_; }
+  void write_description(const CheckedConfig& checked, const RunPlan& plan, const std::vector<std::string>& arguments,
+                         const std::string& device);
+  void write_summary(const RunPlan& plan, const RunSummary& summary);
+
+ private:
+  fs::path path_;
+  int lock_ = -1;
+};
+
+}  // namespace norma

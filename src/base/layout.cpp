@@ -1,0 +1,67 @@
+#include "norma/base/layout.h"
+
+#include <limits>
+#include <unordered_set>
+#include <utility>
+
+#include "norma/base/error.h"
+
+namespace norma {
+
+namespace {
+
+std::int64_t round_up(std::int64_t elements) {
+  return (elements + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+std::int64_t count_elements(const TensorSpan& tensor) {
+  constexpr std::int64_t kMost =
+      std::numeric_limits<std::int64_t>::max() / 1024;  // leaves room for bytes and sums
+  std::int64_t numel = 1;
+  for (const std::int64_t size : tensor.shape) {
+    NORMA_CHECK(size > 0 && size <= kMost / numel, "[layout] '", tensor.name,
+                "' needs positive sizes whose product fits; got a size of ", size);
+    numel *= size;
+  }
+  return numel;
+}
+
+}  // namespace
+
+const TensorSpan* Layout::find(const std::string& tensor) const {
+  for (const UnitLayout& unit : units) {
+    for (const TensorSpan& span : unit.tensors) {
+      if (span.name == tensor) return &span;
+    }
+  }
+  return nullptr;
+}
+
+std::int64_t Layout::num_parameters() const {
+  std::int64_t total = 0;
+  for (const UnitLayout& unit : units) {
+    for (const TensorSpan& span : unit.tensors) total += span.numel;
+  }
+  return total;
+}
+
+UnitLayout lay_out_unit(std::string name, std::vector<TensorSpan> tensors) {
+  UnitLayout unit;
+  unit.name = std::move(name);
+  std::unordered_set<std::string> names;
+  for (const bool decay : {true, false}) {
+    for (TensorSpan& tensor : tensors) {
+      if (tensor.decay != decay) continue;
+      NORMA_CHECK(names.insert(tensor.name).second, "[layout] unit '", unit.name, "' holds '", tensor.name,
+                  "' twice");
+      tensor.numel = count_elements(tensor);
+      tensor.offset = unit.numel;
+      unit.numel = round_up(unit.numel + tensor.numel);
+      unit.tensors.push_back(std::move(tensor));
+    }
+    if (decay) unit.decay_end = unit.numel;
+  }
+  return unit;
+}
+
+}  // namespace norma

@@ -1,0 +1,248 @@
+// Ranges and cross-field checks. Upper bounds catch slips of the keyboard and keep every product of sizes
+// that is computed later inside of 64 bits.
+#include "norma/config/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "norma/base/text.h"
+#include "norma/config/names.h"
+
+namespace norma {
+namespace {
+
+constexpr std::int64_t kMaxSteps = std::int64_t{1} << 53;  // steps and tokens are also counted in doubles
+constexpr std::int64_t kMaxBatch = 1 << 24;
+constexpr std::int64_t kMaxSeed = std::int64_t{1} << 62;  // leaves room to add the epoch
+constexpr double kLargest = std::numeric_limits<double>::max();
+
+// Collects problems; each check says what must hold and what was got.
+class Checker {
+ public:
+  // Returns whether it holds, so that checks which build on it can be left out.
+  bool require(bool holds, const std::string& key, const std::string& text) {
+    if (!holds) problems_.push_back({key, 0, text});
+    return holds;
+  }
+
+  bool integer(const std::string& key, std::int64_t value, std::int64_t low, std::int64_t high) {
+    return require(
+        value >= low && value <= high, key,
+        cat("must be from ", with_commas(low), " to ", with_commas(high), "; got ", with_commas(value)));
+  }
+
+  bool integer(const std::string& key, const std::optional<std::int64_t>& value, std::int64_t low,
+               std::int64_t high) {
+    return !value || integer(key, *value, low, high);
+  }
+
+  // low <= value <= high, finite.
+  bool number(const std::string& key, double value, double low, double high = kLargest) {
+    const std::string allowed = high == kLargest ? cat("finite and at least ", shortest(low))
+                                                 : cat("from ", shortest(low), " to ", shortest(high));
+    return require(value >= low && value <= high, key, cat("must be ", allowed, "; got ", shortest(value)));
+  }
+
+  bool positive(const std::string& key, double value) {
+    return require(value > 0.0 && value <= kLargest, key,
+                   cat("must be finite and above 0; got ", shortest(value)));
+  }
+
+  // low <= value < high.
+  bool below(const std::string& key, double value, double low, double high) {
+    return require(
+        value >= low && value < high, key,
+        cat("must be at least ", shortest(low), " and below ", shortest(high), "; got ", shortest(value)));
+  }
+
+  Problems take() { return std::move(problems_); }
+
+ private:
+  Problems problems_;
+};
+
+bool is_word(const std::string& text, std::string_view more) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           more.find(c) != std::string_view::npos;
+  });
+}
+
+void check_run(const RunSettings& run, Checker& check) {
+  const bool is_name = is_word(run.name, "._-") && run.name[0] != '.' && run.name.size() <= 128 &&
+                       run.name.find("..") == std::string::npos;
+  check.require(
+      is_name, "run.name",
+      cat("must be 1 to 128 letters, digits, '.', '_' or '-', without '..' and not starting with '.'; got '",
+          run.name, "'"));
+  check.integer("run.seed", run.seed, 0, kMaxSeed);
+  check.integer("run.threads", run.threads, 0, 4096);
+}
+
+std::string divisors(std::int64_t number) {
+  std::vector<std::string> all;
+  for (std::int64_t i = 1; i <= number && all.size() < 16; ++i) {
+    if (number % i == 0) all.push_back(std::to_string(i));
+  }
+  return join(all, ", ");
+}
+
+void check_heads(const ModelConfig& model, Checker& check) {
+  const bool sizes = check.integer("model.d_model", model.d_model, 1, 1'048'576) &
+                     check.integer("model.num_heads", model.num_heads, 1, 65'536);
+  if (!sizes) return;
+  if (check.integer("model.num_kv_heads", model.num_kv_heads, 1, 65'536)) {
+    check.require(model.num_heads % model.kv_heads() == 0, "model.num_kv_heads",
+                  cat("must divide num_heads = ", model.num_heads, "; got ", model.kv_heads(),
+                      "; allowed: ", divisors(model.num_heads)));
+  }
+  if (!check.integer("model.head_dim", model.head_dim, 2, 65'536)) return;
+  const char* key = model.head_dim ? "model.head_dim" : "model.num_heads";
+  if (!model.head_dim && !check.require(model.d_model % model.num_heads == 0, key,
+                                        cat("must divide d_model = ", model.d_model,
+                                            " unless head_dim is set; got ", model.num_heads))) {
+    return;
+  }
+  check.require(model.head_width() % 2 == 0, key,
+                cat("the width of a head must be even, for RoPE turns pairs; got ", model.head_width(),
+                    model.head_dim ? "" : " = d_model / num_heads"));
+  check.require(model.qkv_width() <= std::int64_t{1} << 24, key,
+                cat("the fused q, k, v projection must not be wider than ",
+                    with_commas(std::int64_t{1} << 24), "; got ", with_commas(model.qkv_width())));
+}
+
+void check_model(const ModelConfig& model, Checker& check) {
+  check_heads(model, check);
+  check.integer("model.num_layers", model.num_layers, 1, 10'000);
+  check.integer("model.mlp_dim", model.mlp_dim, 1, std::int64_t{1} << 24);
+  if (check.integer("model.vocab_size", model.vocab_size, 1, std::int64_t{1} << 27)) {
+    check.integer("model.embedding_rows", model.embedding_rows, model.vocab_size, std::int64_t{1} << 27);
+    check.integer("model.document_separator", model.document_separator, 0, model.vocab_size - 1);
+  }
+  check.integer("model.sequence_length", model.sequence_length, 2, std::int64_t{1} << 24);
+  check.positive("model.rope_theta", model.rope_theta);
+  if (model.clip_qkv) check.positive("model.clip_qkv", *model.clip_qkv);
+}
+
+// The placement itself (preset names, layers, sites) is judged by room norm.
+void check_norm(const NormConfig& norm, const ModelConfig& model, Checker& check) {
+  check.require(norm.kind != NormKind::none, "norm.kind", "must be rms or layer; got none");
+  check.below("norm.eps", norm.eps, 0.0, 1.0);
+  check.integer("norm.post_layers", norm.post_layers, 0, std::max<std::int64_t>(model.num_layers, 0));
+  check.number("norm.mix_alpha", norm.mix_alpha, 0.0, 1.0);
+}
+
+void check_init(const InitConfig& init, Checker& check) {
+  if (init.std) check.positive("init.std", *init.std);
+  if (init.embedding_std) check.positive("init.embedding_std", *init.embedding_std);
+  check.number("init.cutoff", init.cutoff, 0.0);
+}
+
+void check_paths(const std::string& key, const std::vector<std::string>& paths, Checker& check) {
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    const bool usable = !paths[i].empty() && paths[i].find('\0') == std::string::npos;
+    check.require(usable, cat(key, "[", i, "]"), "must be the name of a file; got an empty one");
+  }
+}
+
+void check_data(const RunConfig& config, Checker& check) {
+  check_paths("data.paths", config.data.paths, check);
+  check.integer("data.seed", config.data.seed, 0, kMaxSeed);
+  check.integer("data.prefetch", config.data.prefetch, 1, 1024);
+  check.require(
+      config.data.dtype != TokenDtype::uint16 || config.model.vocab_size <= 65'536, "data.dtype",
+      cat("uint16 holds ids up to 65,535; model.vocab_size is ", with_commas(config.model.vocab_size)));
+}
+
+void check_train(const TrainConfig& train, const ModelConfig& model, Checker& check) {
+  const Duration& duration = train.max_duration;
+  check.require(duration.value > 0 && duration.value <= static_cast<double>(kMaxSteps), "train.max_duration",
+                cat("must be above 0 and at most 2^53 steps, tokens or epochs; got ", to_string(duration)));
+  const bool batch = check.integer("train.global_batch_size", train.global_batch_size, 1, kMaxBatch);
+  if (batch) check.integer("train.micro_batch_size", train.micro_batch_size, 1, train.global_batch_size);
+  check.number("train.max_grad_norm", train.max_grad_norm, 0.0);
+  check.number("train.z_loss", train.z_loss, 0.0);
+  check.integer("train.loss_chunk", train.loss_chunk, 1, std::int64_t{1} << 24);
+  check.integer("train.stop_at", train.stop_at, 1, kMaxSteps);
+
+  const double step_tokens =
+      static_cast<double>(train.global_batch_size) * static_cast<double>(model.sequence_length);
+  if (duration.unit == DurationUnit::steps && batch) {
+    check.require(duration.value * step_tokens <= static_cast<double>(kMaxSteps), "train.max_duration",
+                  cat("steps * global_batch_size * sequence_length must not pass 2^53 tokens; got ",
+                      to_string(duration), " steps of ", human_count(step_tokens), " tokens"));
+  }
+  const double micro = static_cast<double>(train.micro_batch_size.value_or(train.global_batch_size));
+  const double widest = static_cast<double>(std::max({model.d_model, 2 * model.mlp_dim, model.rows()}));
+  check.require(micro * static_cast<double>(model.sequence_length) * widest < 9.2e18,
+                "train.micro_batch_size",
+                cat("one activation of the micro-batch would pass 2^63 elements; got ", human_count(micro),
+                    " instances of ", human_count(static_cast<double>(model.sequence_length)), " tokens"));
+}
+
+void check_optim(const OptimConfig& optim, Checker& check) {
+  check.positive("optim.lr", optim.lr);
+  if (check.require(optim.betas.size() == 2, "optim.betas",
+                    cat("must be two numbers, [0.9, 0.95]; got ", optim.betas.size()))) {
+    check.below("optim.betas[0]", optim.betas[0], 0.0, 1.0);
+    check.below("optim.betas[1]", optim.betas[1], 0.0, 1.0);
+  }
+  check.number("optim.eps", optim.eps, 0.0);
+  check.number("optim.weight_decay", optim.weight_decay, 0.0);
+}
+
+void check_schedule(const ScheduleConfig& schedule, Checker& check) {
+  const bool warmup = check.integer("schedule.warmup", schedule.warmup, 0, kMaxSteps);
+  if (schedule.t_max && warmup)
+    check.integer("schedule.t_max", *schedule.t_max, schedule.warmup + 1, kMaxSteps);
+  check.number("schedule.alpha_f", schedule.alpha_f, 0.0, 1.0);
+  if (schedule.warmup_min_lr) check.number("schedule.warmup_min_lr", *schedule.warmup_min_lr, 0.0);
+  check.require(schedule.kind != ScheduleKind::inverse_sqrt || schedule.warmup > 0, "schedule.warmup",
+                "must be above 0 for inverse_sqrt, whose rate is lr * sqrt(warmup / position); got 0");
+  if (schedule.kind == ScheduleKind::wsd) {
+    const std::int64_t room = schedule.t_max ? *schedule.t_max - schedule.warmup : kMaxSteps;
+    if (room > 0) check.integer("schedule.decay", schedule.decay, 1, room);
+  } else {
+    check.require(schedule.decay == 0, "schedule.decay",
+                  cat("is for schedule.kind: wsd only; the kind is ", enum_name(schedule.kind)));
+  }
+}
+
+void check_eval(const EvalConfig& eval, Checker& check) {
+  check.integer("eval.every", eval.every, 0, kMaxSteps);
+  check.require(eval.every <= 0 || !eval.sets.empty(), "eval.every",
+                "needs validation sets: eval.sets: {books: [valid.npy]}, or 0 for no evaluation");
+  check.integer("eval.batch_size", eval.batch_size, 1, kMaxBatch);
+  check.integer("eval.max_instances", eval.max_instances, 0, kMaxSteps);
+  for (const auto& [label, paths] : eval.sets) {
+    const std::string key = cat("eval.sets.", label);
+    check.require(is_word(label, "_-"), key, "a label is made of letters, digits, '_' and '-'");
+    check.require(!paths.empty(), key, "needs at least one token file");
+    check_paths(key, paths, check);
+  }
+}
+
+}  // namespace
+
+Problems validate(const RunConfig& config) {
+  Checker check;
+  check_run(config.run, check);
+  check_model(config.model, check);
+  check_norm(config.norm, config.model, check);
+  check_init(config.init, check);
+  check_data(config, check);
+  check_train(config.train, config.model, check);
+  check_optim(config.optim, check);
+  check_schedule(config.schedule, check);
+  check.integer("checkpoint.every", config.checkpoint.every, 0, kMaxSteps);
+  check.require(!config.checkpoint.resume.empty(), "checkpoint.resume",
+                "must be auto, none or a checkpoint folder; got nothing");
+  check_eval(config.eval, check);
+  check.integer("metrics.every", config.metrics.every, 1, kMaxSteps);
+  check.integer("metrics.console_every", config.metrics.console_every, 1, kMaxSteps);
+  check.integer("metrics.parameters_every", config.metrics.parameters_every, 0, kMaxSteps);
+  return check.take();
+}
+
+}  // namespace norma

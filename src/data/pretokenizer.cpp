@@ -1,0 +1,345 @@
+#include "pretokenizer.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+namespace norma {
+
+namespace {
+
+constexpr std::string_view kSupported = "ByteLevel, Split, Digits, Sequence, null";
+constexpr std::size_t kMaxPattern = 64 * 1024;
+constexpr std::uint32_t kMatchLimit = 50'000'000;  // steps within one match
+constexpr std::uint32_t kDepthLimit = 10'000'000;  // nested steps; they live on the heap
+constexpr std::uint32_t kHeapLimit = 1024 * 1024;  // KiB
+
+struct PcreFree {
+  void operator()(pcre2_compile_context* context) const { pcre2_compile_context_free(context); }
+  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+};
+
+std::string pcre_message(int code) {
+  std::array<PCRE2_UCHAR, 256> text{};
+  pcre2_get_error_message(code, text.data(), text.size());
+  return reinterpret_cast<const char*>(text.data());
+}
+
+void append_code(std::string& out, char32_t code) {
+  std::array<char, 16> text{};
+  std::snprintf(text.data(), text.size(), "\\x{%X}", static_cast<unsigned>(code));
+  out += text.data();
+}
+
+void append_range(std::string& out, char32_t first, char32_t last) {
+  append_code(out, first);
+  if (last == first) return;
+  out += '-';
+  append_code(out, last);
+}
+
+// The ranges of a class, or of all other code points (surrogates are none), as they stand inside of [].
+std::string range_text(std::span<const CodeRange> ranges, bool negated) {
+  std::string out;
+  char32_t next = 0;
+  const auto append_gap = [&](char32_t end) {  // [next, end)
+    if (next < 0xD800 && end > 0xD800) {
+      append_range(out, next, 0xD7FF);
+      if (end > 0xE000) append_range(out, 0xE000, end - 1);
+    } else if (next < end) {
+      append_range(out, next, end - 1);
+    }
+  };
+  for (const CodeRange& range : ranges) {
+    if (negated) {
+      append_gap(range.first);
+    } else {
+      append_range(out, range.first, range.last);
+    }
+    next = range.last + 1;
+  }
+  if (negated) append_gap(0x110000);
+  return out;
+}
+
+// A class escape at the start of `text` (\s, \S, \w, \pL, \p{L}, \p{^L}, \PN ...) that is to be replaced.
+struct ClassEscape {
+  std::size_t length = 0;  // 0: another escape
+  std::span<const CodeRange> ranges;
+  bool negated = false;
+  std::string_view outside_too{};  // what it matches in addition outside of []
+};
+
+// Oniguruma counts these superscripts and fractions as word characters, but not within [].
+constexpr std::string_view kLatinWordExtras = R"(\xB2\xB3\xB9\xBC-\xBE)";
+
+ClassEscape read_class_escape(std::string_view text) {
+  if (text.size() < 2) return {};
+  const char letter = text[1];
+  if (letter == 's' || letter == 'S') return {2, class_ranges(CharClass::space), letter == 'S'};
+  if (letter == 'w' || letter == 'W') return {2, word_ranges(), letter == 'W', kLatinWordExtras};
+  if (letter != 'p' && letter != 'P') return {};
+  bool negated = letter == 'P';
+  std::string_view name = text.substr(2, 1);
+  std::size_t length = 3;
+  if (name == "{") {
+    const std::size_t close = text.find('}');
+    if (close == std::string_view::npos) return {};
+    name = text.substr(3, close - 3);
+    length = close + 1;
+    if (name.starts_with('^')) {
+      negated = !negated;
+      name.remove_prefix(1);
+    }
+  }
+  if (name == "L" || name == "Letter") return {length, class_ranges(CharClass::letter), negated};
+  if (name == "N" || name == "Number") return {length, class_ranges(CharClass::number), negated};
+  return {};
+}
+
+// What Oniguruma and PCRE2 read differently, or only one of them reads, and that no tokenizer needs.
+constexpr std::string_view kRefusedEscapes = "bBhHKQEgkyYOGXRNzZ";
+
+}  // namespace
+
+std::string with_explicit_classes(const std::string& pattern, const Component& where) {
+  std::string out;
+  bool in_class = false;
+  for (std::size_t at = 0; at < pattern.size();) {
+    const std::string_view rest = std::string_view(pattern).substr(at);
+    if (const ClassEscape found = rest[0] == '\\' ? read_class_escape(rest) : ClassEscape{};
+        found.length > 0) {
+      const std::string ranges = range_text(found.ranges, found.negated && in_class);
+      out += in_class ? ranges : cat(found.negated ? "[^" : "[", ranges, found.outside_too, "]");
+      at += found.length;
+      continue;
+    }
+    if (rest[0] == '\\' && rest.size() > 1) {
+      if (kRefusedEscapes.find(rest[1]) != std::string_view::npos) {
+        where.fail("uses \\", rest[1], ", which is not supported");
+      }
+      out += rest.substr(0, 2);
+      at += 2;
+      continue;
+    }
+    if (in_class && (rest[0] == '[' || rest.starts_with("&&"))) {
+      where.fail(
+          "nests, names or intersects character classes, which is not supported; allowed: \\[ and \\&");
+    }
+    if (!in_class && (rest.starts_with("[]") || rest.starts_with("[^]"))) {
+      where.fail("starts a character class with ']', which is not supported; allowed: \\]");
+    }
+    if (in_class ? rest[0] == ']' : rest[0] == '[') in_class = !in_class;
+    out += rest[0];
+    ++at;
+  }
+  return out;
+}
+
+Regex Regex::compile(const std::string& pattern, const Component& where) {
+  if (pattern.size() > kMaxPattern)
+    where.fail("must have at most ", kMaxPattern, " bytes; got ", pattern.size());
+  // In Oniguruma ^ and $ are the ends of a line.
+  return {with_explicit_classes(pattern, where),
+          PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, where};
+}
+
+Regex Regex::literal(const std::string& text, const Component& where) {
+  if (text.size() > kMaxPattern) where.fail("must have at most ", kMaxPattern, " bytes; got ", text.size());
+  return {text, PCRE2_UTF | PCRE2_LITERAL, where};
+}
+
+Regex::Regex(const std::string& pattern, std::uint32_t options, const Component& where) {
+  const std::unique_ptr<pcre2_compile_context, PcreFree> context(pcre2_compile_context_create(nullptr));
+  pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
+  pcre2_set_parens_nest_limit(context.get(), 100);
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options,
+                                   &error, &offset, context.get());
+  if (code == nullptr) where.fail("is not a regular expression that can be read: ", pcre_message(error));
+  code_ = std::shared_ptr<const void>(
+      code, [](const void* c) { pcre2_code_free(static_cast<pcre2_code*>(const_cast<void*>(c))); });
+}
+
+void Regex::find_all(std::string_view text, std::vector<Match>& matches) const {
+  const auto* code = static_cast<const pcre2_code*>(code_.get());
+  const std::unique_ptr<pcre2_match_data, PcreFree> data(pcre2_match_data_create(1, nullptr));
+  const std::unique_ptr<pcre2_match_context, PcreFree> context(pcre2_match_context_create(nullptr));
+  pcre2_set_match_limit(context.get(), kMatchLimit);
+  pcre2_set_depth_limit(context.get(), kDepthLimit);
+  pcre2_set_heap_limit(context.get(), kHeapLimit);
+  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+  matches.clear();
+  for (std::size_t from = 0; from <= text.size();) {
+    const int result =
+        pcre2_match(code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, data.get(), context.get());
+    if (result == PCRE2_ERROR_NOMATCH) return;
+    if (result < 0) {
+      throw DataError(
+          cat("[tokenizer] the expression of a Split must match the text within its step limits; got '",
+              pcre_message(result), "' at byte ", from, " of a text of ", text.size(), " bytes"));
+    }
+    const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data.get());
+    const Match match{ends[0], ends[1]};
+    if (match.begin == match.end && !matches.empty() && matches.back().end == match.end) {
+      from += from < text.size() ? decode_utf8(text.data() + from).length : 1;
+      continue;
+    }
+    matches.push_back(match);
+    from = match.end;
+  }
+}
+
+PreTokenizer::PreTokenizer(const Component& component, bool general_only) {
+  read(component);
+  if (!byte_level_) splits_before_prefix_ = splits_.size();
+  if (!general_only) fast_path_ = choose_fast_path();
+}
+
+void PreTokenizer::read(const Component& component) {
+  if (component.is_null()) return;
+  const std::string type = component.type();
+  if (byte_level_) component.fail("stands after a ByteLevel, which must be the last");
+  if (type == "Sequence") {
+    for (const Component& item : component.list("pretokenizers")) read(item);
+  } else if (type == "Split") {
+    read_split(component);
+  } else if (type == "Digits") {
+    read_digits(component);
+  } else if (type == "ByteLevel") {
+    read_byte_level(component);
+  } else {
+    component.fail_type(kSupported);
+  }
+}
+
+void PreTokenizer::read_split(const Component& component) {
+  static constexpr std::array<std::pair<std::string_view, Behavior>, 5> kBehaviors{{
+      {"Removed", Behavior::removed},
+      {"Isolated", Behavior::isolated},
+      {"Contiguous", Behavior::contiguous},
+      {"MergedWithPrevious", Behavior::merged_with_previous},
+      {"MergedWithNext", Behavior::merged_with_next},
+  }};
+  const Component behavior = component.at("behavior");
+  const auto* known = std::find_if(kBehaviors.begin(), kBehaviors.end(),
+                                   [&](const auto& entry) { return entry.first == behavior.text(); });
+  if (known == kBehaviors.end()) {
+    behavior.fail("is '", behavior.text(),
+                  "'; allowed: Removed, Isolated, Contiguous, MergedWithPrevious, MergedWithNext");
+  }
+  const Component pattern = component.at("pattern");
+  const bool invert = component.flag("invert", false);
+  if (pattern.has("Regex")) {
+    only_pattern_ = pattern.at("Regex").text();
+    splits_.push_back({Regex::compile(only_pattern_, pattern.at("Regex")), known->second, invert});
+  } else if (pattern.has("String")) {
+    only_pattern_.clear();
+    splits_.push_back(
+        {Regex::literal(pattern.at("String").text(), pattern.at("String")), known->second, invert});
+  } else {
+    pattern.fail("must hold a Regex or a String");
+  }
+}
+
+void PreTokenizer::read_digits(const Component& component) {
+  const bool alone = component.flag("individual_digits", false);
+  only_pattern_.clear();
+  splits_.push_back(
+      {Regex::compile(R"(\p{N})", component), alone ? Behavior::isolated : Behavior::contiguous, false});
+}
+
+void PreTokenizer::read_byte_level(const Component& component) {
+  byte_level_ = true;
+  add_prefix_space_ = component.flag("add_prefix_space", true);
+  splits_before_prefix_ = splits_.size();
+  if (!component.flag("use_regex", true)) return;
+  only_pattern_ = kGpt2Pattern;
+  splits_.push_back({Regex::compile(only_pattern_, component), Behavior::isolated, false});
+}
+
+// The scanners tile the text with matches: that is what Isolated gives, and Removed when the rest is removed.
+PreTokenizer::FastPath PreTokenizer::choose_fast_path() const {
+  if (splits_.size() != 1 || add_prefix_space_) return FastPath::none;
+  const Split& split = splits_[0];
+  const bool keeps_matches =
+      split.behavior == Behavior::isolated || (split.behavior == Behavior::removed && split.invert);
+  if (!keeps_matches) return FastPath::none;
+  if (only_pattern_ == kGpt2Pattern) return FastPath::gpt2;
+  if (only_pattern_ == kDolma2Pattern) return FastPath::dolma2;
+  return FastPath::none;
+}
+
+void PreTokenizer::split_general(std::string_view text, Work& work) const {
+  work.words.assign(1, text);
+  for (std::size_t i = 0; i < splits_.size(); ++i) {
+    if (i == splits_before_prefix_ && add_prefix_space_) prefix_words(work);
+    apply(splits_[i], work);
+  }
+  if (splits_before_prefix_ == splits_.size() && add_prefix_space_) prefix_words(work);
+}
+
+void PreTokenizer::prefix_words(Work& work) {
+  std::size_t total = 0;
+  for (std::string_view word : work.words) total += word.size() + 1;
+  work.prefixed.clear();
+  work.prefixed.reserve(total);  // the words point into it
+  for (std::string_view& word : work.words) {
+    const std::size_t begin = work.prefixed.size();
+    if (!word.starts_with(' ')) work.prefixed += ' ';
+    work.prefixed += word;
+    word = std::string_view(work.prefixed).substr(begin);
+  }
+}
+
+void PreTokenizer::apply(const Split& split, Work& work) {
+  work.pieces.clear();
+  for (std::string_view piece : work.words) {
+    split.regex.find_all(piece, work.matches);
+    work.parts.clear();
+    std::size_t done = 0;
+    for (const Regex::Match& match : work.matches) {
+      if (match.begin != done) work.parts.push_back({{done, match.begin}, split.invert});
+      work.parts.push_back({match, !split.invert});
+      done = match.end;
+    }
+    if (done != piece.size()) work.parts.push_back({{done, piece.size()}, split.invert});
+    merge_parts(split.behavior, work);
+    for (const auto& [part, is_match] : work.parts) {
+      const bool removed = split.behavior == Behavior::removed && is_match;
+      if (!removed && part.end > part.begin) {
+        work.pieces.push_back(piece.substr(part.begin, part.end - part.begin));
+      }
+    }
+  }
+  work.words.swap(work.pieces);
+}
+
+// Joins neighbours. In a row of matches only the first one joins the part before it (or, seen from the end,
+// after).
+void PreTokenizer::merge_parts(Behavior behavior, Work& work) {
+  if (behavior == Behavior::removed || behavior == Behavior::isolated) return;
+  const bool backwards = behavior == Behavior::merged_with_next;
+  if (backwards) std::reverse(work.parts.begin(), work.parts.end());
+  std::size_t kept = 0;
+  bool previous = false;
+  for (const auto& [part, is_match] : work.parts) {
+    const bool joins = behavior == Behavior::contiguous ? is_match == previous : is_match && !previous;
+    if (joins && kept > 0) {
+      Regex::Match& target = work.parts[kept - 1].first;
+      target = {std::min(target.begin, part.begin), std::max(target.end, part.end)};
+    } else {
+      work.parts[kept++] = {part, is_match};
+    }
+    previous = is_match;
+  }
+  work.parts.resize(kept);
+  if (backwards) std::reverse(work.parts.begin(), work.parts.end());
+}
+
+}  // namespace norma

@@ -1,0 +1,102 @@
+// Cuts text into words, as the "pre_tokenizer" of a tokenizer.json says: Split, Digits and ByteLevel, one
+// after another. BPE never joins across words.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "json_component.h"
+#include "word_scanner.h"
+
+namespace norma {
+
+// A regular expression over well-formed UTF-8. Expressions are written for Oniguruma and run by PCRE2: \p{L},
+// \p{N} and \s are replaced by explicit ranges of Unicode 16.0, \w by those of its own definition, so that
+// they match what they match there; other properties (\p{Lu}, \d ...) are those of the installed PCRE2, which
+// may be older. Escapes and classes that the two engines read differently are refused.
+class Regex {
+ public:
+  // `where` reports what is wrong with the pattern.
+  static Regex compile(const std::string& pattern, const Component& where);
+  static Regex literal(const std::string& text, const Component& where);
+
+  struct Match {
+    std::size_t begin, end;
+  };
+  // All matches in order; an empty one right after a match is passed over. DataError beyond the step limits.
+  void find_all(std::string_view text, std::vector<Match>& matches) const;
+
+ private:
+  Regex(const std::string& pattern, std::uint32_t options, const Component& where);
+  std::shared_ptr<const void> code_;  // pcre2_code, read only once compiled
+};
+
+// The pattern with \p{L}, \p{N}, \s, \w and their opposites written as ranges.
+std::string with_explicit_classes(const std::string& pattern, const Component& where);
+
+class PreTokenizer {
+ public:
+  // Reads the "pre_tokenizer" component; null leaves the text whole. general_only: never use the fast
+  // scanners (they give the same words; tests compare).
+  explicit PreTokenizer(const Component& component, bool general_only = false);
+
+  // Whether words are to be read as bytes (a ByteLevel stands last).
+  bool byte_level() const { return byte_level_; }
+
+  // Buffers of one thread.
+  struct Work {
+    std::vector<std::string_view> words, pieces;
+    std::vector<Regex::Match> matches;
+    std::vector<std::pair<Regex::Match, bool>> parts;  // with whether it is a match
+    std::string prefixed;
+  };
+
+  // Calls sink(word) for every word in order; the text must be well-formed UTF-8. Words may lie in `work`.
+  template <class Sink>
+  void for_each_word(std::string_view text, Work& work, Sink&& sink) const {
+    switch (fast_path_) {
+      case FastPath::gpt2:
+        WordScanner(text).scan_gpt2(sink);
+        return;
+      case FastPath::dolma2:
+        WordScanner(text).scan_dolma2(sink);
+        return;
+      case FastPath::none:
+        break;
+    }
+    split_general(text, work);
+    for (std::string_view word : work.words) sink(word);
+  }
+
+ private:
+  enum class Behavior { removed, isolated, contiguous, merged_with_previous, merged_with_next };
+  enum class FastPath { none, gpt2, dolma2 };
+  struct Split {
+    Regex regex;
+    Behavior behavior;
+    bool invert;
+  };
+
+  void read(const Component& component);
+  void read_split(const Component& component);
+  void read_digits(const Component& component);
+  void read_byte_level(const Component& component);
+  FastPath choose_fast_path() const;
+
+  void split_general(std::string_view text, Work& work) const;
+  static void apply(const Split& split, Work& work);
+  static void merge_parts(Behavior behavior, Work& work);
+  static void prefix_words(Work& work);
+
+  std::vector<Split> splits_;
+  bool byte_level_ = false;
+  bool add_prefix_space_ = false;
+  std::size_t splits_before_prefix_ = 0;  // the prefix is added before ByteLevel's own expression
+  std::string only_pattern_;              // of the last expression read; decides the fast path
+  FastPath fast_path_ = FastPath::none;
+};
+
+}  // namespace norma

@@ -1,0 +1,289 @@
+#include "norma/data/tokenizer.h"
+
+#include <atomic>
+#include <span>
+#include <unordered_map>
+
+#include "norma/base/error.h"
+
+#include "added_tokens.h"
+#include "bpe.h"
+#include "json_component.h"
+#include "pretokenizer.h"
+#include "unicode.h"
+
+namespace norma {
+
+namespace {
+
+using JsonValue = Component::Value;
+
+constexpr std::uint64_t kMaxFile = std::uint64_t{64} << 20;
+constexpr int kMaxDepth = 64;
+constexpr std::size_t kMaxText = std::size_t{1} << 31;  // positions within a word are 32 bits
+constexpr std::size_t kMaxAddedBytes = std::size_t{4} << 20;
+
+// Strict parsing: bounded depth, no key twice.
+JsonValue parse(std::string_view text, const std::string& where) {
+  std::vector<std::size_t> keys;  // keys seen in each open object
+  const auto check = [&](int depth, JsonValue::parse_event_t event, JsonValue& value) {
+    using Event = JsonValue::parse_event_t;
+    if (depth > kMaxDepth) {
+      throw DataError(cat("[tokenizer] ", where, ": must nest at most ", kMaxDepth, " levels deep"));
+    }
+    if (event == Event::object_start) keys.push_back(0);
+    if (event == Event::key) ++keys.back();
+    if (event == Event::object_end) {
+      if (value.size() != keys.back()) {
+        throw DataError(
+            cat("[tokenizer] ", where, ": a key stands twice in an object of ", keys.back(), " keys"));
+      }
+      keys.pop_back();
+    }
+    return true;
+  };
+  try {
+    return JsonValue::parse(text.begin(), text.end(), check);
+  } catch (const JsonValue::exception& error) {
+    throw DataError(cat("[tokenizer] ", where, ": must be JSON; ", error.what()));
+  }
+}
+
+// Whether the normalizer is (or holds) NFC, the only one that is read.
+bool reads_nfc(const Component& normalizer) {
+  if (normalizer.is_null()) return false;
+  const std::string type = normalizer.type();
+  if (type == "NFC") return true;
+  if (type != "Sequence") normalizer.fail_type("NFC, Sequence, null");
+  bool nfc = false;
+  for (const Component& item : normalizer.list("normalizers")) nfc = reads_nfc(item) || nfc;
+  return nfc;
+}
+
+void check_post_processor(const Component& component) {
+  if (component.is_null()) return;
+  const std::string type = component.type();
+  if (type == "Sequence") {
+    for (const Component& item : component.list("processors")) check_post_processor(item);
+  } else if (type != "ByteLevel" && type != "TemplateProcessing") {
+    component.fail_type("ByteLevel, TemplateProcessing (nothing is added to the text), Sequence, null");
+  }
+}
+
+void check_decoder(const Component& component) {
+  constexpr std::string_view kSupported = "ByteLevel, or a Sequence of one ByteLevel";
+  if (component.is_null()) component.fail("is missing; allowed: ", kSupported);
+  if (component.type() == "Sequence") {
+    const std::vector<Component> items = component.list("decoders");
+    if (items.size() != 1)
+      component.fail("must hold one decoder; got ", items.size(), "; allowed: ", kSupported);
+    check_decoder(items[0]);
+  } else if (component.type() != "ByteLevel") {
+    component.fail_type(kSupported);
+  }
+}
+
+AddedToken read_added_token(const Component& item) {
+  AddedToken token;
+  const Component id = item.at("id");
+  if (!id.value().is_number_unsigned() || id.value().get<std::uint64_t>() >= Bpe::kMaxVocab) {
+    id.fail("must be a whole number below ", Bpe::kMaxVocab, "; got ", id.value().dump());
+  }
+  token.id = id.value().get<std::uint32_t>();
+  token.content = item.at("content").text();
+  token.special = item.flag("special", false);
+  token.normalized = item.flag("normalized", !token.special);
+  token.single_word = item.flag("single_word", false);
+  token.left_strip = item.flag("lstrip", false);
+  token.right_strip = item.flag("rstrip", false);
+  return token;
+}
+
+std::uint64_t next_number() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
+
+struct Tokenizer::Work {
+  std::uint64_t owner = 0;  // number of the tokenizer whose words the cache holds
+  std::unique_ptr<WordCache> cache;
+  std::string repaired, normalized;
+  PreTokenizer::Work words;
+  Bpe::Work bpe;
+};
+
+struct Tokenizer::Impl {
+  Impl(const Component& root, std::string_view json);
+
+  void read_added_tokens(const Component& root);
+  void fill_decoding();
+  void encode(std::string_view text, std::vector<std::uint32_t>& out, Work& work) const;
+  void encode_plain(std::string_view text, std::vector<std::uint32_t>& out, Work& work) const;
+
+  struct Decoding {
+    std::string bytes;
+    bool special = false;
+  };
+
+  std::uint64_t number = next_number();
+  std::string checksum;
+  bool nfc;
+  PreTokenizer pre_tokenizer;
+  Bpe bpe;
+  std::vector<AddedToken> added;
+  std::unordered_map<std::string, std::uint32_t> added_ids;
+  TokenFinder in_raw_text, in_normalized_text;
+  std::vector<Decoding> decoding;  // by id
+};
+
+Tokenizer::Impl::Impl(const Component& root, std::string_view json)
+    : checksum(norma::checksum(std::as_bytes(std::span(json)))),
+      nfc(reads_nfc(root.at("normalizer"))),
+      pre_tokenizer(root.at("pre_tokenizer")),
+      bpe(root.at("model"), pre_tokenizer.byte_level()) {
+  check_post_processor(root.at("post_processor"));
+  check_decoder(root.at("decoder"));
+  if (!root.at("added_tokens").is_null()) read_added_tokens(root);
+  fill_decoding();
+}
+
+void Tokenizer::Impl::read_added_tokens(const Component& root) {
+  std::unordered_map<std::uint32_t, const std::string*> vocab_names;
+  for (const auto& [token, id] : bpe.vocab()) vocab_names.emplace(id, &token);
+  std::unordered_map<std::uint32_t, bool> used;
+  std::size_t bytes = 0;
+  for (const Component& item : root.list("added_tokens")) {
+    AddedToken token = read_added_token(item);
+    if (token.content.empty()) continue;
+    const auto in_vocab = bpe.vocab().find(token.content);
+    const auto owner = vocab_names.find(token.id);
+    if (in_vocab != bpe.vocab().end() && in_vocab->second != token.id) {
+      item.fail("gives '", token.content, "' the id ", token.id, "; the vocab gives it ", in_vocab->second);
+    }
+    if (owner != vocab_names.end() && *owner->second != token.content) {
+      item.fail("gives '", token.content, "' the id ", token.id, ", which the vocab gives to '",
+                *owner->second, "'");
+    }
+    if (!used.emplace(token.id, true).second || !added_ids.emplace(token.content, token.id).second) {
+      item.fail("must have a content and an id of its own; got '", token.content, "', ", token.id, " again");
+    }
+    bytes += token.content.size();
+    if (bytes > kMaxAddedBytes) item.fail("comes after more than ", kMaxAddedBytes, " bytes of added tokens");
+    added.push_back(std::move(token));
+  }
+  for (const AddedToken& token : added) {
+    std::string spelling = token.content;
+    if (token.normalized && nfc) to_nfc(token.content, spelling);
+    (token.normalized ? in_normalized_text : in_raw_text).add(spelling, token);
+  }
+}
+
+void Tokenizer::Impl::fill_decoding() {
+  const auto set = [&](const std::string& content, std::uint32_t id, bool special) {
+    if (id >= decoding.size()) decoding.resize(id + std::size_t{1});
+    decoding[id] = {byte_alphabet::bytes_of(content), special};
+  };
+  for (const auto& [token, id] : bpe.vocab()) set(token, id, false);
+  for (const AddedToken& token : added) set(token.content, token.id, token.special);
+}
+
+void Tokenizer::Impl::encode(std::string_view text, std::vector<std::uint32_t>& out, Work& work) const {
+  if (text.size() > kMaxText) {
+    throw DataError(cat("[tokenizer] a text must have at most ", kMaxText, " bytes; got ", text.size()));
+  }
+  if (!is_valid_utf8(text)) {
+    work.repaired.clear();
+    append_repaired_utf8(text, work.repaired);
+    text = work.repaired;
+  }
+  const auto add_token = [&](std::uint32_t id) { out.push_back(id); };
+  in_raw_text.split(
+      text,
+      [&](std::string_view part) {
+        if (nfc && to_nfc(part, work.normalized)) part = work.normalized;
+        in_normalized_text.split(
+            part, [&](std::string_view plain) { encode_plain(plain, out, work); }, add_token);
+      },
+      add_token);
+}
+
+void Tokenizer::Impl::encode_plain(std::string_view text, std::vector<std::uint32_t>& out, Work& work) const {
+  WordCache* cache = work.cache.get();
+  pre_tokenizer.for_each_word(text, work.words,
+                              [&](std::string_view word) { bpe.encode(word, out, work.bpe, cache); });
+}
+
+Tokenizer::Scratch::Scratch() : work_(std::make_unique<Work>()) {}
+Tokenizer::Scratch::~Scratch() = default;
+Tokenizer::Scratch::Scratch(Scratch&&) noexcept = default;
+Tokenizer::Scratch& Tokenizer::Scratch::operator=(Scratch&&) noexcept = default;
+
+Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Tokenizer Tokenizer::load(const fs::path& tokenizer_json) {
+  return from_json(read_file(tokenizer_json, kMaxFile), tokenizer_json.string());
+}
+
+Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) {
+  if (json.size() > kMaxFile) {
+    throw DataError(
+        cat("[tokenizer] ", where, ": must have at most ", kMaxFile, " bytes; got ", json.size()));
+  }
+  const JsonValue document = parse(json, where);
+  const Component root(document, where, "");
+  if (!document.is_object()) root.fail("must hold an object; got ", document.type_name());
+  return Tokenizer(std::make_shared<const Impl>(root, json));
+}
+
+std::vector<std::uint32_t> Tokenizer::encode(std::string_view text) const {
+  std::vector<std::uint32_t> ids;
+  Work work;
+  impl_->encode(text, ids, work);
+  return ids;
+}
+
+void Tokenizer::encode(std::string_view text, std::vector<std::uint32_t>& out, Scratch& scratch) const {
+  Work& work = *scratch.work_;
+  if (work.owner != impl_->number) {
+    work.cache = std::make_unique<WordCache>();
+    work.owner = impl_->number;
+  }
+  impl_->encode(text, out, work);
+}
+
+std::string Tokenizer::decode(std::span<const std::uint32_t> ids, bool skip_special) const {
+  std::string bytes;
+  for (std::uint32_t id : ids) {
+    if (id >= impl_->decoding.size()) continue;
+    const Impl::Decoding& token = impl_->decoding[id];
+    if (!(skip_special && token.special)) bytes += token.bytes;
+  }
+  if (is_valid_utf8(bytes)) return bytes;
+  std::string text;
+  append_repaired_utf8(bytes, text);
+  return text;
+}
+
+std::int64_t Tokenizer::vocab_size() const {
+  return static_cast<std::int64_t>(impl_->decoding.size());
+}
+
+std::optional<std::uint32_t> Tokenizer::token_id(std::string_view token) const {
+  const std::string key(token);
+  if (const auto found = impl_->added_ids.find(key); found != impl_->added_ids.end()) return found->second;
+  if (const auto found = impl_->bpe.vocab().find(key); found != impl_->bpe.vocab().end())
+    return found->second;
+  return std::nullopt;
+}
+
+std::optional<std::uint32_t> Tokenizer::eos_id() const {
+  return token_id("<|endoftext|>");
+}
+
+const std::string& Tokenizer::checksum() const {
+  return impl_->checksum;
+}
+
+}  // namespace norma

@@ -1,0 +1,173 @@
+// Every op with its own backward: finite differences in float64, other types against float64, odd shapes.
+#include "norma/kernels/ops.h"
+
+#include <cmath>
+#include <functional>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+namespace norma {
+namespace {
+
+using Function = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
+
+at::Tensor wave(at::IntArrayRef shape, double phase) {
+  at::Tensor x = at::zeros(shape, at::kDouble);
+  return at::sin(at::arange(1, x.numel() + 1, at::kDouble) * 0.7 + phase).view(shape);
+}
+
+// Compares the gradient of sum(w * f(x)) with central differences, element by element.
+void gradcheck(const Function& f, std::vector<at::Tensor> inputs) {
+  for (at::Tensor& input : inputs) input = input.clone().set_requires_grad(true);
+  const at::Tensor out = f(inputs);
+  const at::Tensor weights = wave(out.sizes(), 0.3);
+  const auto value = [&] {
+    const c10::NoGradGuard no_grad;
+    return (f(inputs) * weights).sum().item<double>();
+  };
+  const auto grads = torch::autograd::grad({out}, {inputs.begin(), inputs.end()}, {weights});
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const at::Tensor grad = grads[i].contiguous();
+    ASSERT_EQ(grad.sizes(), inputs[i].sizes());
+    auto* x = inputs[i].mutable_data_ptr<double>();
+    const auto* g = grad.const_data_ptr<double>();
+    const double scale = std::max(1.0, grad.abs().max().item<double>());
+    for (std::int64_t e = 0; e < grad.numel(); ++e) {
+      constexpr double kStep = 1e-5;
+      const double kept = x[e];
+      x[e] = kept + kStep;
+      const double above = value();
+      x[e] = kept - kStep;
+      const double below = value();
+      x[e] = kept;
+      EXPECT_NEAR(g[e], (above - below) / (2 * kStep), 1e-8 * scale) << "input " << i << ", element " << e;
+    }
+  }
+}
+
+TEST(RmsNorm, GradientIsRight) {
+  for (const double eps : {0.0, 1e-5, 0.1}) {
+    gradcheck([&](const auto& in) { return rms_norm(in[0], in[1], eps); }, {wave({2, 3, 5}, 0.1), wave({5}, 1.0)});
+    gradcheck([&](const auto& in) { return rms_norm(in[0], in[1], eps); }, {wave({2, 2, 3, 7}, 0.4), wave({7}, 2.0)});
+  }
+}
+
+TEST(RmsNorm, TakesStridedInput) {
+  const at::Tensor wide = wave({4, 12}, 0.2), weight = wave({5}, 1.0);
+  const at::Tensor part = wide.narrow(1, 3, 5);
+  EXPECT_TRUE(at::equal(rms_norm(part, weight, 1e-5), rms_norm(part.contiguous(), weight, 1e-5)));
+}
+
+TEST(LayerNorm, HasMeanZeroAndNoBias) {
+  const at::Tensor y = layer_norm(wave({3, 9}, 0.5), at::ones({9}, at::kDouble), 0.0);
+  EXPECT_LT(y.mean(-1).abs().max().item<double>(), 1e-14);
+  EXPECT_LT((y.square().mean(-1) - 1.0).abs().max().item<double>(), 1e-12);
+  gradcheck([](const auto& in) { return layer_norm(in[0], in[1], 1e-5); }, {wave({3, 6}, 0.5), wave({6}, 1.5)});
+}
+
+TEST(ResidualJoin, IsTheWeightedSum) {
+  const at::Tensor skip = wave({2, 3}, 0.1), y = wave({2, 3}, 0.9);
+  EXPECT_TRUE(at::allclose(residual_join(skip, y, 1.5, -0.5), skip * 1.5 - y * 0.5, 1e-15, 1e-15));
+  gradcheck([](const auto& in) { return residual_join(in[0], in[1], 1.5, -0.5); }, {skip, y});
+}
+
+TEST(Rope, GradientIsRight) {
+  const RopeTable table = make_rope_table(4, 6, 500000.0, at::kDouble, at::kCPU);
+  gradcheck([&](const auto& in) { return rope(in[0], table); }, {wave({2, 4, 3, 6}, 0.2)});
+}
+
+TEST(Rope, KeepsLengthsAndDependsOnDistanceOnly) {
+  const RopeTable table = make_rope_table(16, 8, 10000.0, at::kDouble, at::kCPU);
+  const at::Tensor q = wave({1, 1, 1, 8}, 0.2).expand({1, 16, 1, 8}), k = wave({1, 1, 1, 8}, 0.9).expand({1, 16, 1, 8});
+  const at::Tensor a = rope(q, table).squeeze(2)[0], b = rope(k, table).squeeze(2)[0];  // [16, 8]
+  EXPECT_LT((a.norm(2, 1) - q[0].squeeze(1).norm(2, 1)).abs().max().item<double>(), 1e-13);
+  const at::Tensor logits = at::mm(a, b.t());
+  EXPECT_NEAR(logits[5][2].item<double>(), logits[15][12].item<double>(), 1e-12);
+}
+
+TEST(Swiglu, GradientIsRight) {
+  gradcheck([](const auto& in) { return swiglu(in[0]); }, {wave({2, 3, 10}, 0.7) * 3.0});
+}
+
+TEST(Swiglu, FirstHalfIsUpSecondHalfIsGate) {
+  const at::Tensor x = wave({4, 6}, 0.7);
+  EXPECT_TRUE(at::allclose(swiglu(x), x.narrow(1, 0, 3) * at::silu(x.narrow(1, 3, 3)), 1e-15, 1e-15));
+}
+
+TEST(Embed, GradientSumsRepeatedRows) {
+  const at::Tensor ids = at::tensor({{1, 0, 1}, {3, 1, 1}}, at::kLong);
+  gradcheck([&](const auto& in) { return embed(ids, in[0]); }, {wave({5, 3}, 0.3)});
+}
+
+TEST(LinearCrossEntropy, GradientIsRightForAnyChunk) {
+  const at::Tensor targets = at::tensor({3, kIgnoreToken, 0, 6, 6, kIgnoreToken, 2}, at::kLong);
+  for (const std::int64_t chunk : {1, 3, 100}) {
+    for (const double z : {0.0, 0.05}) {
+      gradcheck([&](const auto& in) { return linear_cross_entropy(in[0], in[1], targets, 0.25, z, chunk).loss; },
+                {wave({7, 4}, 0.1), wave({9, 4}, 0.8)});
+    }
+  }
+}
+
+TEST(LinearCrossEntropy, EqualsTheWholeLogits) {
+  const at::Tensor hidden = wave({6, 4}, 0.1), weight = wave({11, 4}, 0.8);
+  const at::Tensor targets = at::tensor({3, kIgnoreToken, 0, 6, 6, 10}, at::kLong);
+  const CrossEntropy got = linear_cross_entropy(hidden, weight, targets, 1.0, 0.0, 4);
+  const at::Tensor logits = at::mm(hidden, weight.t());
+  const at::Tensor want = at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum, kIgnoreToken);
+  EXPECT_NEAR(got.loss.item<double>(), want.item<double>(), 1e-13);
+  const at::Tensor lse = at::logsumexp(logits, 1) * targets.ne(kIgnoreToken);
+  EXPECT_TRUE(at::allclose(got.token_lse, lse, 1e-14, 1e-14));
+}
+
+TEST(LinearCrossEntropy, SurvivesLogitsThatOverflowExp) {
+  const at::Tensor hidden = at::full({1, 1}, 1000.0), weight = at::tensor({1.0f, -1.0f, 0.5f}).view({3, 1});
+  const at::Tensor targets = at::tensor({1}, at::kLong);
+  const CrossEntropy ce = linear_cross_entropy(hidden, weight, targets, 1.0, 1e-4, 8);
+  EXPECT_FLOAT_EQ(ce.token_ce.item<float>(), 2000.0f);
+  EXPECT_FLOAT_EQ(ce.token_lse.item<float>(), 1000.0f);
+}
+
+TEST(Attention, IsCausalAndReadsKeysGroupwise) {
+  const at::Tensor q = wave({2, 5, 4, 6}, 0.1), k = wave({2, 5, 2, 6}, 0.5), v = wave({2, 5, 2, 6}, 1.1);
+  const at::Tensor out = attention(q, k, v, /*causal=*/true);  // [B, T, H, E]
+  for (std::int64_t h = 0; h < 4; ++h) {
+    const at::Tensor keys = k.select(2, h / 2), values = v.select(2, h / 2);  // [B, T, E]
+    at::Tensor logits = at::bmm(q.select(2, h), keys.transpose(1, 2)) / std::sqrt(6.0);
+    logits = logits.masked_fill(at::ones({5, 5}, at::kBool).triu(1), -INFINITY);
+    const at::Tensor want = at::bmm(logits.softmax(-1), values);
+    EXPECT_TRUE(at::allclose(out.select(2, h), want, 1e-13, 1e-13)) << "head " << h;
+  }
+  gradcheck([](const auto& in) { return attention(in[0], in[1], in[2], true); },
+            {wave({1, 3, 2, 4}, 0.1), wave({1, 3, 1, 4}, 0.5), wave({1, 3, 1, 4}, 1.1)});
+}
+
+// Float32 and bf16 against float64 of the same rounded input.
+TEST(Ops, LowerPrecisionStaysWithinItsRounding) {
+  for (const auto& [type, tolerance] : {std::pair{at::kFloat, 2e-6}, std::pair{at::kBFloat16, 2e-2}}) {
+    const auto round = [t = type](const at::Tensor& x) { return x.to(t); };
+    const auto expect_near = [tol = tolerance](const at::Tensor& got, const at::Tensor& want, const char* what) {
+      const double error = (got.to(at::kDouble) - want).abs().max().item<double>();
+      EXPECT_LE(error, tol * std::max(1.0, want.abs().max().item<double>())) << what;
+    };
+    const at::Tensor x = round(wave({3, 33}, 0.1)), w = round(wave({33}, 1.0) + 2.0), u = round(wave({3, 34}, 0.4));
+    EXPECT_EQ(rms_norm(x, w, 1e-5).scalar_type(), type);
+    expect_near(rms_norm(x, w, 1e-5), rms_norm(x.to(at::kDouble), w.to(at::kDouble), 1e-5), "rms_norm");
+    expect_near(layer_norm(x, w, 1e-5), layer_norm(x.to(at::kDouble), w.to(at::kDouble), 1e-5), "layer_norm");
+    expect_near(swiglu(u), swiglu(u.to(at::kDouble)), "swiglu");
+    const at::Tensor q = round(wave({1, 5, 3, 8}, 0.3));
+    const RopeTable narrow = make_rope_table(5, 8, 1e4, type, at::kCPU);
+    const RopeTable wide = make_rope_table(5, 8, 1e4, at::kDouble, at::kCPU);
+    EXPECT_EQ(rope(q, narrow).scalar_type(), type);
+    expect_near(rope(q, narrow), rope(q.to(at::kDouble), wide), "rope");
+    const at::Tensor h = round(wave({5, 7}, 0.3)), v = round(wave({13, 7}, 0.6));
+    const at::Tensor targets = at::tensor({1, 12, 0, 5, 7}, at::kLong);
+    expect_near(linear_cross_entropy(h, v, targets, 1.0, 0.0, 2).loss,
+                linear_cross_entropy(h.to(at::kDouble), v.to(at::kDouble), targets, 1.0, 0.0, 2).loss, "cross entropy");
+  }
+}
+
+}  // namespace
+}  // namespace norma

@@ -1,0 +1,88 @@
+#include "support/tiny_model.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+
+#include "norma/base/error.h"
+#include "norma/model/parameters.h"
+#include "norma/train/initial_weights.h"
+
+namespace norma::testing {
+
+NormPlan plan_of(const NormConfig& config, std::int64_t num_layers) {
+  Problems problems;
+  NormPlan plan = make_norm_plan(config, num_layers, problems);
+  for (const Problem& problem : problems) ADD_FAILURE() << problem.key << ": " << problem.text;
+  return plan;
+}
+
+NormPlan preset_plan(const std::string& name, std::int64_t num_layers, double eps) {
+  NormConfig config;
+  config.preset = name;
+  config.eps = eps;
+  if (name == "mix" || name == "mix_shifted") config.post_layers = num_layers / 2;
+  return plan_of(config, num_layers);
+}
+
+TensorList RecordingRunner::run(const Unit&, const UnitBody& body, const TensorList& inputs) {
+  TensorList out = body(inputs);
+  outputs.push_back(out[0]);
+  return out;
+}
+
+at::Tensor TinyModel::parameter(const std::string& name) const {
+  for (const Unit& unit : model->units()) {
+    for (const UnitParameter& parameter : unit.parameters) {
+      if (parameter.name == name) return parameter.tensor;
+    }
+  }
+  throw CheckFailure("no parameter " + name);
+}
+
+at::Tensor TinyModel::logits(const at::Tensor& ids) const {
+  const c10::NoGradGuard no_grad;
+  return model->logits(ids, *engine);
+}
+
+std::vector<at::Tensor> TinyModel::stream(const at::Tensor& ids) const {
+  const c10::NoGradGuard no_grad;
+  RecordingRunner runner;
+  model->logits(ids, runner);
+  runner.outputs.pop_back();  // the head's
+  return runner.outputs;
+}
+
+void TinyModel::backward(const at::Tensor& ids) const {
+  engine->clear_gradients();
+  model->loss(ids, {1.0 / static_cast<double>(ids.numel()), 0.0, 64}, *engine).loss.backward();
+}
+
+RunConfig tiny_config(std::int64_t num_layers) {
+  RunConfig config;
+  config.model.d_model = 32;
+  config.model.num_layers = num_layers;
+  config.model.num_heads = 4;
+  config.model.num_kv_heads = 2;
+  config.model.mlp_dim = 48;
+  config.model.vocab_size = 61;
+  config.model.embedding_rows = 64;
+  config.model.sequence_length = 16;
+  config.precision = Precision::fp64;
+  return config;
+}
+
+TinyModel make_tiny_model(const RunConfig& config, const NormPlan& plan) {
+  TinyModel tiny{config, plan, std::make_unique<Transformer>(config.model, plan), nullptr};
+  const Layout layout = model_layout(model_parameters(config.model, plan), config.optim);
+  tiny.engine = std::make_unique<ShardEngine>(tiny.model->units(), layout, config.precision, at::kCPU);
+  draw_initial_weights(config, plan, *tiny.engine);
+  return tiny;
+}
+
+at::Tensor tiny_ids() {
+  const at::Tensor t = at::arange(16, at::kLong);
+  return at::stack({(t * 5 + t * t * 3) % 61, (t * 11 + t * t * 7 + 4) % 61});
+}
+
+}  // namespace norma::testing

@@ -1,0 +1,241 @@
+// The components of a tokenizer.json one by one, and files that are wrong.
+#include <fstream>
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "norma/base/error.h"
+#include "norma/base/file.h"
+#include "norma/data/tokenizer.h"
+
+#include "../src/data/pretokenizer.h"
+#include "../src/data/unicode.h"
+#include "support/fixtures.h"
+#include "support/small_tokenizer.h"
+
+namespace norma {
+namespace {
+
+using nlohmann::json;
+using testing::random_text;
+using testing::small_tokenizer_json;
+using Ids = std::vector<std::uint32_t>;
+
+Tokenizer make(const json& document) {
+  return Tokenizer::from_json(document.dump(), "small.json");
+}
+
+std::string error_of(const std::string& text) {
+  try {
+    Tokenizer::from_json(text, "small.json");
+  } catch (const DataError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::vector<std::string> words_of(const PreTokenizer& splitter, std::string_view text) {
+  std::vector<std::string> words;
+  PreTokenizer::Work work;
+  splitter.for_each_word(text, work, [&](std::string_view word) { words.emplace_back(word); });
+  return words;
+}
+
+json added(std::uint32_t id, const std::string& content, const json& flags) {
+  json token = {{"id", id}, {"content", content}, {"special", false}, {"normalized", false}};
+  token.update(flags);
+  return token;
+}
+
+TEST(AddedTokens, FollowTheirFlags) {
+  json document = small_tokenizer_json();
+  document["added_tokens"].push_back(added(300, "[A]", {{"lstrip", true}, {"rstrip", true}}));
+  document["added_tokens"].push_back(added(301, "[A][A]", json::object()));
+  document["added_tokens"].push_back(added(302, "key", {{"single_word", true}}));
+  document["added_tokens"].push_back(added(303, "é!", {{"normalized", true}}));
+  document["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}}}};
+  const Tokenizer tokenizer = make(document);
+  EXPECT_EQ(tokenizer.encode("x [A]\u2003\n y"), (Ids{'x', 300, 'y'}));
+  EXPECT_EQ(tokenizer.encode("[A][A]"), Ids{301});
+  EXPECT_EQ(tokenizer.encode("key,key"), (Ids{302, ',', 302}));
+  EXPECT_EQ(tokenizer.encode("keys"), (Ids{'k', 'e', 'y', 's'}));
+  EXPECT_EQ(tokenizer.encode("e\u0301!"), Ids{303});
+  EXPECT_EQ(tokenizer.encode("a<|endoftext|>a"), (Ids{'a', *tokenizer.eos_id(), 'a'}));
+  const Ids ids{'a', *tokenizer.eos_id(), 300};
+  EXPECT_EQ(tokenizer.decode(ids), "a<|endoftext|>[A]");
+  EXPECT_EQ(tokenizer.decode(ids, true), "a[A]");
+  EXPECT_EQ(tokenizer.vocab_size(), 304);
+}
+
+TEST(Bpe, IgnoreMergesTakesWholeWords) {
+  json document = small_tokenizer_json();
+  document["model"]["vocab"]["Ġxyz"] = 400;
+  EXPECT_EQ(make(document).encode(" xyz").size(), 4U);
+  document["model"]["ignore_merges"] = true;
+  EXPECT_EQ(make(document).encode(" xyz"), Ids{400});
+}
+
+TEST(Bpe, LeavesOutBytesWithoutAToken) {
+  json document = small_tokenizer_json({});
+  document["model"]["vocab"].erase("q");
+  EXPECT_EQ(make(document).encode("aqb"), (Ids{'a', 'b'}));
+}
+
+TEST(PreTokenizer, SplitsByEveryBehavior) {
+  const std::vector<std::pair<std::string, std::vector<std::string>>> cases = {
+      {"Removed", {"the", "final", "countdown"}},
+      {"Isolated", {"the", "-", "final", "-", "-", "countdown"}},
+      {"Contiguous", {"the", "-", "final", "--", "countdown"}},
+      {"MergedWithPrevious", {"the-", "final-", "-", "countdown"}},
+      {"MergedWithNext", {"the", "-final", "-", "-countdown"}}};
+  for (const auto& [behavior, words] : cases) {
+    const json split = {
+        {"type", "Split"}, {"pattern", {{"String", "-"}}}, {"behavior", behavior}, {"invert", false}};
+    EXPECT_EQ(words_of(PreTokenizer({split, "t.json", "s"}), "the-final--countdown"), words) << behavior;
+  }
+}
+
+TEST(PreTokenizer, ChainsDigitsAndByteLevel) {
+  json steps = {{"type", "Sequence"},
+                {"pretokenizers",
+                 {{{"type", "Digits"}, {"individual_digits", true}},
+                  {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"use_regex", true}}}}};
+  const std::vector<std::string> words = words_of(PreTokenizer({steps, "t.json", "p"}), "a12٣ b");
+  EXPECT_EQ(words, (std::vector<std::string>{" a", " 1", " 2", " ٣", " b"}));
+  steps["pretokenizers"][0]["individual_digits"] = false;
+  EXPECT_EQ(words_of(PreTokenizer({steps, "t.json", "p"}), "a12٣")[1], " 12٣");
+  EXPECT_EQ(words_of(PreTokenizer({nullptr, "t.json", "p"}), "a b"), std::vector<std::string>{"a b"});
+}
+
+TEST(PreTokenizer, ScannersEqualTheirExpressions) {
+  std::vector<std::string> texts;
+  for (const char* name : {"dolma2", "neox"}) {
+    const fs::path file = testing::fixture_root() / "tokenizer" / (std::string(name) + ".json");
+    if (!fs::exists(file)) continue;
+    for (const json& entry : json::parse(read_file(file, 64 << 20))) texts.push_back(entry.at("text"));
+  }
+  std::mt19937 random(5);
+  for (int i = 0; i < 2000; ++i) texts.push_back(random_text(random, 60));
+  for (std::string_view pattern : {kGpt2Pattern, kDolma2Pattern}) {
+    const json split = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}};
+    const Component component(split, "t.json", "pre_tokenizer");
+    const PreTokenizer fast(component), general(component, true);
+    for (const std::string& text : texts) ASSERT_EQ(words_of(fast, text), words_of(general, text)) << text;
+  }
+}
+
+TEST(PreTokenizer, StopsAnExpressionThatNeverEnds) {
+  const json split = {{"type", "Split"}, {"pattern", {{"Regex", "(a+)+[bc]"}}}, {"behavior", "Isolated"}};
+  const PreTokenizer splitter({split, "t.json", "pre_tokenizer"});
+  EXPECT_THROW(words_of(splitter, std::string(40, 'a')), DataError);
+}
+
+TEST(Nfc, ComposesReordersAndLeavesAlone) {
+  const std::vector<std::pair<std::string, std::string>> cases = {{"e\u0301", "\u00E9"},
+                                                                  {"\u00E9\u0323", "\u1EB9\u0301"},
+                                                                  {"\u1112\u1161\u11AB", "\uD55C"},
+                                                                  {"a\u0301\u0323", "\u1EA1\u0301"},
+                                                                  {"\u212B", "\u00C5"},
+                                                                  {"\u0344", "\u0308\u0301"},
+                                                                  {"\u0958", "\u0915\u093C"},
+                                                                  {"x\u0301\u0301", "x\u0301\u0301"},
+                                                                  {"\uAC00\u11A8", "\uAC01"}};
+  for (const auto& [given, expected] : cases) {
+    std::string out;
+    if (!to_nfc(given, out)) out = given;
+    EXPECT_EQ(out, expected);
+  }
+  std::string untouched = "as it was";
+  EXPECT_FALSE(to_nfc("plain – “text” é 中", untouched));
+  EXPECT_EQ(untouched, "as it was");
+}
+
+// ---- Wrong files: every error is a DataError that names the file and the component.
+
+TEST(TokenizerFile, NamesWhatIsWrong) {
+  struct Wrong {
+    const char* pointer;  // what is replaced
+    json value;
+    std::vector<std::string> told;
+  };
+  const std::vector<Wrong> cases = {
+      {"/pre_tokenizer", {{"type", "Metaspace"}}, {"pre_tokenizer", "Metaspace", "ByteLevel, Split, Digits"}},
+      {"/normalizer", {{"type", "NFKC"}}, {"normalizer", "NFKC", "NFC, Sequence"}},
+      {"/decoder", {{"type", "WordPiece"}}, {"decoder", "WordPiece", "ByteLevel"}},
+      {"/decoder", nullptr, {"decoder", "ByteLevel"}},
+      {"/post_processor", {{"type", "BertProcessing"}}, {"post_processor", "BertProcessing"}},
+      {"/model/type", "Unigram", {"model", "Unigram", "BPE"}},
+      {"/model/byte_fallback", true, {"model.byte_fallback", "not supported"}},
+      {"/model/unk_token", "<unk>", {"model.unk_token", "not supported"}},
+      {"/model/dropout", 0.1, {"model.dropout", "not supported"}},
+      {"/model/end_of_word_suffix", "</w>", {"model.end_of_word_suffix", "not supported"}},
+      {"/model/ignore_merges", "yes", {"model.ignore_merges", "true or false"}},
+      {"/model/vocab", json::array(), {"model.vocab", "object"}},
+      {"/model/vocab/a", 1'000'000, {"model.vocab", "'a'", "1000000"}},
+      {"/model/vocab/a", -1, {"model.vocab", "'a'", "-1"}},
+      {"/model/vocab/a", 98, {"model.vocab", "98 twice"}},
+      {"/model/merges", nullptr, {"model.merges", "list"}},
+      {"/model/merges/0", json::array({"l", "q"}), {"model.merges", "entry 0", "'lq'"}},
+      {"/model/merges/0", "l  o", {"model.merges", "entry 0", "one space"}},
+      {"/model/merges/3", 7, {"model.merges", "entry 3", "number"}},
+      {"/added_tokens/0/id", 5, {"added_tokens[0]", "which the vocab gives to"}},
+      {"/added_tokens/0/content", "a", {"added_tokens[0]", "the vocab gives it 97"}},
+      {"/added_tokens/0/content", 1, {"added_tokens[0].content", "string"}},
+      {"/added_tokens/0/special", 1, {"added_tokens[0].special", "true or false"}},
+      {"/added_tokens/1", {{"id", 900}, {"content", "<|endoftext|>"}}, {"added_tokens[1]", "again"}},
+      {"", json::array(), {"the file", "object"}},
+      {"", {{"model", {{"type", "BPE"}}}, {"decoder", {{"type", "ByteLevel"}}}}, {"model.vocab", "null"}}};
+  for (const Wrong& wrong : cases) {
+    json document = small_tokenizer_json();
+    document[json::json_pointer(wrong.pointer)] = wrong.value;
+    const std::string error = error_of(document.dump());
+    EXPECT_NE(error.find("small.json"), std::string::npos) << wrong.pointer << ": " << error;
+    for (const std::string& part : wrong.told) {
+      EXPECT_NE(error.find(part), std::string::npos) << wrong.pointer << ": " << error;
+    }
+  }
+}
+
+TEST(TokenizerFile, RefusesPatternsItWouldReadDifferently) {
+  for (const char* pattern :
+       {"(", "[a", "\\p{Nonsense}", "\\h+", "[a[b]]", "[a&&b]", "[[:alpha:]]", "\\bx", "[]a]"}) {
+    json document = small_tokenizer_json();
+    document["pre_tokenizer"] = {
+        {"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}};
+    EXPECT_NE(error_of(document.dump()).find("pre_tokenizer.pattern.Regex"), std::string::npos) << pattern;
+  }
+  json document = small_tokenizer_json();
+  document["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "Sideways"}};
+  EXPECT_NE(error_of(document.dump()).find("Sideways"), std::string::npos);
+}
+
+TEST(TokenizerFile, RefusesWhatIsNoBoundedJson) {
+  const std::string good = small_tokenizer_json().dump();
+  for (std::size_t length = 0; length < good.size(); length += 41) {
+    EXPECT_NE(error_of(good.substr(0, length)).find("must be JSON"), std::string::npos) << length;
+  }
+  const std::string deep = "{\"x\":" + std::string(1'000'000, '[');
+  EXPECT_NE(error_of(deep).find("levels deep"), std::string::npos);
+  EXPECT_NE(error_of("{\"a\":1,\"a\":2}").find("twice"), std::string::npos);
+  EXPECT_NE(error_of(good + "x").find("must be JSON"), std::string::npos);
+  EXPECT_NE(error_of("{\"a\":\"\xFF\"}").find("must be JSON"), std::string::npos);
+}
+
+TEST(TokenizerFile, MustExistAndNotBeHuge) {
+  const testing::TemporaryFolder folder;
+  EXPECT_THROW(Tokenizer::load(folder.path() / "none.json"), DataError);
+  const fs::path huge = folder.path() / "huge.json";
+  std::ofstream(huge) << "{}";
+  fs::resize_file(huge, std::uintmax_t{65} << 20);
+  EXPECT_THROW(Tokenizer::load(huge), DataError);
+}
+
+TEST(TokenizerFile, IgnoresTemplatesAndUnknownSettings) {
+  json document = small_tokenizer_json();
+  document["post_processor"] = {{"type", "TemplateProcessing"}, {"single", json::array()}};
+  document["padding"] = {{"strategy", "BatchLongest"}};
+  EXPECT_EQ(make(document).encode("low"), make(small_tokenizer_json()).encode("low"));
+}
+
+}  // namespace
+}  // namespace norma
