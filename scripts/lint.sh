@@ -28,15 +28,19 @@ source_files() {
 }
 
 check_format() {
-  local count
+  local files differing
   command -v clang-format >/dev/null || fail "clang-format is missing: run scripts/setup.sh" 2
-  count=$(source_files | wc -l)
-  if source_files | xargs -r clang-format --dry-run -Werror; then
-    say "clang-format: $count files, nothing to change"
-  else
-    say "clang-format: some of $count files differ; 'clang-format -i FILE' corrects them"
-    return 1
+  mapfile -t files < <(source_files)
+  if clang-format --dry-run -Werror "${files[@]}" >/dev/null 2>&1; then
+    say "clang-format: ${#files[@]} files, nothing to change"
+    return
   fi
+  mapfile -t differing < <(for file in "${files[@]}"; do
+    clang-format --dry-run -Werror "$file" >/dev/null 2>&1 || say "$file"
+  done)
+  say "clang-format: ${#differing[@]} of ${#files[@]} files differ; 'clang-format -i FILE' corrects them:"
+  printf '  %s\n' "${differing[@]}"
+  return 1
 }
 
 check_tidy() {

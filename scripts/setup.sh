@@ -66,21 +66,18 @@ stop_elsewhere() {
 as_root() {
   if [ "$(id -u)" = 0 ]; then
     "$@"
-  elif command -v sudo >/dev/null; then
-    sudo "$@"
   else
-    fail "installing packages needs root or sudo; missing: $missing_packages" 2
+    sudo "$@"
   fi
 }
 
 install_system_packages() {
-  local names="" entry start=$SECONDS
+  local names="" missing_packages="" entry start=$SECONDS
   if ! is_debian; then
     stop_elsewhere
     return
   fi
   for entry in $wanted; do names="$names ${entry%%:*}"; done
-  missing_packages=""
   for entry in $names; do
     if [ "$(dpkg-query -W -f '${db:Status-Status}' "$entry" 2>/dev/null || true)" != installed ]; then
       missing_packages="$missing_packages $entry"
@@ -89,6 +86,9 @@ install_system_packages() {
   if [ -z "$missing_packages" ]; then
     say "system packages: all there"
     return
+  fi
+  if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+    fail "installing packages needs root or sudo; missing:$missing_packages" 2
   fi
   say "system packages: installing$missing_packages"
   quietly .cache/logs/apt-update.log as_root apt-get update -q

@@ -33,12 +33,11 @@ const std::map<std::string, Names> kRooms = {
     {"checkpoint", {"base"}},
     {"interop", {"base", "config", "norm", "model", "checkpoint", "data"}},
     {"eval", {"base", "config", "kernels", "model", "data"}},
-    {"train",
-     {"base", "config", "norm", "kernels", "model", "data", "parallel", "optim", "checkpoint", "eval"}},
+    {"train", {"base", "config", "norm", "kernels", "model", "data", "parallel", "optim", "checkpoint", "eval"}},
     {"study", {"base", "config"}},
     {"app",
-     {"base", "config", "norm", "kernels", "model", "data", "parallel", "optim", "checkpoint", "interop",
-      "eval", "train", "study"}},
+     {"base", "config", "norm", "kernels", "model", "data", "parallel", "optim", "checkpoint", "interop", "eval",
+      "train", "study"}},
 };
 
 // Which files may include a library, as a pattern of paths. An include is allowed when one row allows it; a
@@ -114,8 +113,8 @@ bool is_torch(const Include& include) {
 
 // The project's file that a quoted include of `file` means, or null.
 const SourceFile* resolve(const SourceFile& file, const Include& include) {
-  const std::string path = include.target.starts_with("norma/") ? "include/" + include.target
-                                                                : "src/" + file.room + "/" + include.target;
+  const std::string path =
+      include.target.starts_with("norma/") ? "include/" + include.target : "src/" + file.room + "/" + include.target;
   const auto found = sources().find(path);
   return include.quoted && found != sources().end() ? &found->second : nullptr;
 }
@@ -145,11 +144,9 @@ TEST(Architecture, LibrariesAreIncludedOnlyWhereTheTableAllows) {
   for_each_include([](const SourceFile& file, const Include& include) {
     if (include.quoted || include.target.find_first_of("./") == std::string::npos) return;
     const bool allowed = std::any_of(kLibraries.begin(), kLibraries.end(), [&](const Library& library) {
-      return include.target.starts_with(library.prefix) &&
-             std::regex_match(file.path, std::regex(library.files));
+      return include.target.starts_with(library.prefix) && std::regex_match(file.path, std::regex(library.files));
     });
-    if (!allowed)
-      report(file, include.line, "<" + include.target + "> may not be included here (kLibraries)");
+    if (!allowed) report(file, include.line, "<" + include.target + "> may not be included here (kLibraries)");
   });
 }
 
@@ -162,8 +159,7 @@ TEST(Architecture, TorchFreeFilesReachNoTorch) {
       const SourceFile& file = *pending.back();
       pending.pop_back();
       for (const Include& include : file.includes) {
-        if (is_torch(include))
-          report(file, include.line, "reached from " + path + ", which may not see torch");
+        if (is_torch(include)) report(file, include.line, "reached from " + path + ", which may not see torch");
         const SourceFile* next = resolve(file, include);
         if (next && seen.insert(next).second) pending.push_back(next);
       }
@@ -260,8 +256,7 @@ struct Key {
 
 struct Settings {
   std::vector<Key> keys;
-  std::map<std::string, Names>
-      mounts;  // struct -> the keys under which it appears: SiteEdit -> in, out, final ...
+  std::map<std::string, Names> mounts;  // struct -> the keys under which it appears: SiteEdit -> in, out, final ...
 };
 
 // Reads the structs of config.h: fields of another struct's type, and the keys that visit() lists.

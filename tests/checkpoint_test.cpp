@@ -251,8 +251,7 @@ TEST(Commit, BrokenCheckpointsAreSkippedByName) {
   EXPECT_TRUE(contains(found.skipped[0].reason, "cut or changed"));
   EXPECT_TRUE(contains(found.skipped[1].reason, "step-5/model.safetensors' is missing"));
   EXPECT_TRUE(contains(found.skipped[2].reason, "step-4/optimizer.safetensors' must have"));
-  EXPECT_TRUE(
-      contains(found.skipped[3].reason, "step-3/model.safetensors] the bytes must have the checksum"));
+  EXPECT_TRUE(contains(found.skipped[3].reason, "step-3/model.safetensors] the bytes must have the checksum"));
   EXPECT_TRUE(contains(found.skipped[4].reason, "not a complete checkpoint"));
 }
 
@@ -264,8 +263,7 @@ TEST(Commit, RefusesLinksForeignStepsAndHeadersThatDisagree) {
   EXPECT_TRUE(contains(find_newest_checkpoint(root).skipped.at(0).reason, "manifest is of step 1"));
   fs::rename(root / "step-2" / "model.safetensors", root / "elsewhere");
   fs::create_symlink(root / "elsewhere", root / "step-2" / "model.safetensors");
-  EXPECT_TRUE(
-      contains(error_text<CheckpointError>([&] { open_checkpoint(root / "step-2"); }), "not a regular"));
+  EXPECT_TRUE(contains(error_text<CheckpointError>([&] { open_checkpoint(root / "step-2"); }), "not a regular"));
   PendingCheckpoint pending(root, 3);
   Manifest manifest = fill_in(pending, 3, 'a');
   manifest.tensors[0].dtype = "I8";

@@ -121,20 +121,17 @@ TEST(Reading, EveryMistakeIsExplained) {
       {"model: {d_model: }", {"must be an integer", "nothing"}},
       {"optim: {lr: .nan}", {"optim.lr: must be a finite number", "'.nan'"}},
       {"data: {shuffle: 1}", {"data.shuffle: must be true or false", "'1'"}},
-      {"precision: bf17",
-       {"run.yaml:1: precision: must be one of fp64, fp32, bf16", "'bf17'", "did you mean 'bf16'?"}},
+      {"precision: bf17", {"run.yaml:1: precision: must be one of fp64, fp32, bf16", "'bf17'", "did you mean 'bf16'?"}},
       {"norm:\n  layers:\n    all:\n      mlp: {in: rmss}",
        {"run.yaml:4: norm.layers.all.mlp.in", "none, rms, layer", "'rms'"}},
-      {"norm: {final: }",
-       {"norm.final", "a bare kind or a section with the keys kind, eps, gain_init", "nothing"}},
+      {"norm: {final: }", {"norm.final", "a bare kind or a section with the keys kind, eps, gain_init", "nothing"}},
       {"train: {max_duration: long}", {"train.max_duration", "500 (steps), 1e9T (tokens) or 2ep", "'long'"}},
       {"optim: {betas: 0.9}", {"optim.betas: must be a list", "'0.9'"}},
       {"optim: {betas: [0.9, x]}", {"optim.betas[1]: must be a finite number", "'x'"}},
       {"eval: {sets: [a.npy]}", {"eval.sets: must be a map", "a list"}},
       {"model: 5", {"run.yaml:1: model: must be a section with the keys d_model", "'5'"}},
       {"words only", {"run.yaml:1: must be a section", "run, model, norm", "'words only'"}},
-      {"run: {name: a}\nmodel: {}\nrun: {name: b}",
-       {"run.yaml:3: run: this key stands twice", "line 1", "line 3"}},
+      {"run: {name: a}\nmodel: {}\nrun: {name: b}", {"run.yaml:3: run: this key stands twice", "line 1", "line 3"}},
       {"run:\n\tname: a", {"run.yaml:2: not valid YAML", "indent with spaces, not tabs"}},
       {"run: {name: a", {"run.yaml:1: not valid YAML"}},
       {"run: !!python/object:os.system {name: a}", {"run.yaml:1: run: the tag", "is not allowed"}},
@@ -153,8 +150,8 @@ TEST(Reading, EveryMistakeIsExplained) {
 }
 
 TEST(Reading, AllMistakesAreReportedAtOnceInOrderOfLines) {
-  const Lines lines = complaints(
-      "optim:\n  lr: fast\n  beta: 1\nrun: {seed: x}\nmodel: {d_model: 8, d_model: 9}", {"train.z_loss=abc"});
+  const Lines lines = complaints("optim:\n  lr: fast\n  beta: 1\nrun: {seed: x}\nmodel: {d_model: 8, d_model: 9}",
+                                 {"train.z_loss=abc"});
   ASSERT_EQ(lines.size(), 5u);
   expect_parts(lines[0], {"run.yaml:2: optim.lr"});
   expect_parts(lines[1], {"run.yaml:3: optim.beta", "'optim.betas'"});
@@ -203,11 +200,10 @@ TEST(Limits, UnreadableFilesAreConfigErrorsThatNameThePath) {
 }
 
 TEST(Overrides, ApplyInOrderOnTopOfTheFile) {
-  const RunConfig config =
-      read("norm: {layers: {'3': {attention: {in: layer, alpha: 2}}}}\nmodel: {head_dim: 64}",
-           {"optim.lr=1", "optim.lr=1e-3", "norm.layers.3.attention.in=rms",
-            "model.head_dim=", "norm.layers={'3': {mlp: {beta: 3}}, all: {mlp: {out: rms}}}",
-            "data.paths=[a, b]", "optim={eps: 1e-6}", "eval.sets.books=b.npy", "run.name=a=b"});
+  const RunConfig config = read("norm: {layers: {'3': {attention: {in: layer, alpha: 2}}}}\nmodel: {head_dim: 64}",
+                                {"optim.lr=1", "optim.lr=1e-3", "norm.layers.3.attention.in=rms",
+                                 "model.head_dim=", "norm.layers={'3': {mlp: {beta: 3}}, all: {mlp: {out: rms}}}",
+                                 "data.paths=[a, b]", "optim={eps: 1e-6}", "eval.sets.books=b.npy", "run.name=a=b"});
   EXPECT_EQ(config.optim.lr, 1e-3);
   EXPECT_EQ(config.optim.eps, 1e-6);
   EXPECT_EQ(config.model.head_dim, std::nullopt);
@@ -256,10 +252,9 @@ TEST(Describe, FindsTheNearestGivenKey) {
                                 {"model.d_model", 0, "D"},
                                 {"norm.final.eps", 0, "E"}},
                                loaded.source);
-  EXPECT_EQ(lines,
-            (Lines{cat(file.path(), ": train.z_loss: C"), cat(file.path(), ":1: model.d_model: D"),
-                   cat(file.path(), ":5: norm.layers.3.mlp.in.eps: B"), "argument 'model.num_heads=8': A",
-                   "argument 'norm.final=rms': norm.final.eps: E"}));
+  EXPECT_EQ(lines, (Lines{cat(file.path(), ": train.z_loss: C"), cat(file.path(), ":1: model.d_model: D"),
+                          cat(file.path(), ":5: norm.layers.3.mlp.in.eps: B"), "argument 'model.num_heads=8': A",
+                          "argument 'norm.final=rms': norm.final.eps: E"}));
 }
 
 TEST(Validation, RangesNameKeyValueAndLimits) {
@@ -300,9 +295,7 @@ TEST(Validation, RangesNameKeyValueAndLimits) {
     ASSERT_EQ(lines.size(), 1u) << argument << "\n" << join(lines, "\n");
     expect_parts(lines[0], parts);
   }
-  EXPECT_EQ(
-      override_complaints({"model.num_heads=0", "model.sequence_length=-1", "model.vocab_size=0"}).size(),
-      3u);
+  EXPECT_EQ(override_complaints({"model.num_heads=0", "model.sequence_length=-1", "model.vocab_size=0"}).size(), 3u);
 }
 
 TEST(Printing, ShippedConfigsAreValidAndReadBackEqual) {

@@ -86,15 +86,13 @@ TEST(TokenDataset, InstancesRunThroughTheFilesInListedOrder) {
   fs::create_symlink(name("a.npy"), name("link.npy"));
   fs::create_symlink(name("a.npy.json"), name("link.npy.json"));
 
-  const TokenDataset dataset = open(
-      {name("b.npy"), name("short.npy"), name("empty.npy"), name("a.npy"), name("b.npy"), name("link.npy")},
-      4);
+  const TokenDataset dataset =
+      open({name("b.npy"), name("short.npy"), name("empty.npy"), name("a.npy"), name("b.npy"), name("link.npy")}, 4);
   EXPECT_EQ(dataset.num_files(), 6);
   EXPECT_EQ(dataset.num_instances(), 8);
   EXPECT_EQ(dataset.num_tokens(), 11 + 3 + 0 + 8 + 11 + 8);
   const std::vector<std::int64_t> first{0, 4, 50, 54, 0, 4, 50, 54};
-  for (std::int64_t i = 0; i < 8; ++i)
-    EXPECT_EQ(instance(dataset, i), counting(first[static_cast<std::size_t>(i)], 4));
+  for (std::int64_t i = 0; i < 8; ++i) EXPECT_EQ(instance(dataset, i), counting(first[static_cast<std::size_t>(i)], 4));
   EXPECT_EQ(dataset.tokenizer(), folder.path() / "tokenizer.json");
   EXPECT_THROW(instance(dataset, 8), CheckFailure);
 
@@ -130,15 +128,9 @@ TEST(TokenDataset, RefusesWhatIsNotTokenData) {
   expect_error<DataError>([&] { open({name("header.npy")}, 4, u32); }, {"header.npy", "NumPy header"});
   expect_error<DataError>([&] { open({name("cut.npy")}, 4); }, {"cut.npy", "8 tokens", "got 4"});
   expect_error<DataError>([&] { open({name("good.npy")}, 9); }, {"at least one instance of 9", "8 tokens"});
-  expect_error<DataError>([&] { open({name("good.npy")}, 4, TokenDtype::uint16); },
-                          {"data.dtype", "uint16", "uint32"});
-  expect_error<DataError>([&] { open({name("good.npy")}, 4, u32, 64); },
-                          {"good.npy", "100", "model.vocab_size"});
-  expect_error<DataError>(
-      [&] {
-        open({name("good.npy"), name("foreign.npy")}, 4);
-      },
-      {"same tokenizer", "foreign.npy"});
+  expect_error<DataError>([&] { open({name("good.npy")}, 4, TokenDtype::uint16); }, {"data.dtype", "uint16", "uint32"});
+  expect_error<DataError>([&] { open({name("good.npy")}, 4, u32, 64); }, {"good.npy", "100", "model.vocab_size"});
+  expect_error<DataError>([&] { open({name("good.npy"), name("foreign.npy")}, 4); }, {"same tokenizer", "foreign.npy"});
 
   write(name("big.npy"), raw<std::uint32_t>({1, 2, 3, 4, 5, 6, 70000, 8}));
   const TokenDataset big = open({name("big.npy")}, 4, u32, 100);
@@ -218,8 +210,7 @@ TEST(BatchStream, RanksShareEachEpochWithoutGapOrRepeat) {
       std::set<std::int64_t> seen;
       for (std::int64_t batch = 0; batch < 12; ++batch) {
         std::vector<Batch> parts(streams.size());
-        std::transform(streams.begin(), streams.end(), parts.begin(),
-                       [](auto& stream) { return stream->next(); });
+        std::transform(streams.begin(), streams.end(), parts.begin(), [](auto& stream) { return stream->next(); });
         for (std::int64_t place = 0; place < 8; ++place) {
           const Batch& part = parts[static_cast<std::size_t>(place % world)];
           const std::int64_t index = part.instances[static_cast<std::size_t>(place / world)];
@@ -268,8 +259,7 @@ TEST(BatchStream, SaysWhatCannotWork) {
   const auto dataset = dataset_of(folder, 4);
   expect_error<DataError>([&] { BatchStream(dataset, stream_options(5)); },
                           {"4 instances", "train.global_batch_size 5"});
-  expect_error<ConfigError>([&] { BatchStream(dataset, stream_options(2, 0, 3)); },
-                            {"train.global_batch_size", "3"});
+  expect_error<ConfigError>([&] { BatchStream(dataset, stream_options(2, 0, 3)); }, {"train.global_batch_size", "3"});
   BatchStream stream(dataset, stream_options(2));
   expect_error<DataError>([&] { stream.seek({0, 5, 0}); }, {"instance 5 of 4"});
   expect_error<DataError>([&] { stream.seek({-1, 0, 0}); }, {"epoch -1"});

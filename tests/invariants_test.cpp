@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "norma/base/text.h"
+
 #include "support/tiny_model.h"
 
 namespace norma {
@@ -248,11 +249,10 @@ struct EulerCase {
 // 11. Euler's identity of scale-free weights: <W, dL/dW> = 0, and scaling W by c divides its gradient by c and leaves
 // every other gradient alone.
 TEST(Invariant11, ScaleFreeWeightsHaveOrthogonalGradients) {
-  const EulerCase cases[] = {{"qk", "attention.qkv", 0, 32},     {"qk", "attention.qkv", 32, 16},
-                             {"hybrid", "attention.qkv", 0, 32}, {"hybrid", "attention.qkv", 32, 16},
-                             {"hybrid", "attention.qkv", 48, 16}, {"olmo2", "attention.out", 0, 32},
-                             {"olmo2", "mlp.down", 0, 32},       {"sandwich", "attention.out", 0, 32},
-                             {"peri", "mlp.down", 0, 32}};
+  const EulerCase cases[] = {
+      {"qk", "attention.qkv", 0, 32},      {"qk", "attention.qkv", 32, 16},      {"hybrid", "attention.qkv", 0, 32},
+      {"hybrid", "attention.qkv", 32, 16}, {"hybrid", "attention.qkv", 48, 16},  {"olmo2", "attention.out", 0, 32},
+      {"olmo2", "mlp.down", 0, 32},        {"sandwich", "attention.out", 0, 32}, {"peri", "mlp.down", 0, 32}};
   for (const EulerCase& c : cases) {
     const TinyModel m = with_preset(c.preset);
     const std::string name = cat("blocks.1.", c.matrix, ".weight");

@@ -1,12 +1,12 @@
 // Every op with its own backward: finite differences in float64, other types against float64, odd shapes.
-#include "norma/kernels/ops.h"
-
 #include <cmath>
 #include <functional>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include "norma/kernels/ops.h"
 
 namespace norma {
 namespace {
@@ -16,6 +16,10 @@ using Function = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
 at::Tensor wave(at::IntArrayRef shape, double phase) {
   at::Tensor x = at::zeros(shape, at::kDouble);
   return at::sin(at::arange(1, x.numel() + 1, at::kDouble) * 0.7 + phase).view(shape);
+}
+
+at::Tensor ids_of(const std::vector<std::int64_t>& ids) {
+  return at::tensor(ids, at::kLong);
 }
 
 // Compares the gradient of sum(w * f(x)) with central differences, element by element.
@@ -97,12 +101,12 @@ TEST(Swiglu, FirstHalfIsUpSecondHalfIsGate) {
 }
 
 TEST(Embed, GradientSumsRepeatedRows) {
-  const at::Tensor ids = at::tensor({{1, 0, 1}, {3, 1, 1}}, at::kLong);
+  const at::Tensor ids = ids_of({1, 0, 1, 3, 1, 1}).view({2, 3});
   gradcheck([&](const auto& in) { return embed(ids, in[0]); }, {wave({5, 3}, 0.3)});
 }
 
 TEST(LinearCrossEntropy, GradientIsRightForAnyChunk) {
-  const at::Tensor targets = at::tensor({3, kIgnoreToken, 0, 6, 6, kIgnoreToken, 2}, at::kLong);
+  const at::Tensor targets = ids_of({3, kIgnoreToken, 0, 6, 6, kIgnoreToken, 2});
   for (const std::int64_t chunk : {1, 3, 100}) {
     for (const double z : {0.0, 0.05}) {
       gradcheck([&](const auto& in) { return linear_cross_entropy(in[0], in[1], targets, 0.25, z, chunk).loss; },
@@ -113,7 +117,7 @@ TEST(LinearCrossEntropy, GradientIsRightForAnyChunk) {
 
 TEST(LinearCrossEntropy, EqualsTheWholeLogits) {
   const at::Tensor hidden = wave({6, 4}, 0.1), weight = wave({11, 4}, 0.8);
-  const at::Tensor targets = at::tensor({3, kIgnoreToken, 0, 6, 6, 10}, at::kLong);
+  const at::Tensor targets = ids_of({3, kIgnoreToken, 0, 6, 6, 10});
   const CrossEntropy got = linear_cross_entropy(hidden, weight, targets, 1.0, 0.0, 4);
   const at::Tensor logits = at::mm(hidden, weight.t());
   const at::Tensor want = at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum, kIgnoreToken);
@@ -124,7 +128,7 @@ TEST(LinearCrossEntropy, EqualsTheWholeLogits) {
 
 TEST(LinearCrossEntropy, SurvivesLogitsThatOverflowExp) {
   const at::Tensor hidden = at::full({1, 1}, 1000.0), weight = at::tensor({1.0f, -1.0f, 0.5f}).view({3, 1});
-  const at::Tensor targets = at::tensor({1}, at::kLong);
+  const at::Tensor targets = ids_of({1});
   const CrossEntropy ce = linear_cross_entropy(hidden, weight, targets, 1.0, 1e-4, 8);
   EXPECT_FLOAT_EQ(ce.token_ce.item<float>(), 2000.0f);
   EXPECT_FLOAT_EQ(ce.token_lse.item<float>(), 1000.0f);
@@ -163,7 +167,7 @@ TEST(Ops, LowerPrecisionStaysWithinItsRounding) {
     EXPECT_EQ(rope(q, narrow).scalar_type(), type);
     expect_near(rope(q, narrow), rope(q.to(at::kDouble), wide), "rope");
     const at::Tensor h = round(wave({5, 7}, 0.3)), v = round(wave({13, 7}, 0.6));
-    const at::Tensor targets = at::tensor({1, 12, 0, 5, 7}, at::kLong);
+    const at::Tensor targets = ids_of({1, 12, 0, 5, 7});
     expect_near(linear_cross_entropy(h, v, targets, 1.0, 0.0, 2).loss,
                 linear_cross_entropy(h.to(at::kDouble), v.to(at::kDouble), targets, 1.0, 0.0, 2).loss, "cross entropy");
   }

@@ -33,8 +33,7 @@ void expect_gradients(const FixtureModel& f) {
   const Json& want = f.fixture.at("results");
   at::Tensor squares = at::zeros({}, at::kDouble);
   for (const auto& [name, tensor] : f.parameters) {
-    const double norm = tensor.grad().norm().item<double>(),
-                 reference = want.at("grad_norms").at(name).get<double>();
+    const double norm = tensor.grad().norm().item<double>(), reference = want.at("grad_norms").at(name).get<double>();
     EXPECT_LE(std::abs(norm - reference), 1e-8 * reference) << "gradient norm of " << name;
     squares += tensor.grad().square().sum();
     const at::Tensor flat = tensor.grad().flatten();
@@ -47,12 +46,10 @@ void expect_gradients(const FixtureModel& f) {
 }
 
 void parity_case(const std::filesystem::path& path) {
-  if (!testing::is_dense(read_json(path, 1 << 24)))
-    GTEST_SKIP() << "mixture of experts is not built yet";
+  if (!testing::is_dense(read_json(path, 1 << 24))) GTEST_SKIP() << "mixture of experts is not built yet";
   FixtureModel f(path);
   const Json& want = f.fixture.at("results");
-  ASSERT_EQ(num_parameters(model_parameters(f.config, f.plan)),
-            f.fixture.at("num_parameters").get<std::int64_t>());
+  ASSERT_EQ(num_parameters(model_parameters(f.config, f.plan)), f.fixture.at("num_parameters").get<std::int64_t>());
   for (const Json& named : f.fixture.at("parameters")) {
     const auto found = f.parameters.find(named.at(0).get<std::string>());
     ASSERT_NE(found, f.parameters.end()) << named;
@@ -72,11 +69,9 @@ void parity_case(const std::filesystem::path& path) {
     const CrossEntropy ce = f.model->loss(f.ids, {1.0 / tokens, 0.0, chunk}, *f.engine);
     ce.loss.backward();
     EXPECT_LE(relative(ce.loss.item<double>(), want.at("loss").get<double>()), 1e-10);
-    EXPECT_LE(relative(ce.token_ce.sum().item<double>() / tokens, want.at("ce_sum_over_numel").get<double>()),
-              1e-10);
+    EXPECT_LE(relative(ce.token_ce.sum().item<double>() / tokens, want.at("ce_sum_over_numel").get<double>()), 1e-10);
     const double targets = static_cast<double>(f.ids.size(0) * (f.ids.size(1) - 1));
-    EXPECT_LE(relative(ce.token_lse.square().sum().item<double>() / targets,
-                       want.at("mean_lse_squared").get<double>()),
+    EXPECT_LE(relative(ce.token_lse.square().sum().item<double>() / targets, want.at("mean_lse_squared").get<double>()),
               1e-10);
     expect_gradients(f);
   }

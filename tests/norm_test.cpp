@@ -1,10 +1,10 @@
 // Presets against the fixtures' layer tables and the papers' counts; edits; the table.
-#include "norma/norm/plan.h"
-
 #include <cmath>
 #include <set>
 
 #include <gtest/gtest.h>
+
+#include "norma/norm/plan.h"
 
 #include "support/fixture_plan.h"
 #include "support/fixtures.h"
@@ -83,10 +83,10 @@ ModelConfig model_550m() {
 
 TEST(NormPlan, CountsNormParametersAsThePapersTable) {
   const std::map<std::string, std::int64_t> want = {
-      {"pre", 50688},        {"mix", 50688},         {"post", 49152},      {"deep", 49152},
-      {"post_shifted", 50688}, {"qk", 53760},        {"olmoe", 81408},     {"qkv", 30720},
-      {"hybrid", 30720},     {"hybrid_star", 32256}, {"pre_qkv_pre", 55296}, {"pre_qkv_post", 55296},
-      {"span", 50688},       {"olmo2", 81408},       {"sandwich", 99840},  {"peri", 101376},
+      {"pre", 50688},          {"mix", 50688},         {"post", 49152},        {"deep", 49152},
+      {"post_shifted", 50688}, {"qk", 53760},          {"olmoe", 81408},       {"qkv", 30720},
+      {"hybrid", 30720},       {"hybrid_star", 32256}, {"pre_qkv_pre", 55296}, {"pre_qkv_post", 55296},
+      {"span", 50688},         {"olmo2", 81408},       {"sandwich", 99840},    {"peri", 101376},
   };
   for (const auto& [name, count] : want) EXPECT_EQ(norm_count(preset(name, 16), model_550m()), count) << name;
 }

@@ -51,8 +51,7 @@ TEST(Numbers, DoublesAreFiniteDecimals) {
       {"4.9406564584124654e-324", 4.9406564584124654e-324},
   };
   for (const auto& [text, value] : good) EXPECT_EQ(parse_double(text), value) << text;
-  for (const char* text :
-       {"", ".inf", "inf", ".nan", "nan", "1e999", "1,5", "1.2.3", "3e-4x", "00.5", "e", "0x1p3"}) {
+  for (const char* text : {"", ".inf", "inf", ".nan", "nan", "1e999", "1,5", "1.2.3", "3e-4x", "00.5", "e", "0x1p3"}) {
     EXPECT_EQ(parse_double(text), std::nullopt) << text;
   }
 }

@@ -76,8 +76,7 @@ TEST(TextReader, IllFormedUtf8IsReplaced) {
 
 TEST(TextReader, ErrorsNameFileAndLine) {
   const TemporaryFolder folder;
-  const auto fails = [&](const std::string& file, const std::string& bytes,
-                         const std::vector<std::string>& parts,
+  const auto fails = [&](const std::string& file, const std::string& bytes, const std::vector<std::string>& parts,
                          std::uint64_t max_bytes = TextReader::kMaxDocumentBytes) {
     const fs::path path = folder.path() / file;
     write(path, bytes);
@@ -93,8 +92,7 @@ TEST(TextReader, ErrorsNameFileAndLine) {
   fails("array.jsonl", "[{\"text\": \"x\"}]", {"array.jsonl:1", "object"});
   fails("twice.jsonl", "{\"text\": \"x\", \"text\": \"y\"}", {"twice.jsonl:1", "once"});
   fails("deep.jsonl", std::string(2000000, '['), {"deep.jsonl:1", "JSON"});
-  fails("long.jsonl", good + "{\"text\": \"" + std::string(5000, 'x') + "\"}",
-        {"long.jsonl:2", "at most 4096"}, 4096);
+  fails("long.jsonl", good + "{\"text\": \"" + std::string(5000, 'x') + "\"}", {"long.jsonl:2", "at most 4096"}, 4096);
   fails("long.txt.gz", gzip(std::string(5000, 'x')), {"at most 4096"}, 4096);
   fails("plain.jsonl.gz", good, {"not valid gzip"});
   fails("plain.jsonl.zst", good, {"not valid zstd"});
@@ -112,8 +110,7 @@ TEST(TextReader, ErrorsNameWhatWasAskedFor) {
   expect_error<DataError>([&] { find_text_files({name("none.txt")}); }, {"none.txt", "does not exist"});
   expect_error<DataError>([&] { find_text_files({name("*.txt")}); }, {"*.txt", "match"});
   expect_error<DataError>([&] { find_text_files({name("x.pdf")}); }, {"x.pdf", ".jsonl"});
-  expect_error<DataError>([&] { find_text_files({folder.path().string()}); },
-                          {folder.path().string(), ".jsonl"});
+  expect_error<DataError>([&] { find_text_files({folder.path().string()}); }, {folder.path().string(), ".jsonl"});
 }
 
 TEST(Strip, CutsWhatPythonCuts) {
@@ -161,8 +158,7 @@ std::string numbered_documents(int n) {
 
 TEST(Prepare, StripsSkipsEncodesAndEndsDocuments) {
   Workplace place;
-  place.add("a.jsonl",
-            "{\"text\": \"  ab\\n\"}\n{\"text\": \" \\u3000 \"}\n{\"text\": \"c<|endoftext|>\"}\n");
+  place.add("a.jsonl", "{\"text\": \"  ab\\n\"}\n{\"text\": \" \\u3000 \"}\n{\"text\": \"c<|endoftext|>\"}\n");
   place.add("b.txt", "d\n");
   const PrepareReport report = prepare(place.options, {});
   EXPECT_EQ(slurp(place.out("train-00000.npy")), raw<std::uint16_t>({'a', 'b', 256, 'c', 256, 'd', 256}));
@@ -286,8 +282,7 @@ TEST(Prepare, RefusesOptionsThatCannotWork) {
 }
 
 // Counts and hashes of the books, made with Hugging Face tokenizers 0.22.2 and Python's json and str.strip.
-void expect_books(const std::string& tokenizer, TokenDtype dtype, std::int64_t tokens,
-                  const std::string& sha256) {
+void expect_books(const std::string& tokenizer, TokenDtype dtype, std::int64_t tokens, const std::string& sha256) {
   const fs::path books = data_root() / "books/validation-00-of-01.jsonl.zst";
   const fs::path json = data_root() / "tokenizers" / tokenizer;
   if (!fs::exists(books) || !fs::exists(json)) GTEST_SKIP() << "needs " << books << " and " << json;

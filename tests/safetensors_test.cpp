@@ -45,8 +45,7 @@ std::string verdict(const std::string& file) {
 
 std::string tensor(const std::string& name, const std::string& shape, int begin, int end,
                    const std::string& dtype = "U8") {
-  return cat('"', name, R"(":{"dtype":")", dtype, R"(","shape":)", shape, ",\"data_offsets\":[", begin, ",",
-             end, "]}");
+  return cat('"', name, R"(":{"dtype":")", dtype, R"(","shape":)", shape, ",\"data_offsets\":[", begin, ",", end, "]}");
 }
 
 TEST(Safetensors, RoundTripKeepsBytesShapesAndChecksum) {
@@ -93,8 +92,8 @@ TEST(Safetensors, WriterRefusesWrongTurnsAndCounts) {
 }
 
 TEST(Safetensors, AcceptsEveryOrderOfTensorsAndPadding) {
-  const std::string header = cat("{", tensor("b", "[2]", 3, 5), ",", tensor("none", "[0,7]", 3, 3), ",",
-                                 tensor("a", "[3]", 0, 3), "}  ");
+  const std::string header =
+      cat("{", tensor("b", "[2]", 3, 5), ",", tensor("none", "[0,7]", 3, 3), ",", tensor("a", "[3]", 0, 3), "}  ");
   EXPECT_EQ(verdict(file_with(header, 5)), "");
   const std::string file = file_with(header, 5);
   const SafetensorsHeader parsed = parse_safetensors_header(bytes_of(file), "t");
@@ -109,9 +108,7 @@ struct BadHeader {
 };
 
 std::vector<BadHeader> bad_headers() {
-  const auto one = [](const std::string& entry, std::size_t bytes) {
-    return file_with("{" + entry + "}", bytes);
-  };
+  const auto one = [](const std::string& entry, std::size_t bytes) { return file_with("{" + entry + "}", bytes); };
   std::string many = "[1";
   for (int i = 0; i < 16; ++i) many += ",1";
   return {
@@ -159,10 +156,9 @@ TEST(Safetensors, RefusesEveryMalformedHeaderWithItsReason) {
 }
 
 TEST(Safetensors, DamagedHeadersNeverDoMoreThanThrow) {
-  const std::string good =
-      file_with(cat("{\"__metadata__\":{\"format\":\"pt\"},", tensor("a", "[3,2]", 0, 24, "F32"), ",",
-                    tensor("b", "[]", 24, 32, "I64"), "}"),
-                32);
+  const std::string good = file_with(cat("{\"__metadata__\":{\"format\":\"pt\"},", tensor("a", "[3,2]", 0, 24, "F32"),
+                                         ",", tensor("b", "[]", 24, 32, "I64"), "}"),
+                                     32);
   ASSERT_EQ(verdict(good), "");
   for (std::uint64_t trial = 0; trial < 20000; ++trial) {
     std::string bad = good;
@@ -170,8 +166,7 @@ TEST(Safetensors, DamagedHeadersNeverDoMoreThanThrow) {
       const auto at = static_cast<std::size_t>(uniform(trial, 2 * i) * static_cast<double>(bad.size()));
       bad[at] = static_cast<char>(uniform(trial, 2 * i + 1) * 256);
     }
-    if (trial % 5 == 0)
-      bad.resize(static_cast<std::size_t>(uniform(trial, 99) * static_cast<double>(bad.size())));
+    if (trial % 5 == 0) bad.resize(static_cast<std::size_t>(uniform(trial, 99) * static_cast<double>(bad.size())));
     verdict(bad);
   }
 }

@@ -89,8 +89,7 @@ TEST(PreTokenizer, SplitsByEveryBehavior) {
       {"MergedWithPrevious", {"the-", "final-", "-", "countdown"}},
       {"MergedWithNext", {"the", "-final", "-", "-countdown"}}};
   for (const auto& [behavior, words] : cases) {
-    const json split = {
-        {"type", "Split"}, {"pattern", {{"String", "-"}}}, {"behavior", behavior}, {"invert", false}};
+    const json split = {{"type", "Split"}, {"pattern", {{"String", "-"}}}, {"behavior", behavior}, {"invert", false}};
     EXPECT_EQ(words_of(PreTokenizer({split, "t.json", "s"}), "the-final--countdown"), words) << behavior;
   }
 }
@@ -197,11 +196,9 @@ TEST(TokenizerFile, NamesWhatIsWrong) {
 }
 
 TEST(TokenizerFile, RefusesPatternsItWouldReadDifferently) {
-  for (const char* pattern :
-       {"(", "[a", "\\p{Nonsense}", "\\h+", "[a[b]]", "[a&&b]", "[[:alpha:]]", "\\bx", "[]a]"}) {
+  for (const char* pattern : {"(", "[a", "\\p{Nonsense}", "\\h+", "[a[b]]", "[a&&b]", "[[:alpha:]]", "\\bx", "[]a]"}) {
     json document = small_tokenizer_json();
-    document["pre_tokenizer"] = {
-        {"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}};
+    document["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}};
     EXPECT_NE(error_of(document.dump()).find("pre_tokenizer.pattern.Regex"), std::string::npos) << pattern;
   }
   json document = small_tokenizer_json();

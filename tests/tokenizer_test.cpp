@@ -156,8 +156,8 @@ void run_fixture(const fs::path& file) {
   check_cases(content, Tokenizer::load(tokenizer));
 }
 
-const bool kRegistered = testing::announce(
-    [] { testing::register_fixture_cases("TokenizerFixtures", "tokenizer", &run_fixture); });
+const bool kRegistered =
+    testing::announce([] { testing::register_fixture_cases("TokenizerFixtures", "tokenizer", &run_fixture); });
 
 TEST(Sha256, GivesThePublishedDigest) {
   testing::Sha256 hash;
@@ -174,8 +174,7 @@ TEST(Tokenizer, TellsItsVocabulary) {
   EXPECT_EQ(tokenizer.token_id("Ġ"), 32U);
   EXPECT_EQ(tokenizer.token_id("no such token"), std::nullopt);
   EXPECT_EQ(tokenizer.checksum().size(), 32U);
-  EXPECT_NE(tokenizer.checksum(),
-            Tokenizer::from_json(small_tokenizer_json().dump(1), "small.json").checksum());
+  EXPECT_NE(tokenizer.checksum(), Tokenizer::from_json(small_tokenizer_json().dump(1), "small.json").checksum());
 }
 
 TEST(Tokenizer, AppliesMergesByRank) {
@@ -272,6 +271,7 @@ TEST(Tokenizer, IsUsedFromSeveralThreads) {
   for (std::string& text : texts) text = random_text(random, 300);
   std::vector<std::vector<Ids>> results(3, std::vector<Ids>(texts.size()));
   std::vector<std::thread> threads;
+  threads.reserve(results.size());
   for (auto& result : results) {
     threads.emplace_back([&] {
       Tokenizer::Scratch scratch;
@@ -287,20 +287,19 @@ TEST(Tokenizer, IsUsedFromSeveralThreads) {
 TEST(Tokenizer, ReplacesIllFormedUtf8) {
   const Tokenizer tokenizer = make(small_tokenizer_json());
   const std::string bad = "\xEF\xBF\xBD";
-  const std::vector<std::pair<std::string, std::string>> cases = {
-      {"a\xFF"
-       "b",
-       "a" + bad + "b"},
-      {"\xC3", bad},
-      {"\xE4\xB8"
-       "a",
-       bad + "a"},
-      {"\xED\xA0\x80", bad + bad + bad},
-      {"\xF0\x9F\x98", bad},
-      {"\xF4\x90\x80\x80", bad + bad + bad + bad},
-      {"\xC0\xAF", bad + bad},
-      {"\x80 \xE2\x82\xAC", bad + " \xE2\x82\xAC"},
-      {"ordinary text \xF8", "ordinary text " + bad}};
+  const std::vector<std::pair<std::string, std::string>> cases = {{"a\xFF"
+                                                                   "b",
+                                                                   "a" + bad + "b"},
+                                                                  {"\xC3", bad},
+                                                                  {"\xE4\xB8"
+                                                                   "a",
+                                                                   bad + "a"},
+                                                                  {"\xED\xA0\x80", bad + bad + bad},
+                                                                  {"\xF0\x9F\x98", bad},
+                                                                  {"\xF4\x90\x80\x80", bad + bad + bad + bad},
+                                                                  {"\xC0\xAF", bad + bad},
+                                                                  {"\x80 \xE2\x82\xAC", bad + " \xE2\x82\xAC"},
+                                                                  {"ordinary text \xF8", "ordinary text " + bad}};
   for (const auto& [given, expected] : cases) EXPECT_EQ(tokenizer.decode(tokenizer.encode(given)), expected);
   EXPECT_EQ(tokenizer.decode(Ids{0xC3, 0xA9, 0xC3}), "é" + bad);
   EXPECT_EQ(tokenizer.decode(Ids{0x61, 4000000000U}), "a");

@@ -107,8 +107,7 @@ TEST(MetricsFile, WritesOneLinePerStepInOrder) {
 
 TEST(MetricsFile, ResumedFileEqualsThatOfAStraightRun) {
   const TemporaryFolder straight, resumed;
-  const auto write_steps = [](const fs::path& folder, std::int64_t resume, std::int64_t first,
-                              std::int64_t last) {
+  const auto write_steps = [](const fs::path& folder, std::int64_t resume, std::int64_t first, std::int64_t last) {
     MetricsWriter writer(folder, {resume, false});
     for (std::int64_t step = first; step <= last; ++step) {
       writer.write(step, {{"train/loss", 1.0 / static_cast<double>(step)}});

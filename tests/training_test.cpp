@@ -7,6 +7,7 @@
 #include "norma/base/text.h"
 #include "norma/optim/schedule.h"
 #include "norma/train/train_step.h"
+
 #include "support/fixture_model.h"
 #include "support/fixtures.h"
 #include "support/registration.h"

@@ -12,14 +12,15 @@
 #include <sys/resource.h>
 #include <torch/cuda.h>
 
-#include "checked_config.h"
-#include "commands.h"
 #include "norma/base/error.h"
 #include "norma/base/json.h"
 #include "norma/base/random.h"
 #include "norma/config/names.h"
 #include "norma/train/initial_weights.h"
 #include "norma/train/train_step.h"
+
+#include "checked_config.h"
+#include "commands.h"
 #include "session.h"
 #include "version.h"
 
@@ -68,8 +69,8 @@ std::vector<at::Tensor> random_batches(const RunPlan& plan, const at::Device& de
     at::Tensor ids = at::empty({plan.config.train.global_batch_size, model.sequence_length}, at::kLong);
     auto* values = ids.mutable_data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < ids.numel(); ++i) {
-      values[i] = static_cast<std::int64_t>(uniform(b, static_cast<std::uint64_t>(i)) *
-                                            static_cast<double>(model.vocab_size));
+      values[i] =
+          static_cast<std::int64_t>(uniform(b, static_cast<std::uint64_t>(i)) * static_cast<double>(model.vocab_size));
     }
     batches.push_back(ids.to(device));
   }
@@ -88,8 +89,8 @@ Measurement measure(const RunPlan& plan, Session& session, const BenchArguments&
   Measurement m;
   Clock::time_point mark;
   bool measuring = false;
-  StepOptions options{plan.micro_batch, plan.config.train.max_grad_norm, plan.config.train.z_loss,
-                      plan.config.train.loss_chunk, {}};
+  StepOptions options{
+      plan.micro_batch, plan.config.train.max_grad_norm, plan.config.train.z_loss, plan.config.train.loss_chunk, {}};
   options.after_phase = [&](std::string_view name) {
     wait_for(session.device);
     const Clock::time_point now = Clock::now();
@@ -152,10 +153,15 @@ void add_bench_command(CLI::App& app) {
   const auto arguments = std::make_shared<BenchArguments>();
   command->add_option("config", arguments->config, "YAML file")->required();
   command->add_option("overrides", arguments->overrides, "key=value, applied in order on top of the file");
-  command->add_option("--steps", arguments->steps, "measured steps")->capture_default_str()->check(CLI::Range(1, 100000));
-  command->add_option("--warmup", arguments->warmup, "steps before")->capture_default_str()->check(CLI::Range(1, 100000));
-  command->footer("Example: norma bench configs/tiny.yaml precision=bf16 train.global_batch_size=8\n"
-                  "Prints one JSON line: tokens/s, milliseconds per phase, TFLOP/s (causal and full), peak memory.");
+  command->add_option("--steps", arguments->steps, "measured steps")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100000));
+  command->add_option("--warmup", arguments->warmup, "steps before")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100000));
+  command->footer(
+      "Example: norma bench configs/tiny.yaml precision=bf16 train.global_batch_size=8\n"
+      "Prints one JSON line: tokens/s, milliseconds per phase, TFLOP/s (causal and full), peak memory.");
   command->callback([arguments] {
     const CheckedConfig checked = load_checked_config(arguments->config, arguments->overrides);
     const at::Device device = start_runtime(checked.config.run);

@@ -1,9 +1,10 @@
 #include "checkpoint_model.h"
 
-#include "checked_config.h"
 #include "norma/base/error.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/train/checkpointing.h"
+
+#include "checked_config.h"
 
 namespace norma {
 
@@ -28,8 +29,8 @@ RunConfig config_of(const Manifest& manifest, const fs::path& folder, NormPlan& 
     norms = make_norm_plan(loaded.config.norm, loaded.config.model.num_layers, loaded.problems);
   }
   if (!loaded.problems.empty()) {
-    throw CheckpointError(cat("[checkpoint] the config inside ", folder.string(), " is not understood: ",
-                              join(describe(loaded.problems, loaded.source), "; ")));
+    throw CheckpointError(cat("[checkpoint] the config inside ", folder.string(),
+                              " is not understood: ", join(describe(loaded.problems, loaded.source), "; ")));
   }
   return loaded.config;
 }

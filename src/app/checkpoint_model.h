@@ -5,6 +5,7 @@
 
 #include "norma/base/file.h"
 #include "norma/checkpoint/manifest.h"
+
 #include "session.h"
 
 namespace norma {

@@ -2,14 +2,15 @@
 #include <cstdio>
 #include <memory>
 
-#include "checkpoint_model.h"
-#include "commands.h"
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/config/names.h"
 #include "norma/data/token_file.h"
 #include "norma/data/tokenizer.h"
 #include "norma/eval/generate.h"
+
+#include "checkpoint_model.h"
+#include "commands.h"
 #include "signals.h"
 
 namespace norma {
@@ -34,8 +35,8 @@ Tokenizer find_tokenizer(const std::string& given, const RunConfig& config) {
   try {
     if (const auto beside = TokenDataset(options).tokenizer()) return Tokenizer::load(*beside);
   } catch (const DataError& error) {
-    throw DataError(cat("[generate] no tokenizer: give --tokenizer; the run's token files do not name one (",
-                        error.what(), ")"));
+    throw DataError(
+        cat("[generate] no tokenizer: give --tokenizer; the run's token files do not name one (", error.what(), ")"));
   }
   throw DataError("[generate] no tokenizer: give --tokenizer, a tokenizer.json; the run's token files do not name one");
 }
@@ -99,13 +100,17 @@ void add_generate_command(CLI::App& app) {
       ->required();
   command->add_option("--prompt", arguments->prompt, "text to continue; empty: from the start of a document");
   command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json; default: the one beside the run's tokens");
-  command->add_option("--max-tokens", options.max_tokens, "at most so many")->capture_default_str()
+  command->add_option("--max-tokens", options.max_tokens, "at most so many")
+      ->capture_default_str()
       ->check(CLI::Range(1, 1000000));
-  command->add_option("--temperature", options.temperature, "0: always the most likely token")->capture_default_str()
+  command->add_option("--temperature", options.temperature, "0: always the most likely token")
+      ->capture_default_str()
       ->check(CLI::Range(0.0, 100.0));
-  command->add_option("--top-k", options.top_k, "draw from the k most likely only; 0: all")->capture_default_str()
+  command->add_option("--top-k", options.top_k, "draw from the k most likely only; 0: all")
+      ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--top-p", options.top_p, "draw from the smallest set of this probability")->capture_default_str()
+  command->add_option("--top-p", options.top_p, "draw from the smallest set of this probability")
+      ->capture_default_str()
       ->check(CLI::Range(1e-9, 1.0));
   command->add_option("--seed", options.seed, "of the draw: the same seed, the same text")->capture_default_str();
   command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();

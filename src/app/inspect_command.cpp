@@ -4,13 +4,14 @@
 #include <map>
 #include <memory>
 
-#include "checkpoint_model.h"
-#include "commands.h"
 #include "norma/base/error.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/config/names.h"
 #include "norma/data/token_file.h"
 #include "norma/data/tokenizer.h"
+
+#include "checkpoint_model.h"
+#include "commands.h"
 
 namespace norma {
 namespace {
@@ -89,13 +90,15 @@ void inspect_tokens(const InspectArguments& arguments) {
 }  // namespace
 
 void add_inspect_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("inspect", "Show what a checkpoint, a run's newest one, or a token file holds.");
+  CLI::App* command =
+      app.add_subcommand("inspect", "Show what a checkpoint, a run's newest one, or a token file holds.");
   const auto arguments = std::make_shared<InspectArguments>();
   command->add_option("path", arguments->path, "checkpoint folder, run folder, or token file")->required();
   command->add_flag("--verify", arguments->verify, "compare every byte with its checksum");
   command->add_option("--dtype", arguments->dtype, "of a token file without sidecar: uint16 or uint32")
       ->capture_default_str();
-  command->add_option("--head", arguments->head, "ids to show of a token file")->capture_default_str()
+  command->add_option("--head", arguments->head, "ids to show of a token file")
+      ->capture_default_str()
       ->check(CLI::Range(0, 100000));
   command->footer("Example: norma inspect runs/tiny --verify\n         norma inspect data/train-00000.npy");
   command->callback([arguments] {

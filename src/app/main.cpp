@@ -6,9 +6,10 @@
 
 #include <c10/util/Exception.h>
 
-#include "commands.h"
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+
+#include "commands.h"
 #include "version.h"
 
 namespace {

@@ -2,10 +2,11 @@
 #include <cstdio>
 #include <memory>
 
-#include "checked_config.h"
-#include "commands.h"
 #include "norma/base/json.h"
 #include "norma/train/run_plan.h"
+
+#include "checked_config.h"
+#include "commands.h"
 
 namespace norma {
 namespace {

@@ -2,11 +2,12 @@
 #include <cstdio>
 #include <memory>
 
-#include "commands.h"
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/config/names.h"
 #include "norma/data/prepare.h"
+
+#include "commands.h"
 #include "signals.h"
 
 namespace norma {
@@ -28,7 +29,8 @@ void run_prepare(PrepareArguments& arguments) {
   double shown = -1.0;
   const PrepareReport report = prepare(arguments.options, [&](const PrepareProgress& p) {
     if (stop) throw Error(ExitCode::stopped_early, "[prepare] stopped; nothing was written");
-    const double done = p.bytes_total > 0 ? static_cast<double>(p.bytes_done) / static_cast<double>(p.bytes_total) : 1.0;
+    const double done =
+        p.bytes_total > 0 ? static_cast<double>(p.bytes_done) / static_cast<double>(p.bytes_total) : 1.0;
     if (!progress.on_terminal() && done < shown + 0.1) return;
     shown = done;
     progress.update(cat("prepare ", fixed(100.0 * done, 0), "%  ", with_commas(p.documents), " documents  ",
@@ -65,7 +67,8 @@ void add_prepare_command(CLI::App& app) {
   command->add_option("--threads", options.threads, "0: every core")->capture_default_str();
   command->add_option("--seed", options.seed, "of the validation draw")->capture_default_str();
   command->add_flag("--overwrite", options.overwrite, "replace what an earlier prepare wrote to the folder");
-  command->footer("Example: norma prepare books/*.jsonl.zst --tokenizer tokenizer.json --out data --validation-fraction 0.01");
+  command->footer(
+      "Example: norma prepare books/*.jsonl.zst --tokenizer tokenizer.json --out data --validation-fraction 0.01");
   command->callback([arguments] { run_prepare(*arguments); });
 }
 

@@ -2,11 +2,12 @@
 #include <cstdio>
 #include <memory>
 
-#include "commands.h"
 #include "norma/base/file.h"
 #include "norma/base/json.h"
 #include "norma/data/ngram.h"
 #include "norma/study/report.h"
+
+#include "commands.h"
 
 namespace norma {
 namespace {

@@ -1,15 +1,15 @@
 #include "run_folder.h"
 
+#include <ATen/Parallel.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <ATen/Parallel.h>
-
 #include "norma/base/error.h"
 #include "norma/base/json.h"
 #include "norma/config/names.h"
+
 #include "version.h"
 
 namespace norma {

@@ -1,11 +1,10 @@
 #include "session.h"
 
-#include <malloc.h>
-
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
+#include <malloc.h>
 #include <torch/cuda.h>
 
 #include "norma/base/error.h"

@@ -1,9 +1,9 @@
 #include "signals.h"
 
 #include <csignal>
-#include <unistd.h>
-
 #include <string_view>
+
+#include <unistd.h>
 
 namespace norma {
 namespace {

@@ -5,12 +5,13 @@
 
 #include <ATen/Parallel.h>
 
-#include "checked_config.h"
-#include "commands.h"
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/train/checkpointing.h"
 #include "norma/train/initial_weights.h"
+
+#include "checked_config.h"
+#include "commands.h"
 #include "run_folder.h"
 #include "session.h"
 #include "signals.h"
@@ -60,7 +61,7 @@ std::string device_text(const at::Device& device) {
 }
 
 // Fresh weights, or those of a checkpoint.
-TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const fs::path& folder, Session& session) {
+TrainState start_state(const CheckedConfig& checked, const fs::path& folder, Session& session) {
   const std::optional<fs::path> from = find_resume(checked.config.checkpoint, folder);
   if (!from) {
     draw_initial_weights(checked.config, checked.norms, *session.engine);
@@ -89,11 +90,11 @@ int run_training(const CheckedConfig& checked, const CommandContext& context) {
                with_commas(dataset->num_instances()), " instances of ", dataset->sequence_length()));
 
   Session session = make_session(checked.config, checked.norms, device, Purpose::training);
-  const TrainState start = start_state(checked, plan, folder.path(), session);
+  const TrainState start = start_state(checked, folder.path(), session);
   MetricsWriter metrics(folder.path(), {start.step, checked.config.metrics.tensorboard});
-  Trainer trainer(plan,
-                  {*session.model, *session.engine, *session.optimizer, stream, metrics, eval_sets, device, folder.path()},
-                  start);
+  Trainer trainer(
+      plan, {*session.model, *session.engine, *session.optimizer, stream, metrics, eval_sets, device, folder.path()},
+      start);
   const RunSummary summary = trainer.run(stop_on_signals());
   folder.write_summary(plan, summary);
   const bool finished = summary.outcome == Outcome::finished;
@@ -133,7 +134,8 @@ void add_train_command(CLI::App& app, CommandContext& context) {
       std::printf("%s", list_keys(arguments->config).c_str());
       return;
     }
-    if (arguments->config.empty()) throw ConfigError("[train] which config? For example: norma train configs/tiny.yaml");
+    if (arguments->config.empty())
+      throw ConfigError("[train] which config? For example: norma train configs/tiny.yaml");
     const CheckedConfig checked = load_checked_config(arguments->config, arguments->overrides);
     if (arguments->dry_run) {
       print_dry_run(checked);

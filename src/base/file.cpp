@@ -85,8 +85,8 @@ std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
   std::uint64_t size = 0;
   const Descriptor file(open_regular(path, &size));
   const auto refuse = [&](std::uint64_t got) {
-    throw DataError(cat("[file] '", path.string(), "' is too large: got ", got, " bytes or more; at most ",
-                        max_bytes, " are allowed"));
+    throw DataError(cat("[file] '", path.string(), "' is too large: got ", got, " bytes or more; at most ", max_bytes,
+                        " are allowed"));
   };
   if (size > max_bytes) refuse(size);
   std::string bytes;

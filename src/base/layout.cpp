@@ -15,8 +15,7 @@ std::int64_t round_up(std::int64_t elements) {
 }
 
 std::int64_t count_elements(const TensorSpan& tensor) {
-  constexpr std::int64_t kMost =
-      std::numeric_limits<std::int64_t>::max() / 1024;  // leaves room for bytes and sums
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max() / 1024;  // leaves room for bytes and sums
   std::int64_t numel = 1;
   for (const std::int64_t size : tensor.shape) {
     NORMA_CHECK(size > 0 && size <= kMost / numel, "[layout] '", tensor.name,
@@ -52,8 +51,7 @@ UnitLayout lay_out_unit(std::string name, std::vector<TensorSpan> tensors) {
   for (const bool decay : {true, false}) {
     for (TensorSpan& tensor : tensors) {
       if (tensor.decay != decay) continue;
-      NORMA_CHECK(names.insert(tensor.name).second, "[layout] unit '", unit.name, "' holds '", tensor.name,
-                  "' twice");
+      NORMA_CHECK(names.insert(tensor.name).second, "[layout] unit '", unit.name, "' holds '", tensor.name, "' twice");
       tensor.numel = count_elements(tensor);
       tensor.offset = unit.numel;
       unit.numel = round_up(unit.numel + tensor.numel);

@@ -16,9 +16,9 @@ namespace {
 // percentage points of the normal distribution", Applied Statistics 37 (1988), routine PPND16.
 using Coefficients = std::array<double, 8>;
 
-constexpr Coefficients kCentreTop = {
-    3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
-    4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3};
+constexpr Coefficients kCentreTop = {3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3,
+                                     1.3731693765509461125e4, 4.5921953931549871457e4, 6.7265770927008700853e4,
+                                     3.3430575583588128105e4, 2.5090809287301226727e3};
 constexpr Coefficients kCentreBottom = {1.0,
                                         4.2313330701600911252e1,
                                         6.8718700749205790830e2,
@@ -27,9 +27,8 @@ constexpr Coefficients kCentreBottom = {1.0,
                                         3.9307895800092710610e4,
                                         2.8729085735721942674e4,
                                         5.2264952788528545610e3};
-constexpr Coefficients kMiddleTop = {1.42343711074968357734e0,  4.63033784615654529590e0,
-                                     5.76949722146069140550e0,  3.64784832476320460504e0,
-                                     1.27045825245236838258e0,  2.41780725177450611770e-1,
+constexpr Coefficients kMiddleTop = {1.42343711074968357734e0,  4.63033784615654529590e0, 5.76949722146069140550e0,
+                                     3.64784832476320460504e0,  1.27045825245236838258e0, 2.41780725177450611770e-1,
                                      2.27238449892691845833e-2, 7.74545014278341407640e-4};
 constexpr Coefficients kMiddleBottom = {1.0,
                                         2.05319162663775882187e0,
@@ -39,9 +38,8 @@ constexpr Coefficients kMiddleBottom = {1.0,
                                         1.51986665636164571966e-2,
                                         5.47593808499534494600e-4,
                                         1.05075007164441684324e-9};
-constexpr Coefficients kTailTop = {6.65790464350110377720e0,  5.46378491116411436990e0,
-                                   1.78482653991729133580e0,  2.96560571828504891230e-1,
-                                   2.65321895265761230930e-2, 1.24266094738807843860e-3,
+constexpr Coefficients kTailTop = {6.65790464350110377720e0,  5.46378491116411436990e0,  1.78482653991729133580e0,
+                                   2.96560571828504891230e-1, 2.65321895265761230930e-2, 1.24266094738807843860e-3,
                                    2.71155556874348757815e-5, 2.01033439929228813265e-7};
 constexpr Coefficients kTailBottom = {1.0,
                                       5.99832206555887937690e-1,
@@ -63,14 +61,12 @@ double ratio(const Coefficients& top, const Coefficients& bottom, double x) {
 
 }  // namespace
 
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
-                                        std::array<std::uint32_t, 2> key) {
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t left = std::uint64_t{0xD2511F53} * counter[0];
     const std::uint64_t right = std::uint64_t{0xCD9E8D57} * counter[2];
-    counter = {
-        static_cast<std::uint32_t>(right >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(right),
-        static_cast<std::uint32_t>(left >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(left)};
+    counter = {static_cast<std::uint32_t>(right >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(right),
+               static_cast<std::uint32_t>(left >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(left)};
     key[0] += 0x9E3779B9;
     key[1] += 0xBB67AE85;
   }
@@ -82,9 +78,8 @@ std::uint64_t stream_key(std::uint64_t seed, std::string_view name) {
 }
 
 double uniform(std::uint64_t key, std::uint64_t index) {
-  const auto words =
-      philox4x32({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), 0, 0},
-                 {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)});
+  const auto words = philox4x32({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), 0, 0},
+                                {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)});
   // An odd multiple of 2^-53. With one random bit more, adding the half would round to 1 at the upper end.
   const std::uint64_t bits = (std::uint64_t{words[0]} << 32 | words[1]) >> 12;
   return (static_cast<double>(bits) + 0.5) * 0x1p-52;

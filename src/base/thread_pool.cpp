@@ -126,8 +126,7 @@ void ThreadPool::run() {
   }
 }
 
-void parallel_ranges(std::int64_t n, int num_threads,
-                     const std::function<void(std::int64_t, std::int64_t)>& body) {
+void parallel_ranges(std::int64_t n, int num_threads, const std::function<void(std::int64_t, std::int64_t)>& body) {
   if (n <= 0) return;
   const std::int64_t parts = std::min<std::int64_t>(std::max(1, num_threads), n);
   std::mutex mutex;

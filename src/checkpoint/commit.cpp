@@ -69,8 +69,7 @@ void remove_tree(const fs::path& path) {
 void rename_folder(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) == 0) return;
   const int code = errno;
-  throw DiskError(
-      cat("[checkpoint] cannot rename '", from.string(), "' to '", to.string(), "': ", reason_of(code)));
+  throw DiskError(cat("[checkpoint] cannot rename '", from.string(), "' to '", to.string(), "': ", reason_of(code)));
 }
 
 // Swaps two folders in one go. False where the file system cannot.
@@ -78,8 +77,7 @@ bool exchange_folders(const fs::path& a, const fs::path& b) {
   if (::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0) return true;
   const int code = errno;
   if (code == EINVAL || code == ENOSYS || code == EOPNOTSUPP) return false;
-  throw DiskError(
-      cat("[checkpoint] cannot exchange '", a.string(), "' and '", b.string(), "': ", reason_of(code)));
+  throw DiskError(cat("[checkpoint] cannot exchange '", a.string(), "' and '", b.string(), "': ", reason_of(code)));
 }
 
 // Size of a regular file that lies in the folder itself; nullopt when there is none. A symbolic link is none.
@@ -112,8 +110,8 @@ void verify_checksum(const fs::path& path, const FileEntry& file) {
     }
   }();
   if (got != file.checksum) {
-    throw CheckpointError(cat("[", path.string(), "] the bytes must have the checksum ", file.checksum,
-                              "; got ", got, ": the file is damaged"));
+    throw CheckpointError(cat("[", path.string(), "] the bytes must have the checksum ", file.checksum, "; got ", got,
+                              ": the file is damaged"));
   }
 }
 
@@ -131,8 +129,7 @@ void verify_ranges(const fs::path& folder, const Manifest& manifest) {
     const SafetensorsFile file(path);
     for (const auto& [tensor, range] : per_file[i]) {
       const TensorInfo* stored = file.find(stored_name(*tensor));
-      if (stored == nullptr || stored->dtype != tensor->dtype ||
-          stored->shape != stored_shape(*tensor, *range)) {
+      if (stored == nullptr || stored->dtype != tensor->dtype || stored->shape != stored_shape(*tensor, *range)) {
         throw CheckpointError(cat("[", path.string(), "] '", stored_name(*tensor),
                                   "' must be there with the dtype and shape that the manifest says"));
       }
@@ -190,8 +187,7 @@ fs::path PendingCheckpoint::commit(const Manifest& manifest, const CommitObserve
     if (observer) observer(step);
   };
   NORMA_CHECK(!committed_, "[checkpoint] '", folder_.string(), "' is committed already");
-  NORMA_CHECK(manifest.step == step_, "[checkpoint] the manifest is of step ", manifest.step, ", not ",
-              step_);
+  NORMA_CHECK(manifest.step == step_, "[checkpoint] the manifest is of step ", manifest.step, ", not ", step_);
   const std::string problem = problem_of_files(folder_, manifest);
   NORMA_CHECK(problem.empty(), "[checkpoint] ", problem);
   sync_folder(folder_);
@@ -214,8 +210,8 @@ fs::path PendingCheckpoint::commit(const Manifest& manifest, const CommitObserve
 Manifest open_checkpoint(const fs::path& folder) {
   const fs::path path = folder / kManifestName;
   if (!size_of(path)) {
-    throw CheckpointError(cat("[checkpoint] '", folder.string(), "' must be a folder that holds ",
-                              kManifestName, "; it has none, so it is not a complete checkpoint"));
+    throw CheckpointError(cat("[checkpoint] '", folder.string(), "' must be a folder that holds ", kManifestName,
+                              "; it has none, so it is not a complete checkpoint"));
   }
   std::string text;
   try {
@@ -246,8 +242,7 @@ FoundCheckpoint find_newest_checkpoint(const fs::path& root, CheckpointCheck che
   for (const std::int64_t step : steps) {
     const fs::path folder = root / step_name(step);
     try {
-      Manifest manifest =
-          check == CheckpointCheck::checksums ? verify_checkpoint(folder) : open_checkpoint(folder);
+      Manifest manifest = check == CheckpointCheck::checksums ? verify_checkpoint(folder) : open_checkpoint(folder);
       if (manifest.step != step) {
         throw CheckpointError(cat("[", folder.string(), "] the manifest is of step ", manifest.step));
       }

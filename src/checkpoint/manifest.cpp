@@ -24,8 +24,7 @@ constexpr const char* kKinds[] = {"weight", "exp_avg", "exp_avg_sq"};
 }
 
 bool is_checksum(std::string_view text) {
-  return text.size() == kChecksumDigits &&
-         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  return text.size() == kChecksumDigits && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 // Typed access to an object's members; every error names the file and the place in it.
@@ -157,8 +156,7 @@ std::string problem_of(const Manifest& manifest) {
   if (!manifest.data.is_object() || !manifest.trainer.is_object()) return "data and trainer must be objects";
   std::unordered_set<std::string> names;
   for (const FileEntry& file : manifest.files) {
-    if (!is_plain_file_name(file.name))
-      return cat("'", file.name.substr(0, 100), "' is not a plain file name");
+    if (!is_plain_file_name(file.name)) return cat("'", file.name.substr(0, 100), "' is not a plain file name");
     if (!names.insert(file.name).second) return cat("file '", file.name, "' stands twice");
     if (!is_checksum(file.checksum)) return cat("file '", file.name, "' lacks its checksum");
   }
@@ -230,9 +228,8 @@ std::string print_manifest(const Manifest& manifest) {
                        {"shape", tensor.shape},
                        {"ranges", ranges}});
   }
-  std::string text =
-      cat("{\"version\": ", kManifestVersion, ",\n\"step\": ", manifest.step,
-          ",\n\"tokens\": ", manifest.tokens, ",\n\"world_size\": ", manifest.world_size, ",\n");
+  std::string text = cat("{\"version\": ", kManifestVersion, ",\n\"step\": ", manifest.step,
+                         ",\n\"tokens\": ", manifest.tokens, ",\n\"world_size\": ", manifest.world_size, ",\n");
   text += print_list("files", files) + print_list("tensors", tensors);
   text += cat("\"config\": ", dump(manifest.config), ",\n\"data\": ", dump(manifest.data),
               ",\n\"trainer\": ", dump(manifest.trainer), ",\n");
@@ -253,12 +250,12 @@ Manifest parse_manifest(std::string_view text, const std::string& where) {
 
 Manifest read_manifest(const Json& json, const std::string& where) {
   if (json.is_object() && json.contains("version") && json["version"] != kManifestVersion) {
-    refuse(where, cat("version ", dump(json["version"]).substr(0, 40),
-                      " is unknown; this program reads version ", kManifestVersion));
+    refuse(where, cat("version ", dump(json["version"]).substr(0, 40), " is unknown; this program reads version ",
+                      kManifestVersion));
   }
   const Reader reader(json, where, "");
-  reader.expect_members({"version", "step", "tokens", "world_size", "files", "tensors", "config", "data",
-                         "trainer", "manifest_checksum"});
+  reader.expect_members({"version", "step", "tokens", "world_size", "files", "tensors", "config", "data", "trainer",
+                         "manifest_checksum"});
   Manifest manifest;
   manifest.step = reader.integer("step", 0, kMost);
   manifest.tokens = reader.integer("tokens", 0, kMost);

@@ -38,7 +38,7 @@ constexpr std::array<DtypeSize, 15> kDtypes = {{{"F64", 8},
 
 // A name as it may be printed: foreign names can be as long as the header.
 std::string shown(const std::string& name) {
-  return name.size() <= 100 ? "'" + name + "'" : "'" + name.substr(0, 100) + "...'";
+  return cat("'", std::string_view(name).substr(0, 100), name.size() <= 100 ? "'" : "...'");
 }
 
 [[noreturn]] void refuse(const std::string& where, const std::string& reason) {
@@ -58,12 +58,11 @@ std::string_view header_text(std::span<const std::byte> file, const std::string&
   }
   const std::uint64_t length = read_length(file);
   if (length > kMaxSafetensorsHeader) {
-    refuse(where, cat("a header of ", length, " bytes is announced; at most ", kMaxSafetensorsHeader,
-                      " are allowed"));
+    refuse(where, cat("a header of ", length, " bytes is announced; at most ", kMaxSafetensorsHeader, " are allowed"));
   }
   if (length > file.size() - kLengthBytes) {
-    refuse(where, cat("a header of ", length, " bytes is announced, but only ", file.size() - kLengthBytes,
-                      " bytes follow"));
+    refuse(where,
+           cat("a header of ", length, " bytes is announced, but only ", file.size() - kLengthBytes, " bytes follow"));
   }
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + kLengthBytes, length);
   if (text.empty() || text.front() != '{') refuse(where, "the header must start with '{'");
@@ -79,9 +78,8 @@ std::vector<std::int64_t> read_sizes(const Json& value, std::size_t most, const 
   }
   std::vector<std::int64_t> sizes;
   for (const Json& size : value) {
-    const bool fits =
-        size.is_number_unsigned() &&
-        size.get<std::uint64_t>() <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+    const bool fits = size.is_number_unsigned() &&
+                      size.get<std::uint64_t>() <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
     if (!fits) refuse(where, what + " must hold whole numbers from 0 to 2^63 - 1");
     sizes.push_back(size.get<std::int64_t>());
   }
@@ -113,8 +111,8 @@ TensorInfo read_tensor(const std::string& name, const Json& entry, const std::st
     refuse(where, what + " has a shape whose size overflows");
   }
   if (bytes != tensor.end - tensor.begin) {
-    refuse(where, cat(what, " needs ", bytes, " bytes for its shape and dtype; its offsets span ",
-                      tensor.end - tensor.begin));
+    refuse(where,
+           cat(what, " needs ", bytes, " bytes for its shape and dtype; its offsets span ", tensor.end - tensor.begin));
   }
   return tensor;
 }
@@ -152,14 +150,12 @@ std::string print_header(const std::vector<TensorInfo>& tensors, const StringPai
   for (const auto& [key, value] : metadata) pairs[key] = value;
   std::string text = cat("{\"", kMetadata, "\":", pairs.dump());
   for (const TensorInfo& tensor : tensors) {
-    const Json entry = {
-        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {tensor.begin, tensor.end}}};
+    const Json entry = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {tensor.begin, tensor.end}}};
     text += cat(',', Json(tensor.name).dump(), ':', entry.dump());
   }
   text += '}';
   text.resize((text.size() + 7) / 8 * 8, ' ');  // the data section starts aligned to 8 bytes
-  NORMA_CHECK(text.size() <= kMaxSafetensorsHeader, "[safetensors] a header of ", text.size(),
-              " bytes is too large");
+  NORMA_CHECK(text.size() <= kMaxSafetensorsHeader, "[safetensors] a header of ", text.size(), " bytes is too large");
   return text;
 }
 
@@ -171,8 +167,8 @@ void place_tensors(std::vector<TensorInfo>* tensors) {
     const std::uint64_t item = dtype_bytes(tensor.dtype);
     NORMA_CHECK(seen.emplace(tensor.name, true).second, "[safetensors] '", tensor.name, "' stands twice");
     NORMA_CHECK(item > 0, "[safetensors] '", tensor.name, "' has the unknown dtype '", tensor.dtype, "'");
-    NORMA_CHECK(numel && static_cast<std::uint64_t>(*numel) < (std::uint64_t{1} << 59), "[safetensors] '",
-                tensor.name, "' has an impossible shape");
+    NORMA_CHECK(numel && static_cast<std::uint64_t>(*numel) < (std::uint64_t{1} << 59), "[safetensors] '", tensor.name,
+                "' has an impossible shape");
     tensor.begin = at;
     tensor.end = at += static_cast<std::uint64_t>(*numel) * item;
   }
@@ -241,8 +237,7 @@ std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const
   return file_.bytes().subspan(header_.data_offset + tensor->begin, tensor->end - tensor->begin);
 }
 
-SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<TensorInfo> tensors,
-                                     const StringPairs& metadata)
+SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<TensorInfo> tensors, const StringPairs& metadata)
     : path_(path), file_(path, OutputFile::Mode::truncate), tensors_(std::move(tensors)) {
   place_tensors(&tensors_);
   const std::string text = print_header(tensors_, metadata);
@@ -264,11 +259,10 @@ void SafetensorsWriter::skip_complete() {
 
 void SafetensorsWriter::write(const std::string& tensor, std::span<const std::byte> chunk) {
   if (chunk.empty()) return;
-  NORMA_CHECK(current_ < tensors_.size(), "[", path_.string(), "] every tensor is written; got '", tensor,
-              "'");
+  NORMA_CHECK(current_ < tensors_.size(), "[", path_.string(), "] every tensor is written; got '", tensor, "'");
   const TensorInfo& expected = tensors_[current_];
-  NORMA_CHECK(expected.name == tensor, "[", path_.string(), "] the next bytes belong to '", expected.name,
-              "'; got '", tensor, "'");
+  NORMA_CHECK(expected.name == tensor, "[", path_.string(), "] the next bytes belong to '", expected.name, "'; got '",
+              tensor, "'");
   NORMA_CHECK(chunk.size() <= expected.end - written_, "[", path_.string(), "] '", tensor, "' has room for ",
               expected.end - written_, " bytes more; got ", chunk.size());
   append(chunk);
@@ -277,8 +271,7 @@ void SafetensorsWriter::write(const std::string& tensor, std::span<const std::by
 }
 
 FileEntry SafetensorsWriter::close() {
-  NORMA_CHECK(current_ == tensors_.size(), "[", path_.string(), "] '", tensors_[current_].name,
-              "' is not complete");
+  NORMA_CHECK(current_ == tensors_.size(), "[", path_.string(), "] '", tensors_[current_].name, "' is not complete");
   file_.close();
   return {path_.filename().string(), file_.bytes_written(), checksum_.digest()};
 }

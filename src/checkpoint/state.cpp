@@ -23,10 +23,9 @@ constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 
 const std::array<KindOfState, 3>& kinds() {
-  static const std::array<KindOfState, 3> all = {
-      {{TensorKind::weight, kModelFile, &FlatState::weights},
-       {TensorKind::exp_avg, kOptimizerFile, &FlatState::exp_avg},
-       {TensorKind::exp_avg_sq, kOptimizerFile, &FlatState::exp_avg_sq}}};
+  static const std::array<KindOfState, 3> all = {{{TensorKind::weight, kModelFile, &FlatState::weights},
+                                                  {TensorKind::exp_avg, kOptimizerFile, &FlatState::exp_avg},
+                                                  {TensorKind::exp_avg_sq, kOptimizerFile, &FlatState::exp_avg_sq}}};
   return all;
 }
 
@@ -62,25 +61,22 @@ std::span<const std::byte> bytes_of(const at::Tensor& contiguous) {
 FileEntry write_file(const PendingCheckpoint& pending, const char* file, const std::vector<Piece>& pieces) {
   std::vector<TensorInfo> infos;
   for (const Piece& piece : pieces) {
-    if (piece.file == file)
-      infos.push_back({stored_name(piece.entry), piece.entry.dtype, piece.entry.shape, 0, 0});
+    if (piece.file == file) infos.push_back({stored_name(piece.entry), piece.entry.dtype, piece.entry.shape, 0, 0});
   }
   SafetensorsWriter writer(pending.file(file), infos);
   for (const Piece& piece : pieces) {
-    if (piece.file == file)
-      writer.write(stored_name(piece.entry), bytes_of(piece.values.to(at::kCPU).contiguous()));
+    if (piece.file == file) writer.write(stored_name(piece.entry), bytes_of(piece.values.to(at::kCPU).contiguous()));
   }
   return writer.close();
 }
 
 // One range of a stored tensor into its place.
-void copy_range(const SafetensorsFile& file, const TensorEntry& entry, const TensorRange& range,
-                const Piece& piece) {
+void copy_range(const SafetensorsFile& file, const TensorEntry& entry, const TensorRange& range, const Piece& piece) {
   const std::span<const std::byte> bytes = file.bytes(stored_name(entry));
   at::Tensor staged = at::empty({range.end - range.begin}, piece.values.options().device(at::kCPU));
   if (bytes.size() != staged.nbytes()) {
-    throw CheckpointError(cat("[checkpoint] tensor ", entry.name, ": ", bytes.size(), " bytes stored, ",
-                              staged.nbytes(), " expected"));
+    throw CheckpointError(
+        cat("[checkpoint] tensor ", entry.name, ": ", bytes.size(), " bytes stored, ", staged.nbytes(), " expected"));
   }
   std::memcpy(staged.mutable_data_ptr(), bytes.data(), bytes.size());
   piece.values.narrow(0, range.begin, range.end - range.begin).copy_(staged);
@@ -93,9 +89,9 @@ const TensorEntry& matching_entry(const fs::path& folder, const Manifest& manife
                               "; it is of another model (compare model.* and norm.* with its config)"));
   }
   if (entry->shape != piece.entry.shape || entry->dtype != piece.entry.dtype) {
-    throw CheckpointError(cat("[checkpoint] ", folder.string(), ": ", stored_name(*entry), " is ",
-                              entry->dtype, " ", at::IntArrayRef(entry->shape), ", the model has ",
-                              piece.entry.dtype, " ", at::IntArrayRef(piece.entry.shape)));
+    throw CheckpointError(cat("[checkpoint] ", folder.string(), ": ", stored_name(*entry), " is ", entry->dtype, " ",
+                              at::IntArrayRef(entry->shape), ", the model has ", piece.entry.dtype, " ",
+                              at::IntArrayRef(piece.entry.shape)));
   }
   return *entry;
 }
@@ -108,9 +104,8 @@ void refuse_left_over(const fs::path& folder, const Manifest& manifest, const Fl
     const bool wanted = known.count({entry.kind, entry.name}) > 0;
     const bool unused_moment = entry.kind != TensorKind::weight && state.exp_avg.empty();
     if (!wanted && !unused_moment) {
-      throw CheckpointError(
-          cat("[checkpoint] ", folder.string(), " holds ", stored_name(entry),
-              ", which the model does not have (compare model.* and norm.* with its config)"));
+      throw CheckpointError(cat("[checkpoint] ", folder.string(), " holds ", stored_name(entry),
+                                ", which the model does not have (compare model.* and norm.* with its config)"));
     }
   }
 }

@@ -27,13 +27,11 @@ class Checker {
   }
 
   bool integer(const std::string& key, std::int64_t value, std::int64_t low, std::int64_t high) {
-    return require(
-        value >= low && value <= high, key,
-        cat("must be from ", with_commas(low), " to ", with_commas(high), "; got ", with_commas(value)));
+    return require(value >= low && value <= high, key,
+                   cat("must be from ", with_commas(low), " to ", with_commas(high), "; got ", with_commas(value)));
   }
 
-  bool integer(const std::string& key, const std::optional<std::int64_t>& value, std::int64_t low,
-               std::int64_t high) {
+  bool integer(const std::string& key, const std::optional<std::int64_t>& value, std::int64_t low, std::int64_t high) {
     return !value || integer(key, *value, low, high);
   }
 
@@ -45,15 +43,13 @@ class Checker {
   }
 
   bool positive(const std::string& key, double value) {
-    return require(value > 0.0 && value <= kLargest, key,
-                   cat("must be finite and above 0; got ", shortest(value)));
+    return require(value > 0.0 && value <= kLargest, key, cat("must be finite and above 0; got ", shortest(value)));
   }
 
   // low <= value < high.
   bool below(const std::string& key, double value, double low, double high) {
-    return require(
-        value >= low && value < high, key,
-        cat("must be at least ", shortest(low), " and below ", shortest(high), "; got ", shortest(value)));
+    return require(value >= low && value < high, key,
+                   cat("must be at least ", shortest(low), " and below ", shortest(high), "; got ", shortest(value)));
   }
 
   Problems take() { return std::move(problems_); }
@@ -72,10 +68,9 @@ bool is_word(const std::string& text, std::string_view more) {
 void check_run(const RunSettings& run, Checker& check) {
   const bool is_name = is_word(run.name, "._-") && run.name[0] != '.' && run.name.size() <= 128 &&
                        run.name.find("..") == std::string::npos;
-  check.require(
-      is_name, "run.name",
-      cat("must be 1 to 128 letters, digits, '.', '_' or '-', without '..' and not starting with '.'; got '",
-          run.name, "'"));
+  check.require(is_name, "run.name",
+                cat("must be 1 to 128 letters, digits, '.', '_' or '-', without '..' and not starting with '.'; got '",
+                    run.name, "'"));
   check.integer("run.seed", run.seed, 0, kMaxSeed);
   check.integer("run.threads", run.threads, 0, 4096);
 }
@@ -99,17 +94,17 @@ void check_heads(const ModelConfig& model, Checker& check) {
   }
   if (!check.integer("model.head_dim", model.head_dim, 2, 65'536)) return;
   const char* key = model.head_dim ? "model.head_dim" : "model.num_heads";
-  if (!model.head_dim && !check.require(model.d_model % model.num_heads == 0, key,
-                                        cat("must divide d_model = ", model.d_model,
-                                            " unless head_dim is set; got ", model.num_heads))) {
+  if (!model.head_dim &&
+      !check.require(model.d_model % model.num_heads == 0, key,
+                     cat("must divide d_model = ", model.d_model, " unless head_dim is set; got ", model.num_heads))) {
     return;
   }
   check.require(model.head_width() % 2 == 0, key,
                 cat("the width of a head must be even, for RoPE turns pairs; got ", model.head_width(),
                     model.head_dim ? "" : " = d_model / num_heads"));
   check.require(model.qkv_width() <= std::int64_t{1} << 24, key,
-                cat("the fused q, k, v projection must not be wider than ",
-                    with_commas(std::int64_t{1} << 24), "; got ", with_commas(model.qkv_width())));
+                cat("the fused q, k, v projection must not be wider than ", with_commas(std::int64_t{1} << 24),
+                    "; got ", with_commas(model.qkv_width())));
 }
 
 void check_model(const ModelConfig& model, Checker& check) {
@@ -150,9 +145,8 @@ void check_data(const RunConfig& config, Checker& check) {
   check_paths("data.paths", config.data.paths, check);
   check.integer("data.seed", config.data.seed, 0, kMaxSeed);
   check.integer("data.prefetch", config.data.prefetch, 1, 1024);
-  check.require(
-      config.data.dtype != TokenDtype::uint16 || config.model.vocab_size <= 65'536, "data.dtype",
-      cat("uint16 holds ids up to 65,535; model.vocab_size is ", with_commas(config.model.vocab_size)));
+  check.require(config.data.dtype != TokenDtype::uint16 || config.model.vocab_size <= 65'536, "data.dtype",
+                cat("uint16 holds ids up to 65,535; model.vocab_size is ", with_commas(config.model.vocab_size)));
 }
 
 void check_train(const TrainConfig& train, const ModelConfig& model, Checker& check) {
@@ -166,8 +160,7 @@ void check_train(const TrainConfig& train, const ModelConfig& model, Checker& ch
   check.integer("train.loss_chunk", train.loss_chunk, 1, std::int64_t{1} << 24);
   check.integer("train.stop_at", train.stop_at, 1, kMaxSteps);
 
-  const double step_tokens =
-      static_cast<double>(train.global_batch_size) * static_cast<double>(model.sequence_length);
+  const double step_tokens = static_cast<double>(train.global_batch_size) * static_cast<double>(model.sequence_length);
   if (duration.unit == DurationUnit::steps && batch) {
     check.require(duration.value * step_tokens <= static_cast<double>(kMaxSteps), "train.max_duration",
                   cat("steps * global_batch_size * sequence_length must not pass 2^53 tokens; got ",
@@ -175,8 +168,7 @@ void check_train(const TrainConfig& train, const ModelConfig& model, Checker& ch
   }
   const double micro = static_cast<double>(train.micro_batch_size.value_or(train.global_batch_size));
   const double widest = static_cast<double>(std::max({model.d_model, 2 * model.mlp_dim, model.rows()}));
-  check.require(micro * static_cast<double>(model.sequence_length) * widest < 9.2e18,
-                "train.micro_batch_size",
+  check.require(micro * static_cast<double>(model.sequence_length) * widest < 9.2e18, "train.micro_batch_size",
                 cat("one activation of the micro-batch would pass 2^63 elements; got ", human_count(micro),
                     " instances of ", human_count(static_cast<double>(model.sequence_length)), " tokens"));
 }
@@ -194,8 +186,7 @@ void check_optim(const OptimConfig& optim, Checker& check) {
 
 void check_schedule(const ScheduleConfig& schedule, Checker& check) {
   const bool warmup = check.integer("schedule.warmup", schedule.warmup, 0, kMaxSteps);
-  if (schedule.t_max && warmup)
-    check.integer("schedule.t_max", *schedule.t_max, schedule.warmup + 1, kMaxSteps);
+  if (schedule.t_max && warmup) check.integer("schedule.t_max", *schedule.t_max, schedule.warmup + 1, kMaxSteps);
   check.number("schedule.alpha_f", schedule.alpha_f, 0.0, 1.0);
   if (schedule.warmup_min_lr) check.number("schedule.warmup_min_lr", *schedule.warmup_min_lr, 0.0);
   check.require(schedule.kind != ScheduleKind::inverse_sqrt || schedule.warmup > 0, "schedule.warmup",

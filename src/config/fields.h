@@ -71,9 +71,8 @@ std::string value_text(const std::vector<T>& values) {
 template <Section T>
 std::string value_text(T section) {
   std::vector<std::string> parts;
-  section.visit([&](const char* name, const auto& field, const char*) {
-    parts.push_back(cat(name, ": ", value_text(field)));
-  });
+  section.visit(
+      [&](const char* name, const auto& field, const char*) { parts.push_back(cat(name, ": ", value_text(field))); });
   return cat("{", join(parts, ", "), "}");
 }
 

@@ -54,9 +54,8 @@ class Collector {
  public:
   template <Section T>
   void collect_section(const std::string& key, T& section) {
-    section.visit([&](const char* name, auto& field, const char* meaning) {
-      collect(join_key(key, name), field, meaning);
-    });
+    section.visit(
+        [&](const char* name, auto& field, const char* meaning) { collect(join_key(key, name), field, meaning); });
   }
 
   std::vector<KeyRow> take() { return std::move(rows_); }
@@ -144,9 +143,7 @@ const std::vector<KeyRow>& all_keys() {
 
 bool key_starts_with(const std::string& key, const std::string& prefix) {
   const std::vector<std::string> parts = split(key, '.'), wanted = split(prefix, '.');
-  const auto same = [](const std::string& a, const std::string& b) {
-    return a == b || a == "<key>" || b == "<key>";
-  };
+  const auto same = [](const std::string& a, const std::string& b) { return a == b || a == "<key>" || b == "<key>"; };
   return wanted.size() <= parts.size() && std::equal(wanted.begin(), wanted.end(), parts.begin(), same);
 }
 

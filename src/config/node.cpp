@@ -52,8 +52,7 @@ class TreeBuilder : public YAML::EventHandler {
   ConfigNode take_root() { return std::move(root_); }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
-    if (++documents_ > 1)
-      throw Stop{line_of(mark), "a second document starts here; a config is one document"};
+    if (++documents_ > 1) throw Stop{line_of(mark), "a second document starts here; a config is one document"};
   }
   void OnDocumentEnd() override {}
 
@@ -107,8 +106,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void check_tag(const YAML::Mark& mark, const std::string& tag) {
     if (tag.empty() || tag == "?" || tag == "!") return;
-    problems_.push_back(
-        {path(), line_of(mark), cat("the tag ", quote(tag), " is not allowed; write plain YAML")});
+    problems_.push_back({path(), line_of(mark), cat("the tag ", quote(tag), " is not allowed; write plain YAML")});
   }
 
   void charge(const Cost& cost, int line) {
@@ -157,8 +155,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   static ConfigNode checked_key(ConfigNode node) {
-    if (node.kind != ConfigNode::Kind::scalar || node.text.empty())
-      throw Stop{node.line, "a key must be a word"};
+    if (node.kind != ConfigNode::Kind::scalar || node.text.empty()) throw Stop{node.line, "a key must be a word"};
     return node;
   }
 
@@ -171,8 +168,8 @@ class TreeBuilder : public YAML::EventHandler {
     const auto [first, fresh] = frame.key_lines.emplace(value.key, value.key_line);
     if (!fresh) {
       problems_.push_back({where, value.key_line,
-                           cat("this key stands twice, on line ", first->second, " and on line ",
-                               value.key_line, "; keep one of them")});
+                           cat("this key stands twice, on line ", first->second, " and on line ", value.key_line,
+                               "; keep one of them")});
     } else if (is_merge) {
       problems_.push_back({where, value.key_line, "merge keys are not allowed; write the keys out"});
     } else {

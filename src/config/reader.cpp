@@ -8,9 +8,8 @@ namespace {
 // "norm.layers.3.mlp" for the row "norm.layers.<key>.mlp" as well.
 bool is_known(const std::string& key) {
   const auto depth = [](const std::string& k) { return std::count(k.begin(), k.end(), '.'); };
-  return std::any_of(all_keys().begin(), all_keys().end(), [&](const KeyRow& row) {
-    return depth(row.key) == depth(key) && key_starts_with(key, row.key);
-  });
+  return std::any_of(all_keys().begin(), all_keys().end(),
+                     [&](const KeyRow& row) { return depth(row.key) == depth(key) && key_starts_with(key, row.key); });
 }
 
 std::string last_component(const std::string& key) {
@@ -88,12 +87,10 @@ void Reader::report_unknown(const ConfigNode& node, const std::string& section,
                             const std::vector<std::string>& allowed) {
   const std::string key = join_key(section, node.key);
   const bool on_path = argument_key_.starts_with(key + ".");
-  const std::string likely =
-      likely_key(section, node.key, on_path ? argument_key_.substr(key.size()) : "", allowed);
+  const std::string likely = likely_key(section, node.key, on_path ? argument_key_.substr(key.size()) : "", allowed);
   report(node, key,
-         cat("unknown key", likely.empty() ? "" : cat("; did you mean '", likely, "'?"),
-             likely.empty() ? "; " : " ", section.empty() ? "The top level" : section, " takes ",
-             join(allowed, ", ")));
+         cat("unknown key", likely.empty() ? "" : cat("; did you mean '", likely, "'?"), likely.empty() ? "; " : " ",
+             section.empty() ? "The top level" : section, " takes ", join(allowed, ", ")));
 }
 
 void Reader::read(const ConfigNode& node, const std::string& key, bool& value) {

@@ -19,10 +19,7 @@ class Reader {
  public:
   // `argument` is the override as typed and `argument_key` its dotted key; both empty when reading the file.
   Reader(ConfigSource& source, Problems& problems, std::string argument = "", std::string argument_key = "")
-      : source_(source),
-        problems_(problems),
-        argument_(std::move(argument)),
-        argument_key_(std::move(argument_key)) {}
+      : source_(source), problems_(problems), argument_(std::move(argument)), argument_key_(std::move(argument_key)) {}
 
   template <Section T>
   void read(const ConfigNode& node, const std::string& key, T& section);
@@ -46,8 +43,7 @@ class Reader {
   void note(const ConfigNode& node, const std::string& key);
   void report(const ConfigNode& node, const std::string& key, const std::string& text);
   void report_type(const ConfigNode& node, const std::string& key, const std::string& wanted);
-  void report_unknown(const ConfigNode& node, const std::string& section,
-                      const std::vector<std::string>& allowed);
+  void report_unknown(const ConfigNode& node, const std::string& section, const std::vector<std::string>& allowed);
 
   ConfigSource& source_;
   Problems& problems_;
@@ -132,8 +128,7 @@ void Reader::read(const ConfigNode& node, const std::string& key, T& value) {
     value = *given;
   } else {
     report(node, key,
-           cat("must be one of ", join(names, ", "), "; got ", describe_node(node),
-               did_you_mean(node.text, names)));
+           cat("must be one of ", join(names, ", "), "; got ", describe_node(node), did_you_mean(node.text, names)));
   }
 }
 

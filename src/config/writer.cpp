@@ -10,8 +10,7 @@ namespace norma {
 namespace {
 
 bool is_plain(const std::string& text) {
-  static const std::vector<std::string> kReserved = {"null", "true", "false", "yes", "no",
-                                                     "on",   "off",  "y",     "n"};
+  static const std::vector<std::string> kReserved = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"};
   if (text.empty()) return false;
   std::string lower;
   for (const char c : text) {

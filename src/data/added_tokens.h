@@ -107,9 +107,7 @@ class TokenFinder {
     return at;
   }
 
-  static char32_t code_at(std::string_view text, std::size_t at) {
-    return decode_utf8(text.data() + at).code;
-  }
+  static char32_t code_at(std::string_view text, std::size_t at) { return decode_utf8(text.data() + at).code; }
 
   static bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) {
     const bool left = begin == 0 || !is_word_char(code_at(text, previous_char(text, begin)));

@@ -34,23 +34,21 @@ Position parse_position(const Json& json, const std::string& where) {
 BatchStream::BatchStream(std::shared_ptr<const TokenDataset> dataset, BatchStreamOptions options)
     : dataset_(std::move(dataset)), options_(options) {
   const std::int64_t batch = options_.global_batch_size;
-  NORMA_CHECK(options_.rank >= 0 && options_.rank < options_.world_size, "[data] rank ", options_.rank,
-              " of ", options_.world_size);
+  NORMA_CHECK(options_.rank >= 0 && options_.rank < options_.world_size, "[data] rank ", options_.rank, " of ",
+              options_.world_size);
   NORMA_CHECK(batch > 0 && options_.prefetch > 0, "[data] batch size and prefetch must be positive");
   if (batch < options_.world_size) {
     throw ConfigError(cat("[data] train.global_batch_size must be at least the number of processes, ",
                           options_.world_size, "; got ", batch));
   }
   if (batch > dataset_->num_instances()) {
-    throw DataError(cat("[data] an epoch must hold at least one global batch; got ",
-                        dataset_->num_instances(), " instances of ", dataset_->sequence_length(),
-                        " tokens for train.global_batch_size ", batch,
+    throw DataError(cat("[data] an epoch must hold at least one global batch; got ", dataset_->num_instances(),
+                        " instances of ", dataset_->sequence_length(), " tokens for train.global_batch_size ", batch,
                         ": list more data, or lower the batch size or model.sequence_length"));
   }
   if (dataset_->num_instances() > std::numeric_limits<std::uint32_t>::max()) {
-    throw DataError(
-        cat("[data] a dataset may hold at most 2^32 - 1 instances (the order is stored in 32 bits, as ",
-            "OLMo's); got ", dataset_->num_instances()));
+    throw DataError(cat("[data] a dataset may hold at most 2^32 - 1 instances (the order is stored in 32 bits, as ",
+                        "OLMo's); got ", dataset_->num_instances()));
   }
 }
 
@@ -65,8 +63,8 @@ std::int64_t BatchStream::batches_per_epoch() const {
 void BatchStream::seek(const Position& position) {
   if (position.epoch < 0 || position.tokens < 0 || position.instances < 0 ||
       position.instances > dataset_->num_instances()) {
-    throw DataError(cat("[data] a position must lie inside of the dataset; got instance ", position.instances,
-                        " of ", dataset_->num_instances(), " in epoch ", position.epoch,
+    throw DataError(cat("[data] a position must lie inside of the dataset; got instance ", position.instances, " of ",
+                        dataset_->num_instances(), " in epoch ", position.epoch,
                         ": the data is not what the run began with"));
   }
   stop();
@@ -103,8 +101,7 @@ void BatchStream::read_ahead() {
     while (true) {
       {
         std::unique_lock lock(mutex_);
-        changed_.wait(
-            lock, [&] { return stopping_ || static_cast<std::int64_t>(ready_.size()) < options_.prefetch; });
+        changed_.wait(lock, [&] { return stopping_ || static_cast<std::int64_t>(ready_.size()) < options_.prefetch; });
         if (stopping_) return;
       }
       Batch batch = read_batch();

@@ -119,8 +119,7 @@ void WordCache::insert(const Key& key, const std::uint32_t* ids, std::size_t cou
 }
 
 Bpe::Bpe(const Component& model, bool byte_level) : byte_level_(byte_level) {
-  if (!model.value().is_object())
-    model.fail("must be an object with a BPE model; got ", model.value().type_name());
+  if (!model.value().is_object()) model.fail("must be an object with a BPE model; got ", model.value().type_name());
   if (model.has("type") && model.type() != "BPE") model.fail_type("BPE");
   const auto must_be_off = [&](const char* key) {
     const Component option = model.at(key);
@@ -129,8 +128,7 @@ Bpe::Bpe(const Component& model, bool byte_level) : byte_level_(byte_level) {
                      (value.is_string() && option.text().empty());
     if (!off) option.fail("is set, which is not supported; allowed: null, false, 0 or an empty string");
   };
-  for (const char* key :
-       {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
+  for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
     must_be_off(key);
   }
   read_vocab(model.at("vocab"));
@@ -144,8 +142,7 @@ Bpe::Bpe(const Component& model, bool byte_level) : byte_level_(byte_level) {
 }
 
 void Bpe::read_vocab(const Component& vocab) {
-  if (!vocab.value().is_object())
-    vocab.fail("must be an object of token to id; got ", vocab.value().type_name());
+  if (!vocab.value().is_object()) vocab.fail("must be an object of token to id; got ", vocab.value().type_name());
   if (vocab.value().size() > kMaxVocab) {
     vocab.fail("must have at most ", kMaxVocab, " tokens; got ", vocab.value().size());
   }
@@ -156,8 +153,7 @@ void Bpe::read_vocab(const Component& vocab) {
       vocab.fail("must give '", token, "' a whole number below ", kMaxVocab, "; got ", id.dump());
     }
     const auto number = id.get<std::uint32_t>();
-    if (taken[number])
-      vocab.fail("must give every token its own id; got ", number, " twice, once for '", token, "'");
+    if (taken[number]) vocab.fail("must give every token its own id; got ", number, " twice, once for '", token, "'");
     taken[number] = true;
     vocab_.emplace(token, number);
   }
@@ -188,13 +184,11 @@ void Bpe::read_merges(const Component& merges) {
   }
 }
 
-void Bpe::add_merge(const Component& merges, const std::string& left, const std::string& right,
-                    std::uint32_t rank) {
+void Bpe::add_merge(const Component& merges, const std::string& left, const std::string& right, std::uint32_t rank) {
   const auto id_of = [&](const std::string& token) {
     const auto found = vocab_.find(token);
     if (found == vocab_.end()) {
-      merges.fail("entry ", rank, " ('", left, "' '", right, "') needs the token '", token,
-                  "', which the vocab lacks");
+      merges.fail("entry ", rank, " ('", left, "' '", right, "') needs the token '", token, "', which the vocab lacks");
     }
     return found->second;
   };
@@ -282,8 +276,8 @@ void Bpe::start(std::string_view word, std::vector<Work::Symbol>& symbols) const
 // Quadratic in the symbols, but without bookkeeping.
 void Bpe::merge_short(std::vector<Work::Symbol>& symbols) const {
   while (true) {
-    const auto best = std::min_element(symbols.begin(), symbols.end(),
-                                       [](const auto& a, const auto& b) { return a.rank < b.rank; });
+    const auto best =
+        std::min_element(symbols.begin(), symbols.end(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
     if (best == symbols.end() || best->rank == kNone) return;
     best->id = best->merged;
     best->rank = kNone;

@@ -92,8 +92,7 @@ class Bpe {
 
   void read_vocab(const Component& vocab);
   void read_merges(const Component& merges);
-  void add_merge(const Component& merge, const std::string& left, const std::string& right,
-                 std::uint32_t rank);
+  void add_merge(const Component& merge, const std::string& left, const std::string& right, std::uint32_t rank);
   void find_symbols(bool byte_level);
   MergeSlot& merge_slot(std::uint64_t pair);
   void look_up_merge(Work::Symbol& symbol, std::uint32_t right) const;

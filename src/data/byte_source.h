@@ -21,8 +21,7 @@ namespace norma {
 // What lies on disk.
 class RawFile {
  public:
-  explicit RawFile(const fs::path& path)
-      : path_(path.string()), file_(std::fopen(path_.c_str(), "rb"), &std::fclose) {
+  explicit RawFile(const fs::path& path) : path_(path.string()), file_(std::fopen(path_.c_str(), "rb"), &std::fclose) {
     if (!file_) throw DataError(cat("[text] ", path_, " cannot be opened: ", std::strerror(errno)));
   }
 
@@ -155,8 +154,7 @@ class ZstdSource : public ByteSource {
       if (ZSTD_isError(hint) != 0) fail(cat("is not valid zstd: ", ZSTD_getErrorName(hint)));
       input_.consume(input.pos);
       inside_frame_ = hint != 0;
-      if (available == 0 && output.pos == 0 && inside_frame_)
-        fail("ends inside of a zstd frame: the file is cut off");
+      if (available == 0 && output.pos == 0 && inside_frame_) fail("ends inside of a zstd frame: the file is cut off");
     }
     return output.pos;
   }

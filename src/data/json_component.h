@@ -28,8 +28,7 @@ class Component {
 
   template <class... Parts>
   [[noreturn]] void fail(const Parts&... parts) const {
-    throw DataError(
-        cat("[tokenizer] ", file_, ": ", path_.empty() ? "the file" : path_.c_str(), " ", parts...));
+    throw DataError(cat("[tokenizer] ", file_, ": ", path_.empty() ? "the file" : path_.c_str(), " ", parts...));
   }
 
   // A missing key is the same as null.

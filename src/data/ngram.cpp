@@ -37,8 +37,7 @@ class PairCounts {
   // The slot of the key, or the free one where it belongs.
   static std::size_t find(const std::vector<Slot>& slots, std::uint64_t key) {
     const std::size_t mask = slots.size() - 1;
-    std::uint64_t hash =
-        key * 0x9e3779b97f4a7c15ULL;  // 2^64 over the golden ratio: spreads neighbouring keys
+    std::uint64_t hash = key * 0x9e3779b97f4a7c15ULL;  // 2^64 over the golden ratio: spreads neighbouring keys
     hash ^= hash >> 32;
     std::size_t place = static_cast<std::size_t>(hash) & mask;
     while (slots[place].key != 0 && slots[place].key != key) place = (place + 1) & mask;
@@ -67,8 +66,7 @@ struct Counts {
 void check_ids(std::span<const std::int64_t> ids, std::int64_t vocab_size) {
   for (const std::int64_t id : ids) {
     if (id >= vocab_size)
-      throw DataError(
-          cat("[ngram] every id must be below ", vocab_size, "; got ", id, ": set model.vocab_size"));
+      throw DataError(cat("[ngram] every id must be below ", vocab_size, "; got ", id, ": set model.vocab_size"));
   }
 }
 
@@ -92,8 +90,7 @@ Counts count(const TokenDataset& train, std::int64_t vocab_size) {
 
 }  // namespace
 
-NgramBaseline ngram_baseline(const TokenDataset& train, const TokenDataset& validation,
-                             std::int64_t vocab_size) {
+NgramBaseline ngram_baseline(const TokenDataset& train, const TokenDataset& validation, std::int64_t vocab_size) {
   NORMA_CHECK(vocab_size > 0 && vocab_size <= (std::int64_t{1} << 31), "[ngram] vocabulary of ", vocab_size);
   if (validation.sequence_length() < 2) throw DataError("[ngram] an instance must have at least two tokens");
   const Counts counts = count(train, vocab_size);
@@ -103,12 +100,11 @@ NgramBaseline ngram_baseline(const TokenDataset& train, const TokenDataset& vali
     validation.read(instance, ids);
     check_ids(ids, vocab_size);
     for (std::size_t i = 1; i < ids.size(); ++i) {
-      const std::int64_t pair =
-          counts.pairs.count(static_cast<std::uint64_t>(ids[i - 1] * vocab_size + ids[i]));
+      const std::int64_t pair = counts.pairs.count(static_cast<std::uint64_t>(ids[i - 1] * vocab_size + ids[i]));
       const std::int64_t starts = counts.starts[static_cast<std::size_t>(ids[i - 1])];
       const std::int64_t alone = counts.tokens[static_cast<std::size_t>(ids[i])];
-      baseline.unigram_nats -= std::log(static_cast<double>(alone + 1)) -
-                               std::log(static_cast<double>(counts.num_tokens + vocab_size));
+      baseline.unigram_nats -=
+          std::log(static_cast<double>(alone + 1)) - std::log(static_cast<double>(counts.num_tokens + vocab_size));
       baseline.bigram_nats -=
           std::log(static_cast<double>(pair + 1)) - std::log(static_cast<double>(starts + vocab_size));
     }

@@ -63,8 +63,7 @@ Pcg64::Pcg64(std::uint64_t seed) {
 }
 
 void Pcg64::step() {
-  constexpr Word128 kMultiplier =
-      (static_cast<Word128>(2549297995355413924ULL) << 64) | 4865540595714422341ULL;
+  constexpr Word128 kMultiplier = (static_cast<Word128>(2549297995355413924ULL) << 64) | 4865540595714422341ULL;
   state_ = state_ * kMultiplier + increment_;
 }
 

@@ -68,13 +68,11 @@ bool read_chunk(TextReader& reader, Chunk& chunk) {
 
 void check_options(const PrepareOptions& options) {
   if (!(options.validation_fraction >= 0 && options.validation_fraction < 1)) {
-    throw ConfigError(
-        cat("[prepare] the validation fraction must lie in [0, 1); got ", options.validation_fraction));
+    throw ConfigError(cat("[prepare] the validation fraction must lie in [0, 1); got ", options.validation_fraction));
   }
   if (options.validation_every < 0 || options.validation_every == 1) {
-    throw ConfigError(
-        cat("[prepare] every n-th document for validation: n must be 0 (none) or at least 2; got ",
-            options.validation_every));
+    throw ConfigError(cat("[prepare] every n-th document for validation: n must be 0 (none) or at least 2; got ",
+                          options.validation_every));
   }
   if (options.validation_fraction > 0 && options.validation_every > 0) {
     throw ConfigError("[prepare] validation documents are chosen by fraction or by every n-th, not by both");
@@ -93,16 +91,15 @@ Sidecar common_sidecar(const PrepareOptions& options, const Tokenizer& tokenizer
   common.vocab_size = tokenizer.vocab_size();
   const bool fits = common.vocab_size <= 65536;
   if (options.dtype == TokenDtype::uint16 && !fits) {
-    throw ConfigError(cat("[prepare] uint16 holds ids below 65536; ", where, " has ", common.vocab_size,
-                          ": use uint32 or auto"));
+    throw ConfigError(
+        cat("[prepare] uint16 holds ids below 65536; ", where, " has ", common.vocab_size, ": use uint32 or auto"));
   }
   const TokenDtype smallest = fits ? TokenDtype::uint16 : TokenDtype::uint32;
   common.dtype = options.dtype == TokenDtype::automatic ? smallest : options.dtype;
   const auto eos = options.eos_token.empty() ? tokenizer.eos_id() : tokenizer.token_id(options.eos_token);
   if (!eos) {
     throw DataError(cat("[prepare] ", where, " must have the end-of-text token '",
-                        options.eos_token.empty() ? "<|endoftext|>" : options.eos_token,
-                        "': name the one it has"));
+                        options.eos_token.empty() ? "<|endoftext|>" : options.eos_token, "': name the one it has"));
   }
   common.eos_id = *eos;
   return common;
@@ -119,8 +116,7 @@ bool is_validation(const PrepareOptions& options, std::int64_t number) {
 // Reads on the calling thread, encodes on the others, writes in the order of the input.
 class Pipeline {
  public:
-  Pipeline(const PrepareOptions& options, const Tokenizer& tokenizer, const Sidecar& common,
-           const fs::path& folder)
+  Pipeline(const PrepareOptions& options, const Tokenizer& tokenizer, const Sidecar& common, const fs::path& folder)
       : options_(options),
         tokenizer_(tokenizer),
         eos_(static_cast<std::uint32_t>(common.eos_id)),
@@ -137,8 +133,7 @@ class Pipeline {
       auto chunk = std::make_shared<Chunk>();
       more = more && read_chunk(reader, *chunk);
       if (more) {
-        in_flight.push_back(
-            pool.submit([this, chunk] { return encode_chunk(tokenizer_, eos_, std::move(*chunk)); }));
+        in_flight.push_back(pool.submit([this, chunk] { return encode_chunk(tokenizer_, eos_, std::move(*chunk)); }));
       }
       if (in_flight.empty() || (more && in_flight.size() < max_in_flight)) continue;
       const EncodedChunk encoded = in_flight.front().get();
@@ -206,8 +201,7 @@ class Pipeline {
 
 }  // namespace
 
-PrepareReport prepare(const PrepareOptions& options,
-                      const std::function<void(const PrepareProgress&)>& progress) {
+PrepareReport prepare(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress) {
   const auto start = std::chrono::steady_clock::now();
   check_options(options);
   const std::string tokenizer_text = read_file(options.tokenizer, kMaxTokenizerBytes);

@@ -104,8 +104,7 @@ inline bool is_own_name(std::string_view name) {
     name.remove_prefix(11);
   else
     return false;
-  return name.size() >= 5 &&
-         std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isdigit(c); });
+  return name.size() >= 5 && std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isdigit(c); });
 }
 
 // The output folder: checked first, filled under `.preparing`, published at the end.
@@ -114,8 +113,7 @@ class PrepareOutput {
   PrepareOutput(const PrepareOptions& options, const std::string& tokenizer_checksum)
       : folder_(options.output), staging_(folder_ / ".preparing") {
     if (fs::exists(folder_) && !fs::is_directory(folder_)) {
-      throw ConfigError(
-          cat("[prepare] the output must be a folder; got ", folder_.string(), ", which is a file"));
+      throw ConfigError(cat("[prepare] the output must be a folder; got ", folder_.string(), ", which is a file"));
     }
     checked([&](std::error_code& error) { fs::create_directories(folder_, error); });
     find_earlier();
@@ -124,17 +122,15 @@ class PrepareOutput {
                             earlier_.front().string(), ": take another folder or ask to overwrite"));
     }
     const fs::path tokenizer = folder_ / kTokenizerName;
-    if (fs::exists(tokenizer) && !options.overwrite &&
-        checksum(MappedFile(tokenizer).bytes()) != tokenizer_checksum) {
-      throw ConfigError(cat("[prepare] ", tokenizer.string(),
-                            " is another tokenizer: take another folder or ask to ", "overwrite"));
+    if (fs::exists(tokenizer) && !options.overwrite && checksum(MappedFile(tokenizer).bytes()) != tokenizer_checksum) {
+      throw ConfigError(
+          cat("[prepare] ", tokenizer.string(), " is another tokenizer: take another folder or ask to ", "overwrite"));
     }
     checked([&](std::error_code& error) { fs::remove_all(staging_, error); });
     checked([&](std::error_code& error) { fs::create_directory(staging_, error); });
   }
   ~PrepareOutput() {
-    std::error_code
-        ignored;  // what cannot be removed does not look like output, and the next call tries again
+    std::error_code ignored;  // what cannot be removed does not look like output, and the next call tries again
     fs::remove_all(staging_, ignored);
   }
   PrepareOutput(const PrepareOutput&) = delete;

@@ -111,8 +111,7 @@ std::string with_explicit_classes(const std::string& pattern, const Component& w
   bool in_class = false;
   for (std::size_t at = 0; at < pattern.size();) {
     const std::string_view rest = std::string_view(pattern).substr(at);
-    if (const ClassEscape found = rest[0] == '\\' ? read_class_escape(rest) : ClassEscape{};
-        found.length > 0) {
+    if (const ClassEscape found = rest[0] == '\\' ? read_class_escape(rest) : ClassEscape{}; found.length > 0) {
       const std::string ranges = range_text(found.ranges, found.negated && in_class);
       out += in_class ? ranges : cat(found.negated ? "[^" : "[", ranges, found.outside_too, "]");
       at += found.length;
@@ -127,8 +126,7 @@ std::string with_explicit_classes(const std::string& pattern, const Component& w
       continue;
     }
     if (in_class && (rest[0] == '[' || rest.starts_with("&&"))) {
-      where.fail(
-          "nests, names or intersects character classes, which is not supported; allowed: \\[ and \\&");
+      where.fail("nests, names or intersects character classes, which is not supported; allowed: \\[ and \\&");
     }
     if (!in_class && (rest.starts_with("[]") || rest.starts_with("[^]"))) {
       where.fail("starts a character class with ']', which is not supported; allowed: \\]");
@@ -141,11 +139,10 @@ std::string with_explicit_classes(const std::string& pattern, const Component& w
 }
 
 Regex Regex::compile(const std::string& pattern, const Component& where) {
-  if (pattern.size() > kMaxPattern)
-    where.fail("must have at most ", kMaxPattern, " bytes; got ", pattern.size());
+  if (pattern.size() > kMaxPattern) where.fail("must have at most ", kMaxPattern, " bytes; got ", pattern.size());
   // In Oniguruma ^ and $ are the ends of a line.
-  return {with_explicit_classes(pattern, where),
-          PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, where};
+  return {with_explicit_classes(pattern, where), PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+          where};
 }
 
 Regex Regex::literal(const std::string& text, const Component& where) {
@@ -159,8 +156,8 @@ Regex::Regex(const std::string& pattern, std::uint32_t options, const Component&
   pcre2_set_parens_nest_limit(context.get(), 100);
   int error = 0;
   PCRE2_SIZE offset = 0;
-  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options,
-                                   &error, &offset, context.get());
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options, &error,
+                                   &offset, context.get());
   if (code == nullptr) where.fail("is not a regular expression that can be read: ", pcre_message(error));
   code_ = std::shared_ptr<const void>(
       code, [](const void* c) { pcre2_code_free(static_cast<pcre2_code*>(const_cast<void*>(c))); });
@@ -176,13 +173,11 @@ void Regex::find_all(std::string_view text, std::vector<Match>& matches) const {
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   matches.clear();
   for (std::size_t from = 0; from <= text.size();) {
-    const int result =
-        pcre2_match(code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, data.get(), context.get());
+    const int result = pcre2_match(code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, data.get(), context.get());
     if (result == PCRE2_ERROR_NOMATCH) return;
     if (result < 0) {
-      throw DataError(
-          cat("[tokenizer] the expression of a Split must match the text within its step limits; got '",
-              pcre_message(result), "' at byte ", from, " of a text of ", text.size(), " bytes"));
+      throw DataError(cat("[tokenizer] the expression of a Split must match the text within its step limits; got '",
+                          pcre_message(result), "' at byte ", from, " of a text of ", text.size(), " bytes"));
     }
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data.get());
     const Match match{ends[0], ends[1]};
@@ -240,8 +235,7 @@ void PreTokenizer::read_split(const Component& component) {
     splits_.push_back({Regex::compile(only_pattern_, pattern.at("Regex")), known->second, invert});
   } else if (pattern.has("String")) {
     only_pattern_.clear();
-    splits_.push_back(
-        {Regex::literal(pattern.at("String").text(), pattern.at("String")), known->second, invert});
+    splits_.push_back({Regex::literal(pattern.at("String").text(), pattern.at("String")), known->second, invert});
   } else {
     pattern.fail("must hold a Regex or a String");
   }
@@ -250,8 +244,7 @@ void PreTokenizer::read_split(const Component& component) {
 void PreTokenizer::read_digits(const Component& component) {
   const bool alone = component.flag("individual_digits", false);
   only_pattern_.clear();
-  splits_.push_back(
-      {Regex::compile(R"(\p{N})", component), alone ? Behavior::isolated : Behavior::contiguous, false});
+  splits_.push_back({Regex::compile(R"(\p{N})", component), alone ? Behavior::isolated : Behavior::contiguous, false});
 }
 
 void PreTokenizer::read_byte_level(const Component& component) {

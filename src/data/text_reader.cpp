@@ -22,8 +22,7 @@ struct TextKind {
   Packing packing = Packing::none;
 };
 
-constexpr const char* kSuffixes =
-    ".jsonl, .txt, .md, .rst, each also with .gz or .zst, .json.gz and .json.zst";
+constexpr const char* kSuffixes = ".jsonl, .txt, .md, .rst, each also with .gz or .zst, .json.gz and .json.zst";
 
 std::optional<TextKind> kind_of(std::string_view name) {
   TextKind kind;
@@ -56,8 +55,7 @@ std::vector<fs::path> walk(const fs::path& folder) {
   }
   if (error) throw DataError(cat("[text] folder ", folder.string(), " cannot be read: ", error.message()));
   if (found.empty()) {
-    throw DataError(
-        cat("[text] folder ", folder.string(), " must hold text files; got none that ends in ", kSuffixes));
+    throw DataError(cat("[text] folder ", folder.string(), " must hold text files; got none that ends in ", kSuffixes));
   }
   std::sort(found.begin(), found.end());
   return found;
@@ -222,8 +220,7 @@ bool TextReader::read_document(RawDocument& document) {
         newline == nullptr ? available : static_cast<std::size_t>(static_cast<const char*>(newline) - start);
     if (document.bytes.size() + length > max_document_bytes_) {
       throw DataError(cat("[text] ", file.name, file.is_json ? cat(":", file.line + 1) : "",
-                          ": a document must have at ", "most ", max_document_bytes_,
-                          " bytes; this one has more"));
+                          ": a document must have at ", "most ", max_document_bytes_, " bytes; this one has more"));
     }
     document.bytes.append(start, length);
     file.begin += length + (newline == nullptr ? 0 : 1);
@@ -248,15 +245,13 @@ std::string document_text(RawDocument document) {
   if (!document.is_json) return std::move(document.bytes);
   TextField field;
   if (!Json::sax_parse(document.bytes, &field)) {
-    throw DataError(cat("[text] ", document.where(),
-                        " must be a JSON object on one line; got bad JSON at byte ", field.error_position));
+    throw DataError(cat("[text] ", document.where(), " must be a JSON object on one line; got bad JSON at byte ",
+                        field.error_position));
   }
   if (!field.text) {
-    throw DataError(
-        cat("[text] ", document.where(), " must be a JSON object with a string \"text\"; got none"));
+    throw DataError(cat("[text] ", document.where(), " must be a JSON object with a string \"text\"; got none"));
   }
-  if (field.is_repeated)
-    throw DataError(cat("[text] ", document.where(), ": \"text\" must stand there once"));
+  if (field.is_repeated) throw DataError(cat("[text] ", document.where(), ": \"text\" must stand there once"));
   return std::move(*field.text);
 }
 

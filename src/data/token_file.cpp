@@ -12,8 +12,7 @@
 
 namespace norma {
 
-static_assert(std::endian::native == std::endian::little,
-              "token files are little-endian and read as they are");
+static_assert(std::endian::native == std::endian::little, "token files are little-endian and read as they are");
 
 namespace {
 
@@ -60,17 +59,16 @@ std::int64_t copy_ids(const std::byte* source, std::span<std::int64_t> out) {
 void refuse_numpy_header(const fs::path& path, std::span<const std::byte> bytes) {
   constexpr std::string_view kMagic = "\x93NUMPY";
   if (bytes.size() >= kMagic.size() && std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) == 0) {
-    throw DataError(cat(
-        "[token file] ", path.string(), " must hold raw ids without a header, as OLMo writes them; got a ",
-        "file with a NumPy header (numpy.save): write it with array.tofile() or numpy.memmap"));
+    throw DataError(cat("[token file] ", path.string(),
+                        " must hold raw ids without a header, as OLMo writes them; got a ",
+                        "file with a NumPy header (numpy.save): write it with array.tofile() or numpy.memmap"));
   }
 }
 
 }  // namespace
 
 std::int64_t item_bytes(TokenDtype dtype) {
-  NORMA_CHECK(dtype != TokenDtype::automatic,
-              "[token file] the dtype must be settled before sizes are computed");
+  NORMA_CHECK(dtype != TokenDtype::automatic, "[token file] the dtype must be settled before sizes are computed");
   return dtype == TokenDtype::uint16 ? 2 : 4;
 }
 
@@ -83,8 +81,7 @@ Sidecar parse_sidecar(std::string_view text, const std::string& where) {
   if (!json.is_object()) throw DataError(cat("[token file] ", where, " must hold a JSON object"));
   const std::int64_t version = count_of(json, where, "version");
   if (version != kSidecarVersion) {
-    bad_field(where, "version",
-              cat("must be ", kSidecarVersion, "; got ", version, ", written by another Norma"));
+    bad_field(where, "version", cat("must be ", kSidecarVersion, "; got ", version, ", written by another Norma"));
   }
   Sidecar sidecar;
   sidecar.tokenizer = text_of(json, where, "tokenizer");
@@ -139,9 +136,8 @@ TokenDataset::TokenDataset(TokenDatasetOptions options) : options_(std::move(opt
   }
   check_tokenizers();
   if (num_instances() == 0) {
-    throw DataError(cat("[data] ", options_.key, " must hold at least one instance of ",
-                        options_.sequence_length, " tokens in one file; got ", files_.size(),
-                        " file(s) with ", num_tokens_,
+    throw DataError(cat("[data] ", options_.key, " must hold at least one instance of ", options_.sequence_length,
+                        " tokens in one file; got ", files_.size(), " file(s) with ", num_tokens_,
                         " tokens altogether: list more data or lower model.sequence_length"));
   }
 }
@@ -160,13 +156,12 @@ std::vector<std::string> TokenDataset::expand_paths() const {
     }
     for (const std::string& name : matches) {
       if (!fs::exists(name)) {
-        throw DataError(cat("[data] ", options_.key, ": token file ", name,
-                            " does not exist (relative names start at ", fs::current_path().string(), ")"));
+        throw DataError(cat("[data] ", options_.key, ": token file ", name, " does not exist (relative names start at ",
+                            fs::current_path().string(), ")"));
       }
       if (!fs::is_regular_file(name))
-        throw DataError(
-            cat("[data] ", options_.key, ": ", name,
-                " must be a file; name the files or use a glob: ", (fs::path(name) / "*.npy").string()));
+        throw DataError(cat("[data] ", options_.key, ": ", name,
+                            " must be a file; name the files or use a glob: ", (fs::path(name) / "*.npy").string()));
     }
     all.insert(all.end(), matches.begin(), matches.end());
   }
@@ -176,15 +171,13 @@ std::vector<std::string> TokenDataset::expand_paths() const {
 TokenDtype TokenDataset::settle_dtype(const fs::path& path, const std::optional<Sidecar>& sidecar) const {
   if (options_.dtype == TokenDtype::automatic) {
     if (sidecar) return sidecar->dtype;
-    throw DataError(
-        cat("[data] ", path.string(), " has no sidecar ", sidecar_path(path).filename().string(),
-            " that would tell its dtype: set data.dtype to uint16 or uint32 (OLMo's dolma2 files are ",
-            "uint32, its neox files uint16)"));
+    throw DataError(cat("[data] ", path.string(), " has no sidecar ", sidecar_path(path).filename().string(),
+                        " that would tell its dtype: set data.dtype to uint16 or uint32 (OLMo's dolma2 files are ",
+                        "uint32, its neox files uint16)"));
   }
   if (sidecar && sidecar->dtype != options_.dtype) {
-    throw DataError(cat("[data] data.dtype must be auto or what the files hold; got ",
-                        enum_name(options_.dtype), " but ", sidecar_path(path).string(), " says ",
-                        enum_name(sidecar->dtype)));
+    throw DataError(cat("[data] data.dtype must be auto or what the files hold; got ", enum_name(options_.dtype),
+                        " but ", sidecar_path(path).string(), " says ", enum_name(sidecar->dtype)));
   }
   return options_.dtype;
 }
@@ -197,8 +190,7 @@ void TokenDataset::check_sidecar(const fs::path& path, const Sidecar& sidecar, s
   }
   if (sidecar.vocab_size > options_.id_bound) {
     throw DataError(cat("[data] ", path.string(), " was made with a tokenizer of ", sidecar.vocab_size,
-                        " ids; the model has ", options_.id_bound, ": set model.vocab_size to ",
-                        sidecar.vocab_size));
+                        " ids; the model has ", options_.id_bound, ": set model.vocab_size to ", sidecar.vocab_size));
   }
 }
 
@@ -214,9 +206,8 @@ TokenDataset::File TokenDataset::open(const fs::path& path) {
   const std::int64_t item = item_bytes(file.dtype);
   const auto size = static_cast<std::int64_t>(bytes.size());
   if (size % item != 0) {
-    throw DataError(cat("[token file] the size of ", path.string(), " must be a multiple of ", item,
-                        " bytes (", enum_name(file.dtype), "); got ", size,
-                        " bytes: the file is cut off or of another dtype"));
+    throw DataError(cat("[token file] the size of ", path.string(), " must be a multiple of ", item, " bytes (",
+                        enum_name(file.dtype), "); got ", size, " bytes: the file is cut off or of another dtype"));
   }
   file.tokens = size / item;
   if (file.sidecar) check_sidecar(path, *file.sidecar, file.tokens);
@@ -229,17 +220,15 @@ void TokenDataset::check_tokenizers() const {
     if (!file.sidecar) continue;
     if (first == nullptr) first = &file;
     if (file.sidecar->tokenizer_checksum != first->sidecar->tokenizer_checksum) {
-      throw DataError(cat("[data] all files of ", options_.key,
-                          " must be made with the same tokenizer; got different ", "tokenizer checksums for ",
-                          first->path.string(), " and ", file.path.string()));
+      throw DataError(cat("[data] all files of ", options_.key, " must be made with the same tokenizer; got different ",
+                          "tokenizer checksums for ", first->path.string(), " and ", file.path.string()));
     }
   }
 }
 
 void TokenDataset::read(std::int64_t instance, std::span<std::int64_t> out) const {
   const std::int64_t length = options_.sequence_length;
-  NORMA_CHECK(instance >= 0 && instance < num_instances(), "[data] instance ", instance, " of ",
-              num_instances());
+  NORMA_CHECK(instance >= 0 && instance < num_instances(), "[data] instance ", instance, " of ", num_instances());
   NORMA_CHECK(static_cast<std::int64_t>(out.size()) == length, "[data] room for one instance");
   // The last file that starts at or before the instance: files without a whole instance are passed over.
   const auto after = std::upper_bound(first_instance_.begin(), first_instance_.end(), instance);
@@ -247,21 +236,20 @@ void TokenDataset::read(std::int64_t instance, std::span<std::int64_t> out) cons
   const File& file = files_[index];
   const std::int64_t first_token = (instance - first_instance_[index]) * length;
   const std::byte* source = maps_[file.map].bytes().data() + first_token * item_bytes(file.dtype);
-  const std::int64_t largest = file.dtype == TokenDtype::uint16 ? copy_ids<std::uint16_t>(source, out)
-                                                                : copy_ids<std::uint32_t>(source, out);
+  const std::int64_t largest =
+      file.dtype == TokenDtype::uint16 ? copy_ids<std::uint16_t>(source, out) : copy_ids<std::uint32_t>(source, out);
   if (largest < options_.id_bound) return;
-  const auto bad =
-      std::find_if(out.begin(), out.end(), [&](std::int64_t id) { return id >= options_.id_bound; });
-  throw DataError(cat("[token file] every id of ", file.path.string(), " must be below ", options_.id_bound,
-                      "; got ", *bad, " at token ", first_token + (bad - out.begin()),
+  const auto bad = std::find_if(out.begin(), out.end(), [&](std::int64_t id) { return id >= options_.id_bound; });
+  throw DataError(cat("[token file] every id of ", file.path.string(), " must be below ", options_.id_bound, "; got ",
+                      *bad, " at token ", first_token + (bad - out.begin()),
                       ": the file is of another dtype or tokenizer (data.dtype, model.vocab_size)"));
 }
 
 std::string TokenDataset::fingerprint() const {
   std::string text = cat("norma tokens 1\n", options_.sequence_length, "\n");
   for (const File& file : files_) {
-    text += cat(file.path.filename().string(), "\t", maps_[file.map].bytes().size(), "\t",
-                enum_name(file.dtype), "\t", file.sidecar ? file.sidecar->checksum : "", "\n");
+    text += cat(file.path.filename().string(), "\t", maps_[file.map].bytes().size(), "\t", enum_name(file.dtype), "\t",
+                file.sidecar ? file.sidecar->checksum : "", "\n");
   }
   return checksum(std::as_bytes(std::span(text)));
 }

@@ -35,8 +35,7 @@ JsonValue parse(std::string_view text, const std::string& where) {
     if (event == Event::key) ++keys.back();
     if (event == Event::object_end) {
       if (value.size() != keys.back()) {
-        throw DataError(
-            cat("[tokenizer] ", where, ": a key stands twice in an object of ", keys.back(), " keys"));
+        throw DataError(cat("[tokenizer] ", where, ": a key stands twice in an object of ", keys.back(), " keys"));
       }
       keys.pop_back();
     }
@@ -75,8 +74,7 @@ void check_decoder(const Component& component) {
   if (component.is_null()) component.fail("is missing; allowed: ", kSupported);
   if (component.type() == "Sequence") {
     const std::vector<Component> items = component.list("decoders");
-    if (items.size() != 1)
-      component.fail("must hold one decoder; got ", items.size(), "; allowed: ", kSupported);
+    if (items.size() != 1) component.fail("must hold one decoder; got ", items.size(), "; allowed: ", kSupported);
     check_decoder(items[0]);
   } else if (component.type() != "ByteLevel") {
     component.fail_type(kSupported);
@@ -163,8 +161,7 @@ void Tokenizer::Impl::read_added_tokens(const Component& root) {
       item.fail("gives '", token.content, "' the id ", token.id, "; the vocab gives it ", in_vocab->second);
     }
     if (owner != vocab_names.end() && *owner->second != token.content) {
-      item.fail("gives '", token.content, "' the id ", token.id, ", which the vocab gives to '",
-                *owner->second, "'");
+      item.fail("gives '", token.content, "' the id ", token.id, ", which the vocab gives to '", *owner->second, "'");
     }
     if (!used.emplace(token.id, true).second || !added_ids.emplace(token.content, token.id).second) {
       item.fail("must have a content and an id of its own; got '", token.content, "', ", token.id, " again");
@@ -211,8 +208,7 @@ void Tokenizer::Impl::encode(std::string_view text, std::vector<std::uint32_t>& 
 
 void Tokenizer::Impl::encode_plain(std::string_view text, std::vector<std::uint32_t>& out, Work& work) const {
   WordCache* cache = work.cache.get();
-  pre_tokenizer.for_each_word(text, work.words,
-                              [&](std::string_view word) { bpe.encode(word, out, work.bpe, cache); });
+  pre_tokenizer.for_each_word(text, work.words, [&](std::string_view word) { bpe.encode(word, out, work.bpe, cache); });
 }
 
 Tokenizer::Scratch::Scratch() : work_(std::make_unique<Work>()) {}
@@ -228,8 +224,7 @@ Tokenizer Tokenizer::load(const fs::path& tokenizer_json) {
 
 Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) {
   if (json.size() > kMaxFile) {
-    throw DataError(
-        cat("[tokenizer] ", where, ": must have at most ", kMaxFile, " bytes; got ", json.size()));
+    throw DataError(cat("[tokenizer] ", where, ": must have at most ", kMaxFile, " bytes; got ", json.size()));
   }
   const JsonValue document = parse(json, where);
   const Component root(document, where, "");
@@ -273,8 +268,7 @@ std::int64_t Tokenizer::vocab_size() const {
 std::optional<std::uint32_t> Tokenizer::token_id(std::string_view token) const {
   const std::string key(token);
   if (const auto found = impl_->added_ids.find(key); found != impl_->added_ids.end()) return found->second;
-  if (const auto found = impl_->bpe.vocab().find(key); found != impl_->bpe.vocab().end())
-    return found->second;
+  if (const auto found = impl_->bpe.vocab().find(key); found != impl_->bpe.vocab().end()) return found->second;
   return std::nullopt;
 }
 

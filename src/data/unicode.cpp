@@ -93,8 +93,7 @@ void decompose(char32_t code, std::u32string& out) {
       code == kTooNewComposite
           ? 0
           : utf8proc_decompose_char(static_cast<utf8proc_int32_t>(code), parts, std::size(parts),
-                                    static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE),
-                                    nullptr);
+                                    static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE), nullptr);
   if (count < 1 || count > static_cast<utf8proc_ssize_t>(std::size(parts))) {
     out += code;
     return;
@@ -156,8 +155,7 @@ class Compositions {
     decompose(code, parts);
     std::copy(parts.begin(), parts.end(), buffer);
     return utf8proc_normalize_utf32(buffer, static_cast<utf8proc_ssize_t>(parts.size()),
-                                    static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE)) ==
-               1 &&
+                                    static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE)) == 1 &&
            static_cast<char32_t>(buffer[0]) == code;
   }
 
@@ -171,8 +169,7 @@ void order_marks(std::u32string& text) {
   while (begin != text.end()) {
     begin = std::find_if_not(begin, text.end(), is_starter);
     const auto end = std::find_if(begin, text.end(), is_starter);
-    std::stable_sort(begin, end,
-                     [](char32_t a, char32_t b) { return combining_class(a) < combining_class(b); });
+    std::stable_sort(begin, end, [](char32_t a, char32_t b) { return combining_class(a) < combining_class(b); });
     begin = end;
   }
 }

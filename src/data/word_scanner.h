@@ -87,8 +87,7 @@ class WordScanner {
     if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
     if (end_ - p < 3) return 0;
     const char second = letter(2);
-    if ((first == 'r' && second == 'e') || (first == 'v' && second == 'e') || (first == 'l' && second == 'l'))
-      return 3;
+    if ((first == 'r' && second == 'e') || (first == 'v' && second == 'e') || (first == 'l' && second == 'l')) return 3;
     // U+017F, the long s, is the only other character whose case folds to one of these.
     if (kAnyCase && p[1] == '\xC5' && p[2] == '\xBF') return 3;
     return 0;

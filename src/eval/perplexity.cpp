@@ -16,8 +16,8 @@ Perplexity evaluate_perplexity(Transformer& model, UnitRunner& runner, const Tok
                                const PerplexityOptions& options) {
   const c10::NoGradGuard no_grad;
   const std::int64_t length = dataset.sequence_length();
-  const std::int64_t total = options.max_instances > 0 ? std::min(options.max_instances, dataset.num_instances())
-                                                       : dataset.num_instances();
+  const std::int64_t total =
+      options.max_instances > 0 ? std::min(options.max_instances, dataset.num_instances()) : dataset.num_instances();
   double sum = 0.0;
   Perplexity result;
   for (std::int64_t begin = 0; begin < total; begin += options.batch_size) {

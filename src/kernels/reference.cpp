@@ -39,8 +39,7 @@ struct Embedding : torch::autograd::Function<Embedding> {
 struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
     const at::Tensor wide = accumulate(x);
-    const at::Tensor root =
-        at::linalg_vector_norm(wide, 2, at::IntArrayRef{-1}, /*keepdim=*/true);  // [..., 1]
+    const at::Tensor root = at::linalg_vector_norm(wide, 2, at::IntArrayRef{-1}, /*keepdim=*/true);  // [..., 1]
     const at::Tensor scale = root.square_().div_(static_cast<double>(x.size(-1))).add_(eps).rsqrt_();
     ctx->save_for_backward({x, weight, scale});
     return at::mul(wide, scale).to(x.scalar_type()).mul_(weight);
@@ -74,8 +73,7 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 }
 
 struct Rope : torch::autograd::Function<Rope> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& cos,
-                            const at::Tensor& sin) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
     ctx->save_for_backward({cos, sin});
     return rotate(x, cos, sin, 1.0);
   }
@@ -117,8 +115,8 @@ struct LossResult {
 };
 
 // One pass over the tokens, chunk by chunk. d loss / d logit = scale * (p (1 + 2 z lse) - onehot).
-LossResult chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight,
-                                 const at::Tensor& targets, const LossOptions& options) {
+LossResult chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
+                                 const LossOptions& options) {
   const std::int64_t tokens = hidden.size(0);
   const auto wide = hidden.options().dtype(accumulate_type(hidden.scalar_type()));
   LossResult result;
@@ -147,8 +145,7 @@ LossResult chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& wei
     at::Tensor grad_h = result.grad_hidden.narrow(0, begin, count);
     at::mm_out(grad_h, narrow, weight);
     const at::Tensor grad_w = at::mm(narrow.t(), h);  // [V, D]
-    result.grad_weight =
-        result.grad_weight.defined() ? result.grad_weight.add_(grad_w) : grad_w.to(wide.dtype());
+    result.grad_weight = result.grad_weight.defined() ? result.grad_weight.add_(grad_w) : grad_w.to(wide.dtype());
   }
   result.loss = result.token_ce.sum().mul_(options.scale);
   if (options.z_weight != 0.0) {
@@ -159,10 +156,8 @@ LossResult chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& wei
 
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
-                               const at::Tensor& targets, double scale, double z_weight,
-                               std::int64_t chunk_tokens) {
-    const LossResult result =
-        chunked_cross_entropy(hidden, weight, targets, {scale, z_weight, chunk_tokens, true});
+                               const at::Tensor& targets, double scale, double z_weight, std::int64_t chunk_tokens) {
+    const LossResult result = chunked_cross_entropy(hidden, weight, targets, {scale, z_weight, chunk_tokens, true});
     ctx->save_for_backward({result.grad_hidden, result.grad_weight});
     ctx->mark_non_differentiable({result.token_ce, result.token_lse});
     return {result.loss, result.token_ce, result.token_lse};
@@ -182,8 +177,7 @@ at::Tensor embed(const at::Tensor& ids, const at::Tensor& weight) {
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  NORMA_CHECK(x.size(-1) == weight.numel(), "[rms_norm] width of x ", x.size(-1), ", of the gain ",
-              weight.numel());
+  NORMA_CHECK(x.size(-1) == weight.numel(), "[rms_norm] width of x ", x.size(-1), ", of the gain ", weight.numel());
   return RmsNorm::apply(x, weight, eps);
 }
 
@@ -210,8 +204,7 @@ RopeTable make_rope_table(std::int64_t length, std::int64_t head_dim, double the
 }
 
 at::Tensor rope(const at::Tensor& x, const RopeTable& table) {
-  NORMA_CHECK(x.size(1) == table.cos.size(0), "[rope] time of x ", x.size(1), ", of the table ",
-              table.cos.size(0));
+  NORMA_CHECK(x.size(1) == table.cos.size(0), "[rope] time of x ", x.size(1), ", of the table ", table.cos.size(0));
   return Rope::apply(x, table.cos, table.sin);
 }
 
@@ -228,18 +221,15 @@ at::Tensor swiglu(const at::Tensor& up_gate) {
   return Swiglu::apply(up_gate);
 }
 
-CrossEntropy linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight,
-                                  const at::Tensor& targets, double scale, double z_weight,
-                                  std::int64_t chunk_tokens) {
-  NORMA_CHECK(hidden.dim() == 2 && targets.numel() == hidden.size(0), "[linear_cross_entropy] hidden ",
-              hidden.sizes(), ", targets ", targets.sizes());
+CrossEntropy linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
+                                  double scale, double z_weight, std::int64_t chunk_tokens) {
+  NORMA_CHECK(hidden.dim() == 2 && targets.numel() == hidden.size(0), "[linear_cross_entropy] hidden ", hidden.sizes(),
+              ", targets ", targets.sizes());
   if (at::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad())) {
-    const variable_list out =
-        LinearCrossEntropy::apply(hidden, weight, targets, scale, z_weight, chunk_tokens);
+    const variable_list out = LinearCrossEntropy::apply(hidden, weight, targets, scale, z_weight, chunk_tokens);
     return {out[0], out[1], out[2]};
   }
-  const LossResult result =
-      chunked_cross_entropy(hidden, weight, targets, {scale, z_weight, chunk_tokens, false});
+  const LossResult result = chunked_cross_entropy(hidden, weight, targets, {scale, z_weight, chunk_tokens, false});
   return {result.loss, result.token_ce, result.token_lse};
 }
 

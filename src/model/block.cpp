@@ -4,8 +4,7 @@
 
 namespace norma {
 
-at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, std::int64_t out,
-                           std::int64_t in) {
+at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, std::int64_t out, std::int64_t in) {
   const auto holder = parent.register_module(name, std::make_shared<torch::nn::Module>(name));
   return holder->register_parameter("weight", shaped_placeholder({out, in}));
 }
@@ -16,8 +15,7 @@ SubLayer::SubLayer(const ResidualWiring& wiring, std::int64_t d_model)
       out_(register_norm(*this, "norm_out", wiring.out, d_model)),
       sum_(register_norm(*this, "norm_sum", wiring.sum, d_model)) {}
 
-at::Tensor SubLayer::forward(const at::Tensor& x, const at::Tensor& block_input,
-                             const BlockContext& context) {
+at::Tensor SubLayer::forward(const at::Tensor& x, const at::Tensor& block_input, const BlockContext& context) {
   at::Tensor u = normed(in_, x);
   if (wiring_.in_gain != 1.0) u = u * wiring_.in_gain;
   const at::Tensor y = normed(out_, branch(u, context));
@@ -50,8 +48,7 @@ at::Tensor Attention::heads(const at::Tensor& flat, const InnerSite& site, const
 at::Tensor Attention::branch(const at::Tensor& u, const BlockContext& context) {
   at::Tensor projected = at::linear(u, qkv_);  // [B, T, (H + 2K) E]
   if (config_.clip_qkv) projected = projected.clamp(-*config_.clip_qkv, *config_.clip_qkv);
-  const auto parts =
-      projected.split_with_sizes({config_.q_width(), config_.kv_width(), config_.kv_width()}, -1);
+  const auto parts = projected.split_with_sizes({config_.q_width(), config_.kv_width(), config_.kv_width()}, -1);
   const at::Tensor q = rope(heads(parts[0], sites_.q, q_), context.rope);  // [B, T, H, E]
   at::Tensor k = rope(heads(parts[1], sites_.k, k_), context.rope);        // [B, T, K, E]
   at::Tensor v = heads(parts[2], sites_.v, v_);                            // [B, T, K, E]

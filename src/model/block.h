@@ -77,7 +77,6 @@ class BlockImpl : public torch::nn::Module {
 };
 
 // A matrix [out, in] registered as "<name>.weight" under `parent`.
-at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, std::int64_t out,
-                           std::int64_t in);
+at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, std::int64_t out, std::int64_t in);
 
 }  // namespace norma

@@ -18,12 +18,12 @@ std::int64_t count_present(std::initializer_list<const NormSite*> sites) {
 std::int64_t kept_per_token(const ModelConfig& m, const LayerPolicy& layer) {
   const ResidualWiring &a = layer.attention, &f = layer.mlp;
   const InnerNorms& inner = layer.inner;
-  std::int64_t kept = 2 * m.d_model;                    // inputs of qkv and of up|gate
-  kept += m.q_width() + 2 * m.kv_width();               // q, k, v as attention reads them
-  kept += 2 * m.q_width();                              // attention's output, and as the output matrix reads it
-  kept += 3 * m.mlp_dim;                                // up|gate, and the input of down
+  std::int64_t kept = 2 * m.d_model;       // inputs of qkv and of up|gate
+  kept += m.q_width() + 2 * m.kv_width();  // q, k, v as attention reads them
+  kept += 2 * m.q_width();                 // attention's output, and as the output matrix reads it
+  kept += 3 * m.mlp_dim;                   // up|gate, and the input of down
   kept += m.d_model * count_present({&a.in, &a.out, &a.sum, &f.in, &f.out, &f.sum});
-  kept += inner.q.present() ? m.q_width() : 0;          // a norm keeps its input
+  kept += inner.q.present() ? m.q_width() : 0;  // a norm keeps its input
   kept += (inner.k.present() ? m.kv_width() : 0) + (inner.v.present() ? m.kv_width() : 0);
   kept += inner.context.present() ? m.q_width() : 0;
   return kept;

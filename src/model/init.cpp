@@ -26,8 +26,7 @@ std::vector<Matrix> matrices_of(const ParameterSpec& p, const ModelConfig& m, co
     case ParameterRole::attention_out:
       return {{rows, columns, attention}};
     case ParameterRole::up_gate:
-      return {{m.mlp_dim, columns, mlp},
-              {m.mlp_dim, columns, plan.scaled_ffn == DeepnormFfn::all ? mlp : 1.0}};
+      return {{m.mlp_dim, columns, mlp}, {m.mlp_dim, columns, plan.scaled_ffn == DeepnormFfn::all ? mlp : 1.0}};
     case ParameterRole::down:
       return {{rows, columns, mlp}};
     default:
@@ -53,8 +52,7 @@ double table_std(ParameterRole role, const ModelConfig& model, const InitConfig&
   return init.scale_embedding ? std * std::sqrt(d) : std;
 }
 
-double matrix_std(const ParameterSpec& p, const Matrix& matrix, const ModelConfig& model,
-                  const InitConfig& init) {
+double matrix_std(const ParameterSpec& p, const Matrix& matrix, const ModelConfig& model, const InitConfig& init) {
   const double depth = static_cast<double>(model.num_layers), layer = static_cast<double>(p.layer + 1);
   const double fan_in = static_cast<double>(matrix.columns), fan_out = static_cast<double>(matrix.rows);
   const double std = base_std(model, init);
@@ -91,15 +89,14 @@ std::vector<InitPiece> init_pieces(const ParameterSpec& p, const ModelConfig& mo
   return pieces;
 }
 
-void draw_weights(const std::string& name, const std::vector<InitPiece>& pieces, double cutoff,
-                  std::uint64_t seed, std::int64_t begin, std::int64_t count, double* out) {
+void draw_weights(const std::string& name, const std::vector<InitPiece>& pieces, double cutoff, std::uint64_t seed,
+                  std::int64_t begin, std::int64_t count, double* out) {
   const std::uint64_t key = stream_key(seed, name);
   for (const InitPiece& piece : pieces) {
     const std::int64_t first = std::max(begin, piece.begin), last = std::min(begin + count, piece.end);
     for (std::int64_t i = first; i < last; ++i) {
-      out[i - begin] = piece.std == 0.0
-                           ? piece.constant
-                           : truncated_normal(key, static_cast<std::uint64_t>(i), piece.std, cutoff);
+      out[i - begin] =
+          piece.std == 0.0 ? piece.constant : truncated_normal(key, static_cast<std::uint64_t>(i), piece.std, cutoff);
     }
   }
 }

@@ -18,8 +18,7 @@ at::Tensor NormImpl::forward(const at::Tensor& x) const {
   return kind_ == NormKind::rms ? rms_norm(x, weight_, eps_) : layer_norm(x, weight_, eps_);
 }
 
-Norm register_norm(torch::nn::Module& parent, const std::string& name, const NormSite& site,
-                   std::int64_t width) {
+Norm register_norm(torch::nn::Module& parent, const std::string& name, const NormSite& site, std::int64_t width) {
   return site.present() ? parent.register_module(name, std::make_shared<NormImpl>(site, width)) : nullptr;
 }
 

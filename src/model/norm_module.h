@@ -27,8 +27,7 @@ class NormImpl : public torch::nn::Module {
 using Norm = std::shared_ptr<NormImpl>;  // null: no norm at this site
 
 // Registers the norm of a site under `parent`, or returns null when the site is absent.
-Norm register_norm(torch::nn::Module& parent, const std::string& name, const NormSite& site,
-                   std::int64_t width);
+Norm register_norm(torch::nn::Module& parent, const std::string& name, const NormSite& site, std::int64_t width);
 
 inline at::Tensor normed(const Norm& norm, const at::Tensor& x) {
   return norm ? norm->forward(x) : x;

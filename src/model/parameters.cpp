@@ -31,8 +31,7 @@ std::vector<UnitSpec> model_parameters(const ModelConfig& m, const NormPlan& pla
   for (const NormParameter& norm : norm_parameters(plan, m)) norms[unit_of(norm.name)].push_back(norm);
 
   std::vector<UnitSpec> units;
-  const auto add_unit = [&](const std::string& name, std::int64_t layer,
-                            std::vector<ParameterSpec> matrices) {
+  const auto add_unit = [&](const std::string& name, std::int64_t layer, std::vector<ParameterSpec> matrices) {
     for (const NormParameter& norm : norms[name]) matrices.push_back(norm_spec(norm, layer));
     units.push_back({name, std::move(matrices)});
   };
@@ -68,8 +67,7 @@ Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim
   Layout layout;
   for (const UnitSpec& unit : units) {
     std::vector<TensorSpan> spans;
-    for (const ParameterSpec& p : unit.parameters)
-      spans.push_back({p.name, p.shape, 0, p.numel(), decays(p.role)});
+    for (const ParameterSpec& p : unit.parameters) spans.push_back({p.name, p.shape, 0, p.numel(), decays(p.role)});
     layout.units.push_back(lay_out_unit(unit.name, spans));
   }
   return layout;

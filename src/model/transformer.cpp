@@ -28,11 +28,10 @@ at::Tensor next_tokens(const at::Tensor& ids) {
 }  // namespace
 
 Transformer::Transformer(const ModelConfig& config, const NormPlan& plan) : config_(config) {
-  NORMA_CHECK(static_cast<std::int64_t>(plan.layers.size()) == config.num_layers,
-              "[transformer] the plan has ", plan.layers.size(), " layers, the model ", config.num_layers);
+  NORMA_CHECK(static_cast<std::int64_t>(plan.layers.size()) == config.num_layers, "[transformer] the plan has ",
+              plan.layers.size(), " layers, the model ", config.num_layers);
   embedding_ = register_module("embedding", std::make_shared<torch::nn::Module>("embedding"));
-  embedding_weight_ =
-      embedding_->register_parameter("weight", shaped_placeholder({config.rows(), config.d_model}));
+  embedding_weight_ = embedding_->register_parameter("weight", shaped_placeholder({config.rows(), config.d_model}));
   embedding_norm_ = register_norm(*embedding_, "norm", plan.embedding, config.d_model);
   const auto list = register_module("blocks", std::make_shared<torch::nn::Module>("blocks"));
   for (std::int64_t l = 0; l < config.num_layers; ++l) {
@@ -41,9 +40,9 @@ Transformer::Transformer(const ModelConfig& config, const NormPlan& plan) : conf
   }
   head_ = register_module("head", std::make_shared<torch::nn::Module>("head"));
   final_norm_ = register_norm(*head_, "norm", plan.final, config.d_model);
-  head_weight_ = config.tie_embeddings ? embedding_weight_
-                                       : head_->register_parameter(
-                                             "weight", shaped_placeholder({config.rows(), config.d_model}));
+  head_weight_ = config.tie_embeddings
+                     ? embedding_weight_
+                     : head_->register_parameter("weight", shaped_placeholder({config.rows(), config.d_model}));
   collect_units();
 }
 
@@ -65,16 +64,14 @@ at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, Decode
   const std::int64_t length = ids.size(1), begin = cache ? cache->length : 0;
   NORMA_CHECK(begin + length <= config_.sequence_length, "[transformer] ", begin + length,
               " tokens exceed model.sequence_length ", config_.sequence_length);
-  NORMA_CHECK(begin == 0 || length == 1,
-              "[transformer] after the first call a cache takes one token at a time");
+  NORMA_CHECK(begin == 0 || length == 1, "[transformer] after the first call a cache takes one token at a time");
   if (!rope_.cos.defined() || rope_.cos.device() != ids.device() ||
       rope_.cos.scalar_type() != accumulate_type(embedding_weight_.scalar_type())) {
     rope_ = make_rope_table(config_.sequence_length, config_.head_width(), config_.rope_theta,
                             embedding_weight_.scalar_type(), ids.device());
   }
   BlockContext context{rope_.slice(begin, length), std::nullopt, cache};
-  if (config_.document_separator && begin == 0)
-    context.mask = document_mask(ids, *config_.document_separator);
+  if (config_.document_separator && begin == 0) context.mask = document_mask(ids, *config_.document_separator);
   if (cache && cache->keys.empty()) {
     cache->keys.resize(blocks_.size());
     cache->values.resize(blocks_.size());
@@ -82,16 +79,13 @@ at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, Decode
 
   at::Tensor x = runner.run(  // [B, T] -> [B, T, D]
       units_.front(),
-      [this](const TensorList& in) -> TensorList {
-        return {normed(embedding_norm_, embed(in[0], embedding_weight_))};
-      },
+      [this](const TensorList& in) -> TensorList { return {normed(embedding_norm_, embed(in[0], embedding_weight_))}; },
       {ids})[0];
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
-    x = runner.run(units_[l + 1],
-                   [this, l, context](const TensorList& in) -> TensorList {
-                     return {blocks_[l]->forward(in[0], context)};
-                   },
-                   {x})[0];
+    x = runner.run(
+        units_[l + 1],
+        [this, l, context](const TensorList& in) -> TensorList { return {blocks_[l]->forward(in[0], context)}; },
+        {x})[0];
   }
   if (cache) cache->length += length;
   return x;
@@ -99,25 +93,24 @@ at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, Decode
 
 CrossEntropy Transformer::loss(const at::Tensor& ids, const LossOptions& options, UnitRunner& runner) {
   const at::Tensor x = hidden(ids, runner, nullptr);  // [B, T, D]
-  const TensorList out = runner.run(
-      units_.back(),
-      [this, options](const TensorList& in) -> TensorList {
-        const at::Tensor h = normed(final_norm_, in[0]).flatten(0, 1);  // [N, D]
-        const CrossEntropy ce = linear_cross_entropy(h, head_weight_, in[1].flatten(), options.scale,
-                                                     options.z_weight, options.chunk_tokens);
-        return {ce.loss, ce.token_ce, ce.token_lse};
-      },
-      {x, next_tokens(ids)});
+  const TensorList out = runner.run(units_.back(),
+                                    [this, options](const TensorList& in) -> TensorList {
+                                      const at::Tensor h = normed(final_norm_, in[0]).flatten(0, 1);  // [N, D]
+                                      const CrossEntropy ce =
+                                          linear_cross_entropy(h, head_weight_, in[1].flatten(), options.scale,
+                                                               options.z_weight, options.chunk_tokens);
+                                      return {ce.loss, ce.token_ce, ce.token_lse};
+                                    },
+                                    {x, next_tokens(ids)});
   return {out[0], out[1].view(ids.sizes()), out[2].view(ids.sizes())};
 }
 
 at::Tensor Transformer::logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {
   const at::Tensor x = hidden(ids, runner, cache);
-  return runner.run(units_.back(),
-                    [this](const TensorList& in) -> TensorList {
-                      return {at::linear(normed(final_norm_, in[0]), head_weight_)};
-                    },
-                    {x})[0];
+  return runner.run(
+      units_.back(),
+      [this](const TensorList& in) -> TensorList { return {at::linear(normed(final_norm_, in[0]), head_weight_)}; },
+      {x})[0];
 }
 
 }  // namespace norma

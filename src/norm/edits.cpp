@@ -35,8 +35,8 @@ std::vector<LayerRange> sorted_ranges(const NormConfig& config, std::int64_t num
       ranges.push_back(*range);
     } else {
       problems.push_back({layer_key(key), 0,
-                          cat("not a layer of this model; allowed: 'all', a layer from '0' to '",
-                              num_layers - 1, "', or a range such as '1-3'")});
+                          cat("not a layer of this model; allowed: 'all', a layer from '0' to '", num_layers - 1,
+                              "', or a range such as '1-3'")});
     }
   }
   std::stable_sort(ranges.begin(), ranges.end(), [](const LayerRange& a, const LayerRange& b) {
@@ -45,10 +45,9 @@ std::vector<LayerRange> sorted_ranges(const NormConfig& config, std::int64_t num
   for (std::size_t i = 1; i < ranges.size(); ++i) {
     const LayerRange &a = ranges[i - 1], &b = ranges[i];
     if (a.rank == b.rank && b.first <= a.last) {
-      problems.push_back(
-          {layer_key(b.key), 0,
-           cat("overlaps norm.layers.", a.key, "; which of the two wins would be a guess, so name ",
-               "every layer in one of them only")});
+      problems.push_back({layer_key(b.key), 0,
+                          cat("overlaps norm.layers.", a.key, "; which of the two wins would be a guess, so name ",
+                              "every layer in one of them only")});
     }
   }
   return ranges;
@@ -56,8 +55,7 @@ std::vector<LayerRange> sorted_ranges(const NormConfig& config, std::int64_t num
 
 // An added norm takes kind's eps from norm.eps and gain 1; editing a norm that is not there is a mistake.
 template <class Edit>
-void edit_site(const Edit& edit, const NormSite& norm, const std::string& key, NormSite& site,
-               Problems& problems) {
+void edit_site(const Edit& edit, const NormSite& norm, const std::string& key, NormSite& site, Problems& problems) {
   if (edit.kind) {
     const bool was_absent = !site.present();
     site.kind = *edit.kind;
@@ -109,14 +107,12 @@ void edit_layer(const LayerEdit& edit, const NormSite& norm, const std::string& 
 void apply_edits(const NormConfig& config, const NormSite& norm, NormPlan& plan, Problems& problems) {
   edit_site(config.embedding, norm, "norm.embedding", plan.embedding, problems);
   edit_site(config.final, norm, "norm.final", plan.final, problems);
-  for (const LayerRange& range :
-       sorted_ranges(config, static_cast<std::int64_t>(plan.layers.size()), problems)) {
+  for (const LayerRange& range : sorted_ranges(config, static_cast<std::int64_t>(plan.layers.size()), problems)) {
     const LayerEdit& edit = config.layers.at(range.key);
     const std::string key = layer_key(range.key);
     if (edit.attention.skip == SkipSource::block) {
-      problems.push_back(
-          {key + ".attention.skip", 0,
-           "block is for the MLP: attention's block input is the stream; allowed: stream, normed"});
+      problems.push_back({key + ".attention.skip", 0,
+                          "block is for the MLP: attention's block input is the stream; allowed: stream, normed"});
     }
     for (std::int64_t l = range.first; l <= range.last; ++l) {
       Problems of_layer;

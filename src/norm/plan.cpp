@@ -56,8 +56,8 @@ PresetOptions preset_options(const NormConfig& config, std::int64_t num_layers, 
   if (config.preset == "mix" || config.preset == "mix_shifted") {
     options.post_layers = mix_post_layers(config, num_layers, problems);
   } else if (config.post_layers) {
-    problems.push_back({"norm.post_layers", 0,
-                        cat("is for the presets mix and mix_shifted; norm.preset is '", config.preset, "'")});
+    problems.push_back(
+        {"norm.post_layers", 0, cat("is for the presets mix and mix_shifted; norm.preset is '", config.preset, "'")});
   }
   if (config.kind == NormKind::none) {
     problems.push_back({"norm.kind", 0, "the preset's norms must be rms or layer; got none"});
@@ -75,12 +75,11 @@ NormPlan make_norm_plan(const NormConfig& config, std::int64_t num_layers, Probl
   } else if (auto ablation = ablation_plan(config.preset, options)) {
     plan = *ablation;
   } else {
-    problems.push_back(
-        {"norm.preset", 0,
-         cat("unknown preset '", config.preset, "'", did_you_mean(config.preset, preset_names()),
-             "; allowed: ", join(whole_preset_names(), ", "),
-             ", or an ablation <attention>[_<ffn>] with attention pre, post, INNER or pre_INNER, INNER "
-             "qk, kv, kc, qkv, qkc or qkvc, and ffn pre or post")});
+    problems.push_back({"norm.preset", 0,
+                        cat("unknown preset '", config.preset, "'", did_you_mean(config.preset, preset_names()),
+                            "; allowed: ", join(whole_preset_names(), ", "),
+                            ", or an ablation <attention>[_<ffn>] with attention pre, post, INNER or pre_INNER, INNER "
+                            "qk, kv, kc, qkv, qkc or qkvc, and ffn pre or post")});
     plan.layers.resize(static_cast<std::size_t>(num_layers));
   }
   apply_edits(config, options.norm, plan, problems);
@@ -117,8 +116,7 @@ std::vector<NormParameter> norm_parameters(const NormPlan& plan, const ModelConf
     add(attention + ".norm_q", layer.inner.q, inner_width(layer.inner.q, model.num_heads, model));
     add(attention + ".norm_k", layer.inner.k, inner_width(layer.inner.k, model.kv_heads(), model));
     add(attention + ".norm_v", layer.inner.v, inner_width(layer.inner.v, model.kv_heads(), model));
-    add(attention + ".norm_context", layer.inner.context,
-        inner_width(layer.inner.context, model.num_heads, model));
+    add(attention + ".norm_context", layer.inner.context, inner_width(layer.inner.context, model.num_heads, model));
     add_wiring(cat("blocks.", l, ".mlp"), layer.mlp);
   }
   add("head.norm", plan.final, model.d_model);

@@ -60,21 +60,18 @@ NormPlan post_shifted(const PresetOptions& o) {
 
 // QK-Norm on Pre-Norm, per head as in the HybridNorm paper (eq. 43).
 NormPlan qk(const PresetOptions& o) {
-  return uniform(o, {at_input(o.norm), at_input(o.norm), inner_norms("qk", o.norm, Granularity::per_head)},
-                 o.norm);
+  return uniform(o, {at_input(o.norm), at_input(o.norm), inner_norms("qk", o.norm, Granularity::per_head)}, o.norm);
 }
 
 NormPlan qkv(const PresetOptions& o) {
-  return uniform(o, {ResidualWiring{}, at_input(o.norm), inner_norms("qkv", o.norm, Granularity::per_head)},
-                 o.norm);
+  return uniform(o, {ResidualWiring{}, at_input(o.norm), inner_norms("qkv", o.norm, Granularity::per_head)}, o.norm);
 }
 
 // HybridNorm, arXiv 2503.04598 eq. 6: QKV-norm attention on the raw stream; the MLP's norm also starts its
 // skip.
 NormPlan hybrid(const PresetOptions& o) {
-  return uniform(
-      o, {ResidualWiring{}, at_input_and_skip(o.norm), inner_norms("qkv", o.norm, Granularity::per_head)},
-      o.norm);
+  return uniform(o, {ResidualWiring{}, at_input_and_skip(o.norm), inner_norms("qkv", o.norm, Granularity::per_head)},
+                 o.norm);
 }
 
 // HybridNorm*, eq. 7: layer 0 is Pre-Norm on both sides and keeps the QKV norms.
@@ -140,14 +137,12 @@ NormPlan span(const PresetOptions& o) {
 
 // OLMo 2, arXiv 2501.00656: norms on the branches' outputs, whole-projection QK-norm.
 NormPlan olmo2(const PresetOptions& o) {
-  return uniform(o, {at_output(o.norm), at_output(o.norm), inner_norms("qk", o.norm, Granularity::whole)},
-                 o.norm);
+  return uniform(o, {at_output(o.norm), at_output(o.norm), inner_norms("qk", o.norm, Granularity::whole)}, o.norm);
 }
 
 // OLMoE, arXiv 2409.02060: Pre-Norm with whole-projection QK-norm.
 NormPlan olmoe(const PresetOptions& o) {
-  return uniform(o, {at_input(o.norm), at_input(o.norm), inner_norms("qk", o.norm, Granularity::whole)},
-                 o.norm);
+  return uniform(o, {at_input(o.norm), at_input(o.norm), inner_norms("qk", o.norm, Granularity::whole)}, o.norm);
 }
 
 // Sandwich-LN, CogView, arXiv 2105.13290.

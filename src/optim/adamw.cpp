@@ -35,8 +35,7 @@ void AdamW::step(double learning_rate, double clip) {
   const at::Tensor steps = at::full({}, static_cast<double>(step_count_), scalar);
   std::optional<at::Tensor> scale;
   if (clip != 1.0 && units_[0].master.scalar_type() == at::kDouble) {
-    for (FlatUnit& unit : units_)
-      unit.gradient.mul_(clip);  // the kernel's factor is float32: too coarse for fp64
+    for (FlatUnit& unit : units_) unit.gradient.mul_(clip);  // the kernel's factor is float32: too coarse for fp64
   } else if (clip != 1.0) {
     scale = at::full({}, 1.0 / clip, scalar);  // the kernel divides by it
   }
@@ -44,8 +43,7 @@ void AdamW::step(double learning_rate, double clip) {
   update(false, learning_rate, steps, scale);
 }
 
-void AdamW::update(bool decays, double learning_rate, const at::Tensor& steps,
-                   const std::optional<at::Tensor>& scale) {
+void AdamW::update(bool decays, double learning_rate, const at::Tensor& steps, const std::optional<at::Tensor>& scale) {
   std::vector<at::Tensor> weights, gradients, m, v, counts;
   for (std::size_t u = 0; u < units_.size(); ++u) {
     const FlatUnit& unit = units_[u];
@@ -60,8 +58,7 @@ void AdamW::update(bool decays, double learning_rate, const at::Tensor& steps,
   }
   if (weights.empty()) return;
   at::_fused_adamw_(weights, gradients, m, v, {}, counts, learning_rate, config_.betas[0], config_.betas[1],
-                    decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false,
-                    scale,
+                    decays ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false, /*maximize=*/false, scale,
                     /*found_inf=*/std::nullopt);
 }
 

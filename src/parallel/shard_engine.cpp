@@ -19,10 +19,9 @@ namespace {
 
 // Makes `parameter` a leaf over its range of the compute buffer, with .grad a view of the gradient buffer.
 // Leaves come from variable_data(), so that writing the flat buffer does not count as changing them in place.
-void bind(at::Tensor parameter, const TensorSpan& span, const at::Tensor& compute,
-          const at::Tensor& gradient) {
-  NORMA_CHECK(parameter.sizes() == at::IntArrayRef(span.shape), "[engine] ", span.name, " is ",
-              parameter.sizes(), " in the model, its layout says ", at::IntArrayRef(span.shape));
+void bind(at::Tensor parameter, const TensorSpan& span, const at::Tensor& compute, const at::Tensor& gradient) {
+  NORMA_CHECK(parameter.sizes() == at::IntArrayRef(span.shape), "[engine] ", span.name, " is ", parameter.sizes(),
+              " in the model, its layout says ", at::IntArrayRef(span.shape));
   parameter.set_requires_grad(false);
   parameter.set_data(ShardEngine::view(compute.variable_data(), span));
   parameter.set_requires_grad(true);
@@ -37,19 +36,17 @@ at::Tensor ShardEngine::view(const at::Tensor& flat, const TensorSpan& span) {
   return flat.narrow(0, span.offset, span.numel).view(span.shape);
 }
 
-ShardEngine::ShardEngine(const std::vector<Unit>& units, Layout layout, Precision precision,
-                         at::Device device)
+ShardEngine::ShardEngine(const std::vector<Unit>& units, Layout layout, Precision precision, at::Device device)
     : layout_(std::move(layout)) {
-  NORMA_CHECK(units.size() == layout_.units.size(), "[engine] ", units.size(), " units, ",
-              layout_.units.size(), " in the layout");
+  NORMA_CHECK(units.size() == layout_.units.size(), "[engine] ", units.size(), " units, ", layout_.units.size(),
+              " in the layout");
   const c10::NoGradGuard no_grad;
   const auto options = at::TensorOptions().dtype(master_type(precision)).device(device);
   for (std::size_t u = 0; u < units.size(); ++u) {
     const UnitLayout& unit = layout_.units[u];
     FlatUnit flat{at::zeros({unit.numel}, options), at::zeros({unit.numel}, options), unit.decay_end};
     const bool one_buffer = compute_type(precision) == master_type(precision);
-    const at::Tensor compute =
-        one_buffer ? flat.master : at::zeros_like(flat.master, compute_type(precision));
+    const at::Tensor compute = one_buffer ? flat.master : at::zeros_like(flat.master, compute_type(precision));
     NORMA_CHECK(units[u].parameters.size() == unit.tensors.size(), "[engine] unit ", unit.name, " has ",
                 units[u].parameters.size(), " parameters, its layout ", unit.tensors.size());
     for (const UnitParameter& parameter : units[u].parameters) {

@@ -110,7 +110,8 @@ std::string results_table(const std::vector<Run>& runs, const std::set<std::stri
   names.insert(names.end(), {"tokens/s", "time"});
   std::string text = header(names);
   for (const Run& run : runs) {
-    std::vector<std::string> cells = {run.name, text_of(run, "preset"),
+    std::vector<std::string> cells = {run.name,
+                                      text_of(run, "preset"),
                                       with_commas(static_cast<std::int64_t>(number_of(run, "parameters"))),
                                       with_commas(static_cast<std::int64_t>(number_of(run, "step"))),
                                       with_commas(static_cast<std::int64_t>(number_of(run, "tokens"))),

@@ -38,12 +38,12 @@ Position position_of(const Manifest& manifest, const fs::path& folder) {
 
 std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder) {
   if (config.resume != "auto" && config.resume != "none") {
-    open_checkpoint(config.resume);
+    verify_checkpoint(config.resume);
     return config.resume;
   }
   const SweptTemporaries swept = sweep_temporaries(run_folder);
   for (const std::string& name : swept.removed) log_info("removed what an interrupted save left: " + name);
-  const FoundCheckpoint found = find_newest_checkpoint(run_folder);
+  const FoundCheckpoint found = find_newest_checkpoint(run_folder, CheckpointCheck::checksums);
   for (const SkippedCheckpoint& skipped : found.skipped) {
     log_warning(cat("skipping the checkpoint ", skipped.folder, ": ", skipped.reason));
   }
@@ -69,7 +69,7 @@ void save_training(const fs::path& run_folder, const RunPlan& plan, const TrainS
 }
 
 TrainState load_training(const fs::path& folder, ShardEngine& engine, AdamW& optimizer) {
-  const Manifest manifest = verify_checkpoint(folder);
+  const Manifest manifest = open_checkpoint(folder);
   read_checkpoint(folder, manifest, full_state(engine, optimizer));
   engine.refresh_compute();
   optimizer.set_step_count(trainer_field<std::int64_t>(manifest, folder, "optimizer_steps"));

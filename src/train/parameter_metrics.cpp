@@ -10,8 +10,9 @@ namespace {
 
 void add_statistics(const std::string& name, const at::Tensor& values, Metrics& metrics) {
   const at::Tensor absolute = values.abs();
-  const at::Tensor statistics = at::stack({absolute.min(), absolute.max(), values.mean(), at::linalg_vector_norm(values)})
-                                    .to(at::kCPU, at::kDouble);
+  const at::Tensor statistics =
+      at::stack({absolute.min(), absolute.max(), values.mean(), at::linalg_vector_norm(values)})
+          .to(at::kCPU, at::kDouble);
   const char* const names[] = {".min", ".max", ".avg", ".norm"};
   for (int i = 0; i < 4; ++i) metrics.emplace_back(name + names[i], statistics[i].item<double>());
 }

@@ -46,8 +46,8 @@ std::string schedule_text(const RunPlan& plan) {
 
 std::string length_text(const RunPlan& plan) {
   if (plan.max_steps == 0) return cat(to_string(plan.config.train.max_duration), " (steps follow from the data)");
-  std::string text = cat(with_commas(plan.max_steps), " steps, ", with_commas(plan.max_steps * plan.tokens_per_step),
-                         " tokens");
+  std::string text =
+      cat(with_commas(plan.max_steps), " steps, ", with_commas(plan.max_steps * plan.tokens_per_step), " tokens");
   if (plan.batches_per_epoch > 0) {
     const double epochs = static_cast<double>(plan.max_steps) / static_cast<double>(plan.batches_per_epoch);
     text += cat(", ", fixed(epochs, 2), " epochs of ", with_commas(plan.batches_per_epoch), " steps");

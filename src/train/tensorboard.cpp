@@ -5,6 +5,7 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
+
 #include <unistd.h>
 
 #include "norma/base/text.h"
@@ -61,7 +62,8 @@ std::string event(std::int64_t step, const std::string& payload) {
 
 fs::path new_event_file(const fs::path& folder) {
   static std::atomic<int> count{0};
-  return folder / cat("events.out.tfevents.", static_cast<std::int64_t>(wall_time()), ".norma.", getpid(), ".", count++);
+  return folder /
+         cat("events.out.tfevents.", static_cast<std::int64_t>(wall_time()), ".norma.", getpid(), ".", count++);
 }
 
 }  // namespace

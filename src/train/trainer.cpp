@@ -10,6 +10,7 @@
 #include "norma/base/text.h"
 #include "norma/eval/perplexity.h"
 #include "norma/train/checkpointing.h"
+
 #include "parameter_metrics.h"
 
 namespace norma {
@@ -123,7 +124,8 @@ bool Trainer::evaluate(const std::atomic<bool>& stop) {
   std::vector<std::string> shown;
   summary_.validation.clear();
   for (const EvalSet& set : parts_.eval_sets) {
-    PerplexityOptions options{config.batch_size, config.max_instances, plan_.config.train.loss_chunk, parts_.device, {}};
+    PerplexityOptions options{
+        config.batch_size, config.max_instances, plan_.config.train.loss_chunk, parts_.device, {}};
     options.progress = [&](std::int64_t, std::int64_t) { return !stop; };
     const Perplexity result = evaluate_perplexity(parts_.model, parts_.engine, *set.dataset, options);
     if (!result.complete) return false;

@@ -56,8 +56,7 @@ void expect_error(const std::function<void()>& action, const std::vector<std::st
     ADD_FAILURE() << "no error; expected one that says: " << join(parts, " ... ");
   } catch (const E& error) {
     for (const std::string& part : parts) {
-      EXPECT_NE(std::string(error.what()).find(part), std::string::npos)
-          << "'" << part << "' in: " << error.what();
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << "'" << part << "' in: " << error.what();
     }
   }
 }
@@ -109,8 +108,7 @@ inline std::string byte_tokenizer(std::int64_t last_id = 256) {
   };
   add(256, "<|endoftext|>");
   if (last_id > 256) add(last_id, "<|last|>");
-  const Json level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
+  const Json level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
   return Json{{"version", "1.0"},
               {"added_tokens", added},
               {"normalizer", nullptr},
@@ -133,8 +131,7 @@ inline Sidecar sidecar_of(const Ids& ids, TokenDtype dtype) {
   return sidecar;
 }
 
-inline void write_tokens(const fs::path& path, const Ids& ids, TokenDtype dtype,
-                         const std::string& tokenizer = "t1") {
+inline void write_tokens(const fs::path& path, const Ids& ids, TokenDtype dtype, const std::string& tokenizer = "t1") {
   const std::string bytes = dtype == TokenDtype::uint16 ? raw<std::uint16_t>(ids) : raw<std::uint32_t>(ids);
   write(path, bytes);
   Sidecar sidecar = sidecar_of(ids, dtype);

@@ -43,8 +43,7 @@ FixtureModel::FixtureModel(const std::filesystem::path& path) : fixture(read_jso
   engine = std::make_unique<ShardEngine>(model->units(), model_layout(model_parameters(config, plan), optim),
                                          Precision::fp64, at::kCPU);
   for (const Unit& unit : model->units()) {
-    for (const UnitParameter& parameter : unit.parameters)
-      parameters[olmo_name(parameter.name)] = parameter.tensor;
+    for (const UnitParameter& parameter : unit.parameters) parameters[olmo_name(parameter.name)] = parameter.tensor;
   }
   const Json& rule = fixture.at("weight_rule");
   const double scale = rule.value("scale", 0.2), norm_scale = rule.value("norm_scale", 0.1);

@@ -13,6 +13,7 @@
 #include "norma/model/parameters.h"
 #include "norma/model/transformer.h"
 #include "norma/parallel/shard_engine.h"
+
 #include "support/fixture_plan.h"
 
 namespace norma::testing {

@@ -57,8 +57,8 @@ NormPlan fixture_plan(const Json& fixture) {
     const Json& inner = layer.at("inner");
     plan.layers.push_back({wiring_of(layer.at("attention"), true, eps),
                            wiring_of(layer.at("mlp"), false, eps),
-                           {inner_of(inner.at("q"), eps), inner_of(inner.at("k"), eps),
-                            inner_of(inner.at("v"), eps), inner_of(inner.at("context"), eps)}});
+                           {inner_of(inner.at("q"), eps), inner_of(inner.at("k"), eps), inner_of(inner.at("v"), eps),
+                            inner_of(inner.at("context"), eps)}});
   }
   return plan;
 }

@@ -22,8 +22,7 @@ std::vector<Registration>& registrations() {
 
 class FileCase : public ::testing::Test {
  public:
-  FileCase(std::function<void(const fs::path&)> body, fs::path path)
-      : body_(std::move(body)), path_(std::move(path)) {}
+  FileCase(std::function<void(const fs::path&)> body, fs::path path) : body_(std::move(body)), path_(std::move(path)) {}
   void TestBody() override { body_(path_); }
 
  private:
@@ -31,8 +30,8 @@ class FileCase : public ::testing::Test {
   fs::path path_;
 };
 
-void register_case(const std::string& suite, const std::string& name,
-                   const std::function<void(const fs::path&)>& body, const fs::path& path) {
+void register_case(const std::string& suite, const std::string& name, const std::function<void(const fs::path&)>& body,
+                   const fs::path& path) {
   ::testing::RegisterTest(suite.c_str(), name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
                           [=]() -> ::testing::Test* { return new FileCase(body, path); });
 }
@@ -70,8 +69,7 @@ void register_fixture_cases(const std::string& suite, const std::string& subfold
   std::sort(files.begin(), files.end());
   if (files.empty()) {
     register_case(
-        suite, "no_fixtures", [](const fs::path& path) { GTEST_SKIP() << "no fixtures under " << path; },
-        folder);
+        suite, "no_fixtures", [](const fs::path& path) { GTEST_SKIP() << "no fixtures under " << path; }, folder);
   }
   for (const fs::path& file : files) {
     std::string name = file.stem().string();

@@ -38,10 +38,9 @@ inline std::string byte_character(unsigned byte) {
 
 using MergeList = std::vector<std::pair<std::string, std::string>>;
 
-inline const MergeList kSmallMerges = {{"l", "o"},     {"lo", "w"},  {"e", "r"},   {"Ġ", "low"},
-                                       {"Ġlow", "er"}, {"a", "a"},   {"aa", "aa"}, {"w", "er"},
-                                       {"Ã", "©"},     {"Ġ", "Ġ"},   {"1", "2"},   {"n", "e"},
-                                       {"ne", "w"},    {"Ġ", "new"}, {"b", "aa"},  {"i", "n"}};
+inline const MergeList kSmallMerges = {
+    {"l", "o"}, {"lo", "w"}, {"e", "r"}, {"Ġ", "low"}, {"Ġlow", "er"}, {"a", "a"},   {"aa", "aa"}, {"w", "er"},
+    {"Ã", "©"}, {"Ġ", "Ġ"},  {"1", "2"}, {"n", "e"},   {"ne", "w"},    {"Ġ", "new"}, {"b", "aa"},  {"i", "n"}};
 
 // Ids 0 to 255 are the bytes, then one per merge, then <|endoftext|>, which is special.
 inline nlohmann::json small_tokenizer_json(const MergeList& merges = kSmallMerges) {
@@ -55,8 +54,7 @@ inline nlohmann::json small_tokenizer_json(const MergeList& merges = kSmallMerge
   }
   const std::size_t eos = vocab.size();
   return {{"version", "1.0"},
-          {"added_tokens",
-           {{{"id", eos}, {"content", "<|endoftext|>"}, {"special", true}, {"normalized", false}}}},
+          {"added_tokens", {{{"id", eos}, {"content", "<|endoftext|>"}, {"special", true}, {"normalized", false}}}},
           {"normalizer", nullptr},
           {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
           {"post_processor", nullptr},

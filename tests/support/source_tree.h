@@ -54,8 +54,7 @@ inline bool is_word(char c) {
 }
 
 inline int line_of(std::string_view text, std::size_t position) {
-  return 1 + static_cast<int>(
-                 std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(position), '\n'));
+  return 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(position), '\n'));
 }
 
 // The quote at `at` separates digits (1'000) when the word before it starts with a digit.

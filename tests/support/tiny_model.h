@@ -32,10 +32,10 @@ struct TinyModel {
   std::unique_ptr<Transformer> model;
   std::unique_ptr<ShardEngine> engine;
 
-  at::Tensor parameter(const std::string& name) const;  // the leaf
-  at::Tensor logits(const at::Tensor& ids) const;       // [B, T, V], no gradients
+  at::Tensor parameter(const std::string& name) const;          // the leaf
+  at::Tensor logits(const at::Tensor& ids) const;               // [B, T, V], no gradients
   std::vector<at::Tensor> stream(const at::Tensor& ids) const;  // after the embedding and after every block
-  void backward(const at::Tensor& ids) const;           // fresh gradients of the mean loss
+  void backward(const at::Tensor& ids) const;                   // fresh gradients of the mean loss
 };
 
 // d 32, 4 heads of 8, 2 kv heads, mlp 48, 64 rows, T 16, tied unless said otherwise in `config`.

@@ -11,8 +11,7 @@
 namespace norma {
 
 // Four 32-bit words for a 128-bit counter under a 64-bit key.
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
-                                        std::array<std::uint32_t, 2> key);
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
 
 // Stream key of a named thing under a seed: XXH3-64 of the name, seeded.
 std::uint64_t stream_key(std::uint64_t seed, std::string_view name);

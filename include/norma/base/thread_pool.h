@@ -49,7 +49,6 @@ class ThreadPool {
 
 // Calls body(begin, end) over disjoint ranges that cover [0, n), on num_threads threads (the caller's
 // included). Rethrows the first exception after all ranges ended.
-void parallel_ranges(std::int64_t n, int num_threads,
-                     const std::function<void(std::int64_t, std::int64_t)>& body);
+void parallel_ranges(std::int64_t n, int num_threads, const std::function<void(std::int64_t, std::int64_t)>& body);
 
 }  // namespace norma

@@ -26,7 +26,7 @@ struct Unit {
   std::string name;
   int index = 0;                          // position in the model's list of units
   std::vector<UnitParameter> parameters;  // owned by this unit
-  std::vector<int> also_needs;  // units whose parameters the body reads too (a tied head: the embedding)
+  std::vector<int> also_needs;            // units whose parameters the body reads too (a tied head: the embedding)
 };
 
 // body(inputs) -> outputs. Every differentiable tensor it reads, parameters apart, must come through
@@ -49,9 +49,7 @@ struct FlatUnit {
 // Runs the body as it is.
 class PlainRunner : public UnitRunner {
  public:
-  TensorList run(const Unit&, const UnitBody& body, const TensorList& inputs) override {
-    return body(inputs);
-  }
+  TensorList run(const Unit&, const UnitBody& body, const TensorList& inputs) override { return body(inputs); }
 };
 
 }  // namespace norma

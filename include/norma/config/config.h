@@ -148,7 +148,8 @@ struct WiringEdit {
     v("alpha", alpha, "Factor on the skip.");
     v("beta", beta, "Factor on the branch.");
     v("branch_init_scale", branch_init_scale,
-      "Factor on the initial std of the branch's value path: v rows of qkv and the output matrix of attention; up, gate "
+      "Factor on the initial std of the branch's value path: v rows of qkv and the output matrix of attention; up, "
+      "gate "
       "and down of the MLP (norm.deepnorm_ffn: up_down leaves gate alone).");
   }
 };
@@ -218,7 +219,8 @@ struct NormConfig {
     v("embedding", embedding, "Norm on the embedding's output.");
     v("final", final, "Norm before the head.");
     v("layers", layers,
-      "Edits on top of the preset, by layer: keys are 'all', '1-3' or '3' (layers count from 0). A single layer wins over "
+      "Edits on top of the preset, by layer: keys are 'all', '1-3' or '3' (layers count from 0). A single layer wins "
+      "over "
       "a range, a range over all; two ranges may not overlap.");
   }
 };
@@ -280,7 +282,8 @@ struct TrainConfig {
     v("micro_batch_size", micro_batch_size,
       "Instances per forward and backward; the batch splits in order, the last part may be short. Default: all.");
     v("max_grad_norm", max_grad_norm, "Clip the global gradient norm to this; 0 does not clip.");
-    v("z_loss", z_loss, "Weight of mean lse^2 in the loss (OLMo's softmax auxiliary loss: 1e-4). Logged apart from CE.");
+    v("z_loss", z_loss,
+      "Weight of mean lse^2 in the loss (OLMo's softmax auxiliary loss: 1e-4). Logged apart from CE.");
     v("loss_chunk", loss_chunk, "Tokens per chunk of the fused head and cross-entropy; bounds the logits in memory.");
     v("stop_at", stop_at,
       "Leave early at this step, with a checkpoint and exit code 75; the schedule still aims at max_duration. For time "
@@ -338,7 +341,8 @@ struct CheckpointConfig {
   void visit(V&& v) {
     v("every", every, "Save every so many steps, and at the end; 0 saves only at the end.");
     v("resume", resume,
-      "auto: go on from the newest complete checkpoint of the run folder, if there is one. none: start fresh; the folder "
+      "auto: go on from the newest complete checkpoint of the run folder, if there is one. none: start fresh; the "
+      "folder "
       "must hold no checkpoint. Else: a checkpoint folder to start from.");
   }
 };

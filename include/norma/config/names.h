@@ -57,8 +57,7 @@ struct EnumNames<InitScheme> {
 };
 template <>
 struct EnumNames<ScheduleKind> {
-  static constexpr auto kNames =
-      names_up_to(ScheduleKind::wsd, "cosine", "linear", "inverse_sqrt", "constant", "wsd");
+  static constexpr auto kNames = names_up_to(ScheduleKind::wsd, "cosine", "linear", "inverse_sqrt", "constant", "wsd");
 };
 template <>
 struct EnumNames<ScheduleUnits> {

@@ -25,7 +25,6 @@ struct NgramBaseline {
 //
 // Memory grows with the number of different pairs (27 to 54 bytes each), not with the text.
 // the text. Throws DataError when an id is not below vocab_size.
-NgramBaseline ngram_baseline(const TokenDataset& train, const TokenDataset& validation,
-                             std::int64_t vocab_size);
+NgramBaseline ngram_baseline(const TokenDataset& train, const TokenDataset& validation, std::int64_t vocab_size);
 
 }  // namespace norma

@@ -61,7 +61,6 @@ struct PrepareReport {
 //
 // Throws ConfigError for options that contradict each other, DataError for the text (file and line), the
 // tokenizer, an output that exists, or a split that stays empty; DiskError when a write fails.
-PrepareReport prepare(const PrepareOptions& options,
-                      const std::function<void(const PrepareProgress&)>& progress);
+PrepareReport prepare(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress);
 
 }  // namespace norma

@@ -1,10 +1,12 @@
 // Text to token ids and back: byte-level BPE as written in a Hugging Face `tokenizer.json`.
 //
-// What is read: model BPE over bytes (merges as "a b" or ["a", "b"], ignore_merges); normalizer NFC;
-// pre-tokenizers ByteLevel, Split, Digits; decoder ByteLevel; added tokens with all their flags; any Sequence
-// of these. A component of another kind is refused by name. No special tokens are added around a text
-// (post-processors that would do so are ignored). Same ids as Hugging Face tokenizers 0.22: character classes
-// are those of Unicode 16.0, NFC uses the combining classes of Unicode 9.0, as that library does.
+// What is read: model BPE (merges as "a b" or ["a", "b"], ignore_merges); normalizer NFC; pre-tokenizers
+// ByteLevel, Split, Digits; decoder ByteLevel; added tokens with all their flags; any Sequence of these. A
+// component of another kind is refused by name. No special tokens are added around a text: post-processors
+// that would do so, truncation and padding are ignored. Same ids as Hugging Face tokenizers 0.22: character
+// classes are those of Unicode 16.0, NFC uses the combining classes of Unicode 9.0, as that library does. Two
+// things follow it that may surprise: a byte that no token stands for is left out, and a Split need not keep
+// the whole text.
 //
 // Input need not be valid UTF-8: every maximal ill-formed part is read as U+FFFD, as Python's
 // errors="replace" does.
@@ -27,8 +29,8 @@ class Tokenizer {
   struct Work;
 
  public:
-  // What one thread keeps between calls of encode(): buffers, and a bounded memory of words already split
-  // into tokens (a few tens of MiB at most). It belongs to no particular tokenizer: used with another one it
+  // What one thread keeps between calls of encode(): a memory of words already split into tokens (4 MiB), and
+  // buffers that grow with the longest text. It belongs to no particular tokenizer: used with another one it
   // starts anew.
   class Scratch {
    public:
@@ -51,8 +53,9 @@ class Tokenizer {
   // Ids of a text, no special tokens added; text that spells a special token becomes that token. All const
   // members may be called from several threads at once, with one Scratch per thread.
   std::vector<std::uint32_t> encode(std::string_view text) const;
-  // Appends the ids to `out`. The form for bulk work. DataError when the expression of a Split, other than
-  // the ones of the OLMo and GPT-2 tokenizers, needs more steps than allowed.
+  // Appends the ids to `out`. The form for bulk work. DataError when the text is longer than 2 GiB, or when
+  // the expression of a Split, other than the ones of the OLMo and GPT-2 tokenizers, needs more steps than
+  // allowed.
   void encode(std::string_view text, std::vector<std::uint32_t>& out, Scratch& scratch) const;
 
   // The bytes of the tokens, ill-formed UTF-8 replaced by U+FFFD. Ids without a token yield nothing.
@@ -60,8 +63,8 @@ class Tokenizer {
   std::string decode(std::span<const std::uint32_t> ids, bool skip_special = false) const;
 
   std::int64_t vocab_size() const;  // largest id + 1
-  std::optional<std::uint32_t> token_id(
-      std::string_view token) const;            // added tokens by content, others as stored
+  // Added tokens by their content, others as the file spells them.
+  std::optional<std::uint32_t> token_id(std::string_view token) const;
   std::optional<std::uint32_t> eos_id() const;  // of "<|endoftext|>"
   const std::string& checksum() const;          // of the file's bytes, see base/file.h
 

@@ -16,7 +16,7 @@ struct GenerateOptions {
   std::int64_t top_k = 0;    // only the k most likely; 0: all
   double top_p = 1.0;        // only the smallest set of this probability (nucleus sampling, arXiv 1904.09751)
   std::uint64_t seed = 0;
-  std::int64_t vocab_size = 0;               // ids beyond (padding rows) are never drawn
+  std::int64_t vocab_size = 0;              // ids beyond (padding rows) are never drawn
   std::optional<std::int64_t> end_of_text;  // stops here
   at::Device device = at::kCPU;
 };

@@ -62,8 +62,7 @@ inline constexpr std::int64_t kIgnoreToken = -100;
 
 // hidden [N, D], weight [V, D], targets [N] of int64 (kIgnoreToken: no target). All V columns take part in
 // the softmax.
-CrossEntropy linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight,
-                                  const at::Tensor& targets, double scale, double z_weight,
-                                  std::int64_t chunk_tokens);
+CrossEntropy linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
+                                  double scale, double z_weight, std::int64_t chunk_tokens);
 
 }  // namespace norma

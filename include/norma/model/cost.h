@@ -17,14 +17,14 @@ namespace norma {
 struct ModelCost {
   std::int64_t parameters = 0;
   std::int64_t norm_parameters = 0;
-  std::int64_t embedding_parameters = 0;  // the input table (a tied head included)
-  std::int64_t matmul_parameters = 0;     // N above
+  std::int64_t embedding_parameters = 0;    // the input table (a tied head included)
+  std::int64_t matmul_parameters = 0;       // N above
   double flops_causal = 0, flops_full = 0;  // per token
 };
 
 // Bytes of one process at shard degree 1.
 struct MemoryEstimate {
-  std::int64_t weights = 0;      // master weights, and compute copies when they differ
+  std::int64_t weights = 0;  // master weights, and compute copies when they differ
   std::int64_t gradients = 0;
   std::int64_t optimizer = 0;    // m and v
   std::int64_t activations = 0;  // kept for the backward pass of one micro-batch, and the chunk of logits: an estimate

@@ -23,12 +23,12 @@ struct InitPiece {
 };
 
 // How one parameter starts: pieces in order that cover it.
-std::vector<InitPiece> init_pieces(const ParameterSpec& parameter, const ModelConfig& model,
-                                   const NormPlan& plan, const InitConfig& init);
+std::vector<InitPiece> init_pieces(const ParameterSpec& parameter, const ModelConfig& model, const NormPlan& plan,
+                                   const InitConfig& init);
 
 // Elements [begin, begin + count) of a parameter into out (count doubles).
-void draw_weights(const std::string& name, const std::vector<InitPiece>& pieces, double cutoff,
-                  std::uint64_t seed, std::int64_t begin, std::int64_t count, double* out);
+void draw_weights(const std::string& name, const std::vector<InitPiece>& pieces, double cutoff, std::uint64_t seed,
+                  std::int64_t begin, std::int64_t count, double* out);
 
 // What plan and scheme ask of each other (SpanNorm's default scaling is the megatron scheme).
 Problems check_init(const RunConfig& config);

@@ -38,11 +38,10 @@ struct InnerSite : NormSite {
 struct ResidualWiring {
   NormSite in{}, out{}, sum{};
   SkipSource skip = SkipSource::stream;
-  double in_gain = 1.0;  // g
-  double alpha = 1.0;    // factor on the skip
-  double beta = 1.0;     // factor on the branch
-  double branch_init_scale =
-      1.0;  // on the initial std of the value path: v rows and W_O, or up, gate and down
+  double in_gain = 1.0;            // g
+  double alpha = 1.0;              // factor on the skip
+  double beta = 1.0;               // factor on the branch
+  double branch_init_scale = 1.0;  // on the initial std of the value path: v rows and W_O, or up, gate and down
 
   bool operator==(const ResidualWiring&) const = default;
 };

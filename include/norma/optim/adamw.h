@@ -38,8 +38,7 @@ class AdamW {
   void set_step_count(std::int64_t steps) { step_count_ = steps; }
 
  private:
-  void update(bool decays, double learning_rate, const at::Tensor& steps,
-              const std::optional<at::Tensor>& scale);
+  void update(bool decays, double learning_rate, const at::Tensor& steps, const std::optional<at::Tensor>& scale);
 
   OptimConfig config_;
   std::vector<FlatUnit> units_;

@@ -9,18 +9,18 @@
 namespace norma {
 
 // The checkpoint a run starts from by checkpoint.resume: the newest complete one of the run folder (auto), none, or a
-// named folder. Broken ones are named in the log. Throws CheckpointError when a named one is missing, or when a fresh
-// start is asked for in a folder that holds checkpoints.
+// named folder; every byte of it is checked. Broken ones are named in the log and passed over. Throws CheckpointError
+// when a named one is missing, or when a fresh start is asked for in a folder that holds checkpoints.
 std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder);
 
 // Publishes <run_folder>/step-N.
 void save_training(const fs::path& run_folder, const RunPlan& plan, const TrainState& state, const ShardEngine& engine,
                    const AdamW& optimizer);
 
-// Checks every byte, then fills engine and optimizer. Throws CheckpointError.
+// Fills engine and optimizer from what find_resume() gave. Throws CheckpointError.
 TrainState load_training(const fs::path& folder, ShardEngine& engine, AdamW& optimizer);
 
-// Weights alone, for evaluation and sampling.
+// Weights alone, for evaluation and sampling; every byte of the checkpoint is checked.
 void load_weights(const fs::path& folder, ShardEngine& engine);
 
 }  // namespace norma
