@@ -1,0 +1,274 @@
+// The program end to end: training, resuming, signals, errors and their exit codes.
+#include <csignal>
+#include <fstream>
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "norma/base/file.h"
+#include "norma/base/json.h"
+#include "norma/base/text.h"
+#include "support/fixtures.h"
+#include "support/program.h"
+
+namespace norma {
+namespace {
+
+using testing::Program;
+using testing::ProgramResult;
+using testing::run_norma;
+
+constexpr const char* kConfig = R"(
+run: {seed: 7, threads: 1}
+model: {d_model: 32, num_layers: 2, num_heads: 4, num_kv_heads: 2, mlp_dim: 48, vocab_size: 61, embedding_rows: 64,
+        sequence_length: 16}
+data: {dtype: uint16}
+train: {max_duration: 12, global_batch_size: 4, micro_batch_size: 3, z_loss: 1e-4}
+optim: {lr: 1e-2}
+schedule: {warmup: 4}
+checkpoint: {every: 0}
+eval: {every: 4, max_instances: 20}
+metrics: {tensorboard: false, console_every: 1, parameters_every: 6}
+)";
+
+// A folder with a config, training tokens and validation tokens.
+class Workplace {
+ public:
+  Workplace() {
+    std::ofstream(folder_.path() / "tiny.yaml") << kConfig;
+    testing::write_tokens(folder_.path() / "train.npy", 4000, 61);
+    testing::write_tokens(folder_.path() / "valid.npy", 700, 61);
+  }
+  std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
+
+  std::vector<std::string> train_arguments(const std::string& run, std::vector<std::string> more = {}) const {
+    std::vector<std::string> arguments = {"train", path("tiny.yaml"), "data.paths=[" + path("train.npy") + "]",
+                                          "eval.sets.v=[" + path("valid.npy") + "]", "run.folder=" + path(run)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  ProgramResult train(const std::string& run, const std::vector<std::string>& more = {}) const {
+    return run_norma(train_arguments(run, more));
+  }
+
+ private:
+  testing::TemporaryFolder folder_;
+};
+
+bool is_timing(const std::string& metric) {
+  return metric.find("per_second") != std::string::npos;
+}
+
+// metrics.jsonl without what a clock decides.
+std::vector<std::string> metrics_of(const std::string& run) {
+  std::vector<std::string> lines;
+  for (const std::string& line : split(read_file(run + "/metrics.jsonl", 1 << 24), '\n')) {
+    if (line.empty()) continue;
+    Json kept = Json::object();
+    for (const auto& [name, value] : parse_json(line, "metrics").items()) {
+      if (!is_timing(name)) kept[name] = value;
+    }
+    lines.push_back(kept.dump());
+  }
+  return lines;
+}
+
+void expect_equal_runs(const std::string& a, const std::string& b, int step) {
+  for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+    const std::string name = cat("/step-", step, "/", file);
+    EXPECT_EQ(read_file(a + name, 1 << 24), read_file(b + name, 1 << 24)) << name;
+  }
+  EXPECT_EQ(metrics_of(a), metrics_of(b));
+}
+
+void expect_failure(const ProgramResult& result, int code, const std::vector<std::string>& texts) {
+  EXPECT_EQ(result.exit_code, code) << result.err;
+  for (const std::string& text : texts) {
+    EXPECT_NE(result.err.find(text), std::string::npos) << "'" << text << "' is missing in:\n" << result.err;
+  }
+}
+
+TEST(Program, LearnsAndLeavesARunFolder) {
+  const Workplace work;
+  const ProgramResult result = work.train("run", {"train.max_duration=60"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  for (const char* name : {"config.yaml", "config.resolved.yaml", "plan.txt", "env.json", "logs/rank0.log",
+                           "metrics.jsonl", "step-60/manifest.json", "latest", "summary.json"}) {
+    EXPECT_TRUE(fs::exists(work.path("run") + "/" + name)) << name;
+  }
+  const Json summary = read_json(work.path("run") + "/summary.json", 1 << 20);
+  EXPECT_EQ(summary["outcome"], "finished");
+  EXPECT_EQ(summary["tokens"], 60 * 4 * 16);
+  EXPECT_LT(summary["final_loss"].get<double>(), 3.7);  // ln 61 = 4.11
+  EXPECT_LT(summary["validation"]["v"].get<double>(), 3.9);
+  const ProgramResult again = work.train("run", {"train.max_duration=60"});
+  EXPECT_EQ(again.exit_code, 0);
+  EXPECT_NE(again.err.find("resuming at step 60"), std::string::npos) << again.err;
+}
+
+TEST(Program, SameConfigTwiceGivesTheSameRun) {
+  const Workplace work;
+  ASSERT_EQ(work.train("a").exit_code, 0);
+  ASSERT_EQ(work.train("b").exit_code, 0);
+  expect_equal_runs(work.path("a"), work.path("b"), 12);
+}
+
+TEST(Program, ResumingEqualsTrainingStraight) {
+  for (const char* precision : {"precision=fp32", "precision=bf16"}) {
+    const Workplace work;
+    ASSERT_EQ(work.train("straight", {precision}).exit_code, 0);
+    for (const char* stop : {"3", "8"}) {
+      const ProgramResult part = work.train("parts", {precision, cat("train.stop_at=", stop)});
+      EXPECT_EQ(part.exit_code, 75) << part.err;
+    }
+    ASSERT_EQ(work.train("parts", {precision}).exit_code, 0);
+    expect_equal_runs(work.path("straight"), work.path("parts"), 12);
+  }
+}
+
+TEST(Program, MicroBatchesOnlyChangeRounding) {
+  const Workplace work;
+  ASSERT_EQ(work.train("a", {"precision=fp64", "train.micro_batch_size=4"}).exit_code, 0);
+  ASSERT_EQ(work.train("b", {"precision=fp64", "train.micro_batch_size=1"}).exit_code, 0);
+  const auto last_loss = [&](const char* run) {
+    return read_json(work.path(run) + "/summary.json", 1 << 20)["final_loss"].get<double>();
+  };
+  EXPECT_NEAR(last_loss("a") / last_loss("b"), 1.0, 1e-12);
+}
+
+TEST(Program, FirstSignalSavesSecondLeaves) {
+  const Workplace work;
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const std::string run = cat("run", signal);
+    Program program(work.train_arguments(run, {"train.max_duration=1000000"}));
+    ASSERT_TRUE(program.wait_for("step 5/", 60));
+    program.send(signal);
+    const ProgramResult result = program.wait();
+    EXPECT_EQ(result.exit_code, 75) << result.err;
+    const ProgramResult inspected = run_norma({"inspect", work.path(run), "--verify"});
+    EXPECT_EQ(inspected.exit_code, 0) << inspected.err;
+  }
+}
+
+TEST(Program, TwoProcessesDoNotShareARunFolder) {
+  const Workplace work;
+  Program first(work.train_arguments("run", {"train.max_duration=1000000"}));
+  ASSERT_TRUE(first.wait_for("step 1/", 60));
+  expect_failure(work.train("run"), 2, {"another process is training"});
+  first.send(SIGTERM);
+  EXPECT_EQ(first.wait().exit_code, 75);
+}
+
+TEST(Program, DivergenceStopsBeforeTheUpdate) {
+  const Workplace work;
+  const ProgramResult result = work.train("run", {"optim.lr=1e30", "schedule.warmup=0", "train.max_grad_norm=0"});
+  expect_failure(result, 5, {"step 2", "No weight was changed", "not finite"});
+  EXPECT_FALSE(fs::exists(work.path("run") + "/latest"));
+}
+
+TEST(Program, DamagedCheckpointsAreNamedAndPassedOver) {
+  const Workplace work;
+  ASSERT_EQ(work.train("run", {"checkpoint.every=6"}).exit_code, 0);
+  std::fstream file(work.path("run") + "/step-12/model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-5, std::ios::end);
+  file.put('\x7f');
+  file.close();
+  const ProgramResult result = work.train("run", {"checkpoint.every=6"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.err.find("skipping the checkpoint"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("resuming at step 6"), std::string::npos) << result.err;
+  expect_failure(work.train("other", {"checkpoint.resume=" + work.path("nowhere")}), 4, {"nowhere"});
+  expect_failure(work.train("run", {"checkpoint.resume=none"}), 4, {"fresh start"});
+  expect_failure(work.train("other", {"checkpoint.resume=" + work.path("run") + "/step-6", "norm.preset=pre"}), 4,
+                 {"compare model.* and norm.*"});
+}
+
+TEST(Program, GeneratesInspectsBenchesAndReports) {
+  const Workplace work;
+  ASSERT_EQ(work.train("run").exit_code, 0);
+  expect_failure(run_norma({"generate", work.path("run")}), 3, {"--tokenizer"});
+  const ProgramResult tokens = run_norma({"inspect", work.path("train.npy"), "--dtype", "uint16"});
+  EXPECT_NE(tokens.out.find("4,000 tokens"), std::string::npos) << tokens.err;
+  const ProgramResult bench = run_norma({"bench", work.path("tiny.yaml"), "--steps", "2", "--warmup", "1"});
+  ASSERT_EQ(bench.exit_code, 0) << bench.err;
+  EXPECT_GT(parse_json(bench.out, "bench")["tok_s_median"].get<double>(), 0.0);
+  const ProgramResult report = run_norma({"report", work.path("run"), "--out", work.path("report.md")});
+  ASSERT_EQ(report.exit_code, 0) << report.err;
+  EXPECT_NE(read_file(work.path("report.md"), 1 << 20).find("validation: v"), std::string::npos);
+  EXPECT_EQ(run_norma({"plan", work.path("tiny.yaml"), "--json"}).exit_code, 0);
+  const ProgramResult dry = work.train("dry", {"--dry-run"});
+  EXPECT_EQ(dry.exit_code, 0) << dry.err;
+  EXPECT_NE(dry.out.find("inner norms"), std::string::npos);
+  EXPECT_FALSE(fs::exists(work.path("dry")));
+}
+
+struct WrongConfig {
+  const char* yaml;                // a whole file, or "" to use the good one
+  std::vector<std::string> overrides;
+  int code;
+  std::vector<std::string> texts;  // each must stand in the message
+};
+
+TEST(Program, TwentyWrongConfigsAreNamed) {
+  const std::vector<WrongConfig> cases = {
+      {"model:\n  d_modl: 32\n", {}, 2, {"wrong.yaml:2", "d_modl", "did you mean 'd_model'"}},
+      {"modle:\n  d_model: 32\n", {}, 2, {"wrong.yaml:1", "modle", "model"}},
+      {"optim: {lr: fast}\n", {}, 2, {"wrong.yaml:1", "optim.lr", "fast"}},
+      {"model: {num_layers: 1.5}\n", {}, 2, {"wrong.yaml:1", "model.num_layers", "1.5"}},
+      {"optim:\n  lr: 1e-3\n  lr: 1e-4\n", {}, 2, {"wrong.yaml:3", "lr", "2"}},
+      {"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+       "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n",
+       {}, 2, {"wrong.yaml", "20,000"}},
+      {"model: {d_model: 30, num_heads: 4}\n", {}, 2, {"d_model", "num_heads"}},
+      {"model: {num_heads: 8, num_kv_heads: 3}\n", {}, 2, {"wrong.yaml:1", "num_kv_heads", "8"}},
+      {"model: {vocab_size: 100, embedding_rows: 64}\n", {}, 2, {"embedding_rows", "100"}},
+      {"norm: {preset: hybird_star}\n", {}, 2, {"wrong.yaml:1", "norm.preset", "did you mean 'hybrid_star'"}},
+      {"norm: {kind: batch}\n", {}, 2, {"wrong.yaml:1", "norm.kind", "none, rms"}},
+      {"norm:\n  layers:\n    '99': {mlp: {alpha: 2}}\n", {}, 2, {"wrong.yaml:3", "norm.layers.99", "'5'"}},
+      {"norm:\n  layers:\n    '1': {attention: {skip: block}}\n", {}, 2, {"skip", "allowed: stream, normed"}},
+      {"norm: {preset: span}\ninit: {scheme: normal}\n", {}, 2, {"init.scheme", "megatron"}},
+      {"norm: {preset: mix}\nmodel: {num_layers: 3}\n", {}, 2, {"post_layers: 0"}},
+      {"train: {max_duration: 10km}\n", {}, 2, {"wrong.yaml:1", "max_duration", "10km"}},
+      {"optim: {betas: [0.9]}\n", {}, 2, {"optim.betas"}},
+      {"precision: fp16\n", {}, 2, {"wrong.yaml:1", "precision", "bf16"}},
+      {"run: {name: ../up}\n", {}, 2, {"run.name", "../up"}},
+      {"model: [1, 2\n", {}, 2, {"wrong.yaml"}},
+      {"", {"optim.lrr=1"}, 2, {"optim.lrr=1", "optim.lr"}},
+      {"", {"train.global_batch_size"}, 2, {"key=value"}},
+      {"", {"data.paths=[/nowhere/x.npy]"}, 3, {"/nowhere/x.npy", "data.paths"}},
+      {"model: {d_modl: 1}\noptim: {lr: -1}\nnorm: {preset: prre}\n", {}, 2,
+       {"3 problems", "wrong.yaml:1", "wrong.yaml:2", "wrong.yaml:3"}},
+  };
+  const Workplace work;
+  for (const WrongConfig& wrong : cases) {
+    std::ofstream(work.path("wrong.yaml")) << (*wrong.yaml ? wrong.yaml : kConfig);
+    std::vector<std::string> arguments = {"train", work.path("wrong.yaml")};
+    arguments.insert(arguments.end(), wrong.overrides.begin(), wrong.overrides.end());
+    const ProgramResult result = run_norma(arguments);
+    SCOPED_TRACE(wrong.yaml + join(wrong.overrides, " "));
+    expect_failure(result, wrong.code, wrong.texts);
+  }
+  expect_failure(run_norma({"train", work.path("absent.yaml")}), 2, {"absent.yaml"});
+  expect_failure(run_norma({"trian"}), 2, {});
+  expect_failure(work.train("run", {"data.dtype=uint32", "model.vocab_size=61"}), 3, {"train.npy"});
+}
+
+// The loss curve of 100 steps. Regenerate only on purpose: NORMA_WRITE_GOLDEN=1 build/program_test --gtest_filter='*Golden*'
+TEST(Program, GoldenLossCurve) {
+  const Workplace work;
+  ASSERT_EQ(work.train("run", {"train.max_duration=100", "eval.every=0", "optim.lr=3e-3"}).exit_code, 0);
+  Json losses = Json::array();
+  for (const std::string& line : metrics_of(work.path("run"))) {
+    losses.push_back(parse_json(line, "metrics")["train/CrossEntropyLoss"]);
+  }
+  const fs::path golden = fs::path(NORMA_SOURCE_DIR) / "tests/fixtures/golden/tiny_100_steps.json";
+  if (std::getenv("NORMA_WRITE_GOLDEN") != nullptr) write_file_atomic(golden, losses.dump(1) + "\n");
+  const Json want = read_json(golden, 1 << 20);
+  ASSERT_EQ(losses.size(), want.size());
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    EXPECT_NEAR(losses[i].get<double>() / want[i].get<double>(), 1.0, 1e-4) << "step " << i + 1;
+  }
+}
+
+}  // namespace
+}  // namespace norma

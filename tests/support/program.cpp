@@ -1,0 +1,106 @@
+#include "support/program.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <thread>
+
+namespace norma::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string contents(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+fs::path temporary_file() {
+  std::string name = (fs::temp_directory_path() / "norma-out-XXXXXX").string();
+  const int descriptor = mkstemp(name.data());
+  if (descriptor < 0) throw std::runtime_error("cannot make a temporary file");
+  close(descriptor);
+  return name;
+}
+
+int exit_code_of(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace
+
+Program::Program(const std::vector<std::string>& arguments) : out_(temporary_file()), err_(temporary_file()) {
+  const std::string program = (fs::path(NORMA_BINARY_DIR) / "norma").string();
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  pid_ = fork();
+  if (pid_ < 0) throw std::runtime_error("cannot fork");
+  if (pid_ == 0) {
+    dup2(open(out_.c_str(), O_WRONLY | O_TRUNC), STDOUT_FILENO);
+    dup2(open(err_.c_str(), O_WRONLY | O_TRUNC), STDERR_FILENO);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+}
+
+Program::~Program() {
+  if (pid_ > 0) {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+  std::error_code ignored;
+  fs::remove(out_, ignored);
+  fs::remove(err_, ignored);
+}
+
+void Program::send(int signal) const {
+  kill(pid_, signal);
+}
+
+bool Program::wait_for(const std::string& text, double seconds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  while (std::chrono::steady_clock::now() < end) {
+    if (contents(err_).find(text) != std::string::npos) return true;
+    siginfo_t info{};
+    if (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid_) {
+      return contents(err_).find(text) != std::string::npos;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+ProgramResult Program::wait() {
+  int status = 0;
+  waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return {exit_code_of(status), contents(out_), contents(err_)};
+}
+
+ProgramResult run_norma(const std::vector<std::string>& arguments) {
+  return Program(arguments).wait();
+}
+
+void write_tokens(const fs::path& path, std::int64_t count, std::int64_t vocab_size) {
+  std::ofstream file(path, std::ios::binary);
+  std::uint64_t state = 12345;
+  std::int64_t id = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    const auto noise = static_cast<std::int64_t>(state >> 61);  // 0..7
+    id = (id * 5 + 7 + (noise > 4 ? noise : 0)) % vocab_size;   // mostly a function of the id before
+    const auto value = static_cast<std::uint16_t>(id);
+    file.write(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+}
+
+}  // namespace norma::testing

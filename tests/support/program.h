@@ -1,0 +1,40 @@
+// Runs the program as a user would and looks at what it says and leaves behind.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace norma::testing {
+
+struct ProgramResult {
+  int exit_code = -1;
+  std::string out;  // standard output
+  std::string err;  // standard error
+};
+
+// Runs build/norma with the arguments (no shell) and waits for its end.
+ProgramResult run_norma(const std::vector<std::string>& arguments);
+
+// A running program that can be sent signals.
+class Program {
+ public:
+  explicit Program(const std::vector<std::string>& arguments);
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  void send(int signal) const;
+  // Waits until standard error holds `text`; false when the program ends or `seconds` pass before.
+  bool wait_for(const std::string& text, double seconds);
+  ProgramResult wait();
+
+ private:
+  std::filesystem::path out_, err_;
+  int pid_ = -1;
+};
+
+// Writes token ids as a raw uint16 file with enough structure to be learnt.
+void write_tokens(const std::filesystem::path& path, std::int64_t count, std::int64_t vocab_size);
+
+}  // namespace norma::testing
