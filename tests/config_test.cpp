@@ -285,7 +285,6 @@ TEST(Validation, RangesNameKeyValueAndLimits) {
       {"schedule.kind=wsd", {"schedule.decay: must be from 1"}},
       {"schedule.kind=inverse_sqrt", {"schedule.warmup: must be above 0"}},
       {"schedule.decay=5", {"wsd only"}},
-      {"eval.every=5", {"eval.sets"}},
       {"eval.sets={a/b: [x.npy]}", {"a label is made of letters"}},
       {"data.paths=['']", {"name of a file"}},
       {"metrics.every=0", {"from 1"}},

@@ -89,6 +89,9 @@ int run_training(const CheckedConfig& checked, const CommandContext& context) {
   log_info(cat("data: ", with_commas(dataset->num_tokens()), " tokens in ", dataset->num_files(), " files, ",
                with_commas(dataset->num_instances()), " instances of ", dataset->sequence_length()));
 
+  if (checked.config.eval.every > 0 && eval_sets.empty()) {
+    log_warning("eval.every is set, but eval.sets is empty: nothing will be evaluated");
+  }
   Session session = make_session(checked.config, checked.norms, device, Purpose::training);
   const TrainState start = start_state(checked, folder.path(), session);
   MetricsWriter metrics(folder.path(), {start.step, checked.config.metrics.tensorboard});

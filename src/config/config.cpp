@@ -202,8 +202,6 @@ void check_schedule(const ScheduleConfig& schedule, Checker& check) {
 
 void check_eval(const EvalConfig& eval, Checker& check) {
   check.integer("eval.every", eval.every, 0, kMaxSteps);
-  check.require(eval.every <= 0 || !eval.sets.empty(), "eval.every",
-                "needs validation sets: eval.sets: {books: [valid.npy]}, or 0 for no evaluation");
   check.integer("eval.batch_size", eval.batch_size, 1, kMaxBatch);
   check.integer("eval.max_instances", eval.max_instances, 0, kMaxSteps);
   for (const auto& [label, paths] : eval.sets) {

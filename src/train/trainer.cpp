@@ -118,7 +118,8 @@ void Trainer::show_progress(const StepResult& result, double learning_rate) {
 bool Trainer::evaluate(const std::atomic<bool>& stop) {
   const EvalConfig& config = plan_.config.eval;
   const bool at_end = state_.step == plan_.max_steps;
-  if (config.every == 0 || state_.step == 0 || state_.evaluated_step == state_.step) return true;
+  if (config.every == 0 || parts_.eval_sets.empty() || state_.step == 0 || state_.evaluated_step == state_.step)
+    return true;
   if (!due(config.every) && !at_end) return true;
   Metrics metrics;
   std::vector<std::string> shown;

@@ -355,7 +355,7 @@ struct EvalConfig {
 
   template <class V>
   void visit(V&& v) {
-    v("every", every, "Evaluate every so many steps, and at the end; 0 never.");
+    v("every", every, "Evaluate every so many steps, and at the end, if there are sets; 0 never.");
     v("sets", sets, "Validation sets: label -> token files (names or globs).");
     v("batch_size", batch_size, "Instances per forward.");
     v("max_instances", max_instances, "At most so many instances of each set; 0 takes all.");
