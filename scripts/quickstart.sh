@@ -123,6 +123,7 @@ get_text() {
 check_settings() {
   local settings
   settings="text: ${texts[*]:-kernel documentation}"$'\n'"minutes: ${minutes:-as configured}"
+  settings+=$'\n'"config: $(sha256sum "$config" | cut -c1-16)"
   mkdir -p "$folder"
   if [ ! -e "$folder/quickstart.txt" ]; then
     say "$settings" >"$folder/quickstart.txt"

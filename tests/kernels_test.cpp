@@ -58,6 +58,13 @@ TEST(RmsNorm, GradientIsRight) {
   }
 }
 
+TEST(RmsNorm, AZeroRowStaysZero) {
+  for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    const at::Tensor y = rms_norm(at::zeros({2, 8}, type), at::ones({8}, type), 0.0);
+    EXPECT_TRUE(at::equal(y, at::zeros({2, 8}, type)));
+  }
+}
+
 TEST(RmsNorm, TakesStridedInput) {
   const at::Tensor wide = wave({4, 12}, 0.2), weight = wave({5}, 1.0);
   const at::Tensor part = wide.narrow(1, 3, 5);

@@ -186,6 +186,46 @@ TEST(Program, DamagedCheckpointsAreNamedAndPassedOver) {
                  {"compare model.* and norm.*"});
 }
 
+TEST(Program, AFinishedRunIsLeftAsItIs) {
+  const Workplace work;
+  ASSERT_EQ(work.train("run").exit_code, 0);
+  const std::string summary = read_file(work.path("run") + "/summary.json", 1 << 20);
+  const std::string resolved = read_file(work.path("run") + "/config.resolved.yaml", 1 << 20);
+  ASSERT_EQ(work.train("run").exit_code, 0);
+  EXPECT_EQ(read_file(work.path("run") + "/summary.json", 1 << 20), summary);
+  expect_failure(work.train("run", {"norm.preset=pre"}), 4, {"compare model.* and norm.*"});
+  expect_failure(work.train("run", {"train.global_batch_size=8"}), 4, {"tokens per step"});
+  EXPECT_EQ(read_file(work.path("run") + "/config.resolved.yaml", 1 << 20), resolved);
+}
+
+TEST(Program, ANamedCheckpointStartsARunOnceAndIsThenLeftBehind) {
+  const Workplace work;
+  ASSERT_EQ(work.train("source", {"train.stop_at=6"}).exit_code, 75);
+  const std::string resume = "checkpoint.resume=" + work.path("source") + "/step-6";
+  const ProgramResult first = work.train("fork", {resume, "train.stop_at=9"});
+  EXPECT_EQ(first.exit_code, 75) << first.err;
+  const ProgramResult second = work.train("fork", {resume});
+  EXPECT_EQ(second.exit_code, 0) << second.err;
+  EXPECT_NE(second.err.find("resuming at step 9"), std::string::npos) << second.err;
+}
+
+TEST(Program, ARunWhoseCheckpointsAreAllBrokenDoesNotStartAnew) {
+  const Workplace work;
+  ASSERT_EQ(work.train("run").exit_code, 0);
+  std::ofstream(work.path("run") + "/step-12/model.safetensors", std::ios::app) << "junk";
+  expect_failure(work.train("run"), 4, {"every checkpoint", "broken"});
+  EXPECT_EQ(metrics_of(work.path("run")).size(), 15u);  // 12 steps and 3 validations: nothing was cut
+}
+
+TEST(Program, WhatTheLengthOrTheDataContradictIsSaid) {
+  const Workplace work;
+  expect_failure(work.train("run", {"schedule.kind=wsd", "schedule.decay=10"}), 2,
+                 {"schedule.decay", "warmup + decay"});
+  expect_failure(work.train("run", {"model.vocab_size=60"}), 3, {"train.npy", "60"});  // a padding row is no token
+  expect_failure(run_norma({"inspect", work.path("nowhere")}), 3, {"does not exist"});
+  expect_failure(run_norma({"inspect", std::string(300, 'x')}), 3, {});
+}
+
 TEST(Program, GeneratesInspectsBenchesAndReports) {
   const Workplace work;
   ASSERT_EQ(work.train("run").exit_code, 0);

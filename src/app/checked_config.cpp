@@ -38,4 +38,15 @@ CheckedConfig load_checked_config(const std::string& file, const std::vector<std
   return checked;
 }
 
+TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,
+                                  const std::string& key) {
+  TokenDatasetOptions options;
+  options.paths = paths;
+  options.dtype = config.data.dtype;
+  options.sequence_length = config.model.sequence_length;
+  options.id_bound = config.model.vocab_size;
+  options.key = key;
+  return options;
+}
+
 }  // namespace norma

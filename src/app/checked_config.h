@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "norma/config/schema.h"
+#include "norma/data/token_file.h"
 #include "norma/norm/plan.h"
 
 namespace norma {
@@ -17,5 +18,10 @@ struct CheckedConfig {
 
 // Reads file and overrides and asks every validator; throws ConfigError that lists all problems, one a line.
 CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides);
+
+// How token files of a run are opened; `key` names where the paths came from. Ids must be below the vocabulary: the
+// padding rows beyond it belong to no token.
+TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,
+                                  const std::string& key);
 
 }  // namespace norma

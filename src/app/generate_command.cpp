@@ -5,16 +5,18 @@
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/config/names.h"
-#include "norma/data/token_file.h"
 #include "norma/data/tokenizer.h"
 #include "norma/eval/generate.h"
 
+#include "checked_config.h"
 #include "checkpoint_model.h"
 #include "commands.h"
 #include "signals.h"
 
 namespace norma {
 namespace {
+
+constexpr int kInterrupted = 130;  // as a shell reports SIGINT
 
 struct GenerateArguments {
   std::string checkpoint, prompt, tokenizer, device = "auto";
@@ -27,13 +29,9 @@ struct GenerateArguments {
 Tokenizer find_tokenizer(const std::string& given, const RunConfig& config) {
   if (!given.empty()) return Tokenizer::load(given);
   if (!config.data.tokenizer.empty()) return Tokenizer::load(config.data.tokenizer);
-  TokenDatasetOptions options;
-  options.paths = config.data.paths;
-  options.dtype = config.data.dtype;
-  options.sequence_length = config.model.sequence_length;
-  options.id_bound = config.model.rows();
   try {
-    if (const auto beside = TokenDataset(options).tokenizer()) return Tokenizer::load(*beside);
+    const TokenDataset tokens(token_options(config, config.data.paths, "data.paths"));
+    if (const auto beside = tokens.tokenizer()) return Tokenizer::load(*beside);
   } catch (const DataError& error) {
     throw DataError(
         cat("[generate] no tokenizer: give --tokenizer; the run's token files do not name one (", error.what(), ")"));
@@ -62,7 +60,7 @@ std::vector<std::int64_t> prompt_ids(const Tokenizer& tokenizer, const std::stri
   return result;
 }
 
-void run_generate(GenerateArguments& arguments) {
+int run_generate(const GenerateArguments& arguments) {
   const auto device = parse_enum<Device>(arguments.device);
   if (!device) throw ConfigError(cat("[generate] --device must be auto, cpu or cuda; got '", arguments.device, "'"));
   CheckpointModel loaded = load_checkpoint_model(arguments.checkpoint, *device, arguments.threads);
@@ -72,7 +70,7 @@ void run_generate(GenerateArguments& arguments) {
   options.device = loaded.session.device;
   if (!arguments.keep_going && tokenizer.eos_id()) options.end_of_text = *tokenizer.eos_id();
   const std::vector<std::int64_t> prompt = prompt_ids(tokenizer, arguments.prompt, loaded.config.model);
-  const std::atomic<bool>& stop = stop_on_signals();
+  const std::atomic<bool>& stop = stop_on_signals("stopping");
   std::vector<std::uint32_t> ids;
   std::string shown;
   std::printf("%s", arguments.prompt.c_str());
@@ -88,11 +86,12 @@ void run_generate(GenerateArguments& arguments) {
     return !stop;
   });
   std::printf("\n");
+  return stop ? kInterrupted : 0;
 }
 
 }  // namespace
 
-void add_generate_command(CLI::App& app) {
+void add_generate_command(CLI::App& app, CommandContext& context) {
   CLI::App* command = app.add_subcommand("generate", "Continue a text with a trained model.");
   const auto arguments = std::make_shared<GenerateArguments>();
   GenerateOptions& options = arguments->options;
@@ -114,10 +113,12 @@ void add_generate_command(CLI::App& app) {
       ->check(CLI::Range(1e-9, 1.0));
   command->add_option("--seed", options.seed, "of the draw: the same seed, the same text")->capture_default_str();
   command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
-  command->add_option("--threads", arguments->threads, "0: every core")->capture_default_str();
+  command->add_option("--threads", arguments->threads, "0: every core")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
   command->add_flag("--ignore-end-of-text", arguments->keep_going, "go on past the end of a document");
   command->footer("Example: norma generate runs/tiny --prompt \"The kernel\" --temperature 0.8 --top-p 0.95");
-  command->callback([arguments] { run_generate(*arguments); });
+  command->callback([arguments, &context] { context.exit_code = run_generate(*arguments); });
 }
 
 }  // namespace norma

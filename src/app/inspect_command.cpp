@@ -102,6 +102,7 @@ void add_inspect_command(CLI::App& app) {
       ->check(CLI::Range(0, 100000));
   command->footer("Example: norma inspect runs/tiny --verify\n         norma inspect data/train-00000.npy");
   command->callback([arguments] {
+    if (!fs::exists(arguments->path)) throw DataError(cat("[inspect] ", arguments->path, " does not exist"));
     if (fs::is_directory(arguments->path)) {
       inspect_checkpoint(find_checkpoint(arguments->path), arguments->verify);
     } else {

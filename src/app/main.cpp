@@ -1,6 +1,7 @@
 // norma: the command line, and the one place where errors become exit codes.
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
 
@@ -34,7 +35,7 @@ int run(int argc, char** argv) {
   norma::add_train_command(app, context);
   norma::add_plan_command(app);
   norma::add_prepare_command(app);
-  norma::add_generate_command(app);
+  norma::add_generate_command(app, context);
   norma::add_inspect_command(app);
   norma::add_bench_command(app);
   norma::add_report_command(app);
@@ -44,7 +45,27 @@ int run(int argc, char** argv) {
     const int code = app.exit(error);
     return code == 0 ? 0 : static_cast<int>(norma::ExitCode::usage);
   }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    throw norma::DiskError("[output] what was printed could not be written");
+  }
   return context.exit_code;
+}
+
+int fail(norma::ExitCode code, const std::string& text) {
+  norma::log_error(text);
+  return static_cast<int>(code);
+}
+
+int out_of_memory(const std::string& detail) {
+  return fail(norma::ExitCode::memory,
+              "[memory] " + detail + "; try a smaller train.micro_batch_size or train.loss_chunk");
+}
+
+// What LibTorch throws is an out-of-memory of either kind of device, or our bug.
+int torch_error(const c10::Error& error) {
+  const std::string text = error.what_without_backtrace();
+  if (text.find("can't allocate memory") != std::string::npos) return out_of_memory(first_line(text));
+  return fail(norma::ExitCode::internal, "[internal] " + text + "\nThis is a bug in norma: please report it.");
 }
 
 }  // namespace
@@ -54,17 +75,17 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const norma::Error& error) {
-    norma::log_error(error.what());
-    return static_cast<int>(error.exit_code());
+    return fail(error.exit_code(), error.what());
   } catch (const c10::OutOfMemoryError& error) {
-    norma::log_error("[memory] the device is out of memory: " + first_line(error.what()) +
-                     "; try a smaller train.micro_batch_size");
-    return static_cast<int>(norma::ExitCode::memory);
+    return out_of_memory(first_line(error.what()));
+  } catch (const c10::Error& error) {
+    return torch_error(error);
   } catch (const std::bad_alloc&) {
-    norma::log_error("[memory] out of memory; try a smaller train.micro_batch_size");
-    return static_cast<int>(norma::ExitCode::memory);
+    return out_of_memory("out of memory");
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(norma::ExitCode::data, std::string("[file] ") + error.what());
   } catch (const std::exception& error) {
-    norma::log_error(std::string("[internal] ") + error.what() + "\nThis is a bug in norma: please report it.");
-    return static_cast<int>(norma::ExitCode::internal);
+    return fail(norma::ExitCode::internal,
+                std::string("[internal] ") + error.what() + "\nThis is a bug in norma: please report it.");
   }
 }

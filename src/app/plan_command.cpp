@@ -17,7 +17,7 @@ std::string plan_json(const RunPlan& plan) {
   json["parameters"] = plan.cost.parameters;
   json["norm_parameters"] = plan.cost.norm_parameters;
   json["embedding_parameters"] = plan.cost.embedding_parameters;
-  json["matmul_parameters"] = plan.cost.matmul_parameters;
+  json["used_parameters"] = plan.cost.used_parameters;
   json["flops_per_token_causal"] = plan.cost.flops_causal;
   json["flops_per_token_full"] = plan.cost.flops_full;
   json["memory_bytes"] = {{"weights", plan.memory.weights},

@@ -24,7 +24,7 @@ void run_prepare(PrepareArguments& arguments) {
     throw ConfigError(cat("[prepare] --dtype must be auto, uint16 or uint32; got '", arguments.dtype, "'"));
   }
   arguments.options.dtype = *dtype;
-  const std::atomic<bool>& stop = stop_on_signals();
+  const std::atomic<bool>& stop = stop_on_signals("stopping; nothing half-written is left behind");
   ProgressLine progress;
   double shown = -1.0;
   const PrepareReport report = prepare(arguments.options, [&](const PrepareProgress& p) {
@@ -64,7 +64,7 @@ void add_prepare_command(CLI::App& app) {
   command->add_option("--validation-every", options.validation_every, "every n-th document goes to validation");
   command->add_option("--max-tokens-per-file", options.max_tokens_per_file, "start a new file at the next document")
       ->capture_default_str();
-  command->add_option("--threads", options.threads, "0: every core")->capture_default_str();
+  command->add_option("--threads", options.threads, "0: every core")->capture_default_str()->check(CLI::Range(0, 4096));
   command->add_option("--seed", options.seed, "of the validation draw")->capture_default_str();
   command->add_flag("--overwrite", options.overwrite, "replace what an earlier prepare wrote to the folder");
   command->footer(

@@ -71,8 +71,12 @@ void add_report_command(CLI::App& app) {
   const auto counts = std::make_shared<BaselineArguments>();
   baseline->add_option("train", counts->train, "token files to count")->required();
   baseline->add_option("--validation", counts->validation, "token files to score")->required();
-  baseline->add_option("--sequence-length", counts->sequence_length, "tokens per instance")->capture_default_str();
-  baseline->add_option("--vocab-size", counts->vocab_size, "number of token ids")->required();
+  baseline->add_option("--sequence-length", counts->sequence_length, "tokens per instance")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 1 << 24));
+  baseline->add_option("--vocab-size", counts->vocab_size, "number of token ids")
+      ->required()
+      ->check(CLI::Range(1, 1 << 30));
   baseline->footer("Example: norma baseline data/train-*.npy --validation data/validation-*.npy --vocab-size 8192");
   baseline->callback([counts] { run_baseline(*counts); });
 }

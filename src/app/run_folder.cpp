@@ -61,7 +61,7 @@ void RunFolder::write_description(const CheckedConfig& checked, const RunPlan& p
   env["device"] = device;
   env["threads"] = at::get_num_threads();
   env["cpu_capability"] = at::get_cpu_capability();
-  write_file_atomic(path_ / "env.json", env.dump(2) + "\n");
+  write_file_atomic(path_ / "env.json", env.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 void RunFolder::write_summary(const RunPlan& plan, const RunSummary& summary) {
@@ -73,10 +73,10 @@ void RunFolder::write_summary(const RunPlan& plan, const RunSummary& summary) {
   json["step"] = summary.state.step;
   json["max_steps"] = plan.max_steps;
   json["tokens"] = summary.state.position.tokens;
-  json["final_loss"] = summary.final_loss;
+  json["final_loss"] = summary.state.final_loss;
   json["best_loss"] = summary.state.best_loss;
   Json validation = Json::object();
-  for (const auto& [label, loss] : summary.validation) validation[label] = loss;
+  for (const auto& [label, loss] : summary.state.validation) validation[label] = loss;
   json["validation"] = validation;
   json["seconds"] = summary.seconds;
   json["tokens_per_second"] = summary.tokens_per_second;

@@ -1,8 +1,13 @@
 // The folder of a run: what was asked, what was derived, where it ran, and what came out.
 //
-//   config.yaml            as given            config.resolved.yaml   every key with its value
-//   plan.txt               the derived plan    env.json               version, device, threads (no environment
-//   variables) logs/rank0.log         metrics.jsonl       events.out.tfevents.*  step-N/, latest        summary.json
+//   config.yaml                           as given
+//   config.resolved.yaml                  every key with its value
+//   plan.txt                              the derived plan
+//   env.json                              version, device, threads; no environment variables
+//   logs/rank0.log
+//   metrics.jsonl, events.out.tfevents.*
+//   step-N/, latest
+//   summary.json
 #pragma once
 
 #include <string>

@@ -1,5 +1,7 @@
 #include "session.h"
 
+#include <cstdlib>
+
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -32,13 +34,15 @@ void keep_freed_memory() {
 }  // namespace
 
 at::Device start_runtime(const RunSettings& run) {
+  // cuBLAS repeats itself only with a fixed workspace, and reads this before its first call.
+  if (run.deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  at::globalContext().setDeterministicAlgorithms(run.deterministic, /*warn_only=*/false);
   const int threads = run.threads > 0 ? static_cast<int>(run.threads) : available_cores();
   at::set_num_threads(threads);
   const bool cuda = run.device == Device::cuda || (run.device == Device::automatic && torch::cuda::is_available());
   if (cuda && !torch::cuda::is_available()) {
     throw ConfigError("[run.device] cuda needs a GPU and a CUDA build; none was found. Allowed here: auto, cpu");
   }
-  at::globalContext().setDeterministicAlgorithms(run.deterministic, /*warn_only=*/false);
   if (cuda) return {at::kCUDA, 0};
   keep_freed_memory();
   choose_fast_fp32_products();
@@ -50,7 +54,7 @@ Session make_session(const RunConfig& config, const NormPlan& norms, at::Device 
   session.device = device;
   session.model = std::make_unique<Transformer>(config.model, norms);
   const Layout layout = model_layout(model_parameters(config.model, norms), config.optim);
-  session.engine = std::make_unique<ShardEngine>(session.model->units(), layout, config.precision, device);
+  session.engine = std::make_unique<ShardEngine>(session.model->units(), layout, config.precision, device, purpose);
   if (purpose == Purpose::training) {
     session.optimizer = std::make_unique<AdamW>(session.engine->flat_units(), config.optim);
   }

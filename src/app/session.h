@@ -23,8 +23,6 @@ struct Session {
   std::unique_ptr<AdamW> optimizer;  // null when the session does not train
 };
 
-enum class Purpose { inference, training };
-
 // Weights are zero until draw_initial_weights() or a loader fills them.
 Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose);
 

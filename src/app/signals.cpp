@@ -1,5 +1,6 @@
 #include "signals.h"
 
+#include <cerrno>
 #include <csignal>
 #include <string_view>
 
@@ -9,17 +10,22 @@ namespace norma {
 namespace {
 
 std::atomic<bool> g_stop{false};
+std::string_view g_text;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 
 void on_signal(int signal) {
   if (g_stop.exchange(true)) _exit(128 + signal);
-  constexpr std::string_view kText = "\nstopping after this step, with a checkpoint; once more to leave at once\n";
-  [[maybe_unused]] const auto ignored = write(STDERR_FILENO, kText.data(), kText.size());
+  const int kept = errno;
+  for (const std::string_view part : {std::string_view("\n"), g_text, std::string_view("\n")}) {
+    [[maybe_unused]] const auto ignored = write(STDERR_FILENO, part.data(), part.size());
+  }
+  errno = kept;
 }
 
 }  // namespace
 
-const std::atomic<bool>& stop_on_signals() {
+const std::atomic<bool>& stop_on_signals(const char* text) {
+  g_text = text;
   struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;

@@ -1,11 +1,11 @@
-// SIGINT and SIGTERM: the first asks the run to finish its step and save, the second ends the process at once.
+// SIGINT and SIGTERM: the first asks the command to come to a good end, the second ends the process at once.
 #pragma once
 
 #include <atomic>
 
 namespace norma {
 
-// Becomes true at the first signal. Installed once per process.
-const std::atomic<bool>& stop_on_signals();
+// Becomes true at the first signal, which also says `text` (a string literal). To be called once per process.
+const std::atomic<bool>& stop_on_signals(const char* text);
 
 }  // namespace norma

@@ -29,13 +29,7 @@ struct TrainArguments {
 
 std::shared_ptr<const TokenDataset> open_tokens(const CheckedConfig& checked, const std::vector<std::string>& paths,
                                                 const std::string& key) {
-  TokenDatasetOptions options;
-  options.paths = paths;
-  options.dtype = checked.config.data.dtype;
-  options.sequence_length = checked.config.model.sequence_length;
-  options.id_bound = checked.config.model.rows();
-  options.key = key;
-  return std::make_shared<const TokenDataset>(options);
+  return std::make_shared<const TokenDataset>(token_options(checked.config, paths, key));
 }
 
 BatchStreamOptions stream_options(const RunConfig& config) {
@@ -61,16 +55,24 @@ std::string device_text(const at::Device& device) {
 }
 
 // Fresh weights, or those of a checkpoint.
-TrainState start_state(const CheckedConfig& checked, const fs::path& folder, Session& session) {
+TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const fs::path& folder, Session& session) {
   const std::optional<fs::path> from = find_resume(checked.config.checkpoint, folder);
   if (!from) {
     draw_initial_weights(checked.config, checked.norms, *session.engine);
     log_info(cat("a fresh start, seed ", checked.config.run.seed));
     return {};
   }
-  const TrainState state = load_training(*from, *session.engine, *session.optimizer);
+  const TrainState state = load_training(*from, plan, *session.engine, *session.optimizer);
   log_info(cat("resuming at step ", state.step, " from ", from->string()));
   return state;
+}
+
+// The plan of a run whose data is open; what its length contradicts is a config error like any other.
+RunPlan checked_plan(const CheckedConfig& checked, std::int64_t batches_per_epoch) {
+  RunPlan plan = make_run_plan(checked.config, checked.norms, batches_per_epoch);
+  const Problems problems = check_schedule(plan);
+  if (!problems.empty()) throw ConfigError("[config] " + join(describe(problems, checked.source), "\n  "));
+  return plan;
 }
 
 int run_training(const CheckedConfig& checked, const CommandContext& context) {
@@ -78,13 +80,12 @@ int run_training(const CheckedConfig& checked, const CommandContext& context) {
   const auto dataset = open_tokens(checked, checked.config.data.paths, "data.paths");
   BatchStream stream(dataset, stream_options(checked.config));
   const std::vector<EvalSet> eval_sets = open_eval_sets(checked);
-  const RunPlan plan = make_run_plan(checked.config, checked.norms, stream.batches_per_epoch());
+  const RunPlan plan = checked_plan(checked, stream.batches_per_epoch());
 
   RunFolder folder(run_folder_of(checked.config));
   start_log(LogLevel::info, (folder.path() / "logs" / "rank0.log").string());
   log_info(cat(version_text(), " on ", device_text(device)));
   log_info("run folder " + folder.path().string());
-  folder.write_description(checked, plan, context.arguments, device_text(device));
   log_info("\n" + describe(plan));
   log_info(cat("data: ", with_commas(dataset->num_tokens()), " tokens in ", dataset->num_files(), " files, ",
                with_commas(dataset->num_instances()), " instances of ", dataset->sequence_length()));
@@ -93,13 +94,15 @@ int run_training(const CheckedConfig& checked, const CommandContext& context) {
     log_warning("eval.every is set, but eval.sets is empty: nothing will be evaluated");
   }
   Session session = make_session(checked.config, checked.norms, device, Purpose::training);
-  const TrainState start = start_state(checked, folder.path(), session);
+  const TrainState start = start_state(checked, plan, folder.path(), session);
+  folder.write_description(checked, plan, context.arguments, device_text(device));
   MetricsWriter metrics(folder.path(), {start.step, checked.config.metrics.tensorboard});
   Trainer trainer(
       plan, {*session.model, *session.engine, *session.optimizer, stream, metrics, eval_sets, device, folder.path()},
       start);
-  const RunSummary summary = trainer.run(stop_on_signals());
-  folder.write_summary(plan, summary);
+  const RunSummary summary =
+      trainer.run(stop_on_signals("stopping after this step, with a checkpoint; once more to leave at once"));
+  if (summary.steps_here > 0 || !fs::exists(folder.path() / "summary.json")) folder.write_summary(plan, summary);
   const bool finished = summary.outcome == Outcome::finished;
   log_info(cat(finished ? "finished" : "stopped", " at step ", summary.state.step, " of ", plan.max_steps, " after ",
                human_seconds(summary.seconds), "; summary in ", (folder.path() / "summary.json").string()));
@@ -114,7 +117,7 @@ void print_dry_run(const CheckedConfig& checked) {
     batches_per_epoch = BatchStream(dataset, stream_options(checked.config)).batches_per_epoch();
     open_eval_sets(checked);
   }
-  const RunPlan plan = make_run_plan(checked.config, checked.norms, batches_per_epoch);
+  const RunPlan plan = checked_plan(checked, batches_per_epoch);
   std::printf("%s\n%s", to_yaml(checked.config).c_str(), describe(plan).c_str());
 }
 

@@ -180,7 +180,7 @@ void check_optim(const OptimConfig& optim, Checker& check) {
     check.below("optim.betas[0]", optim.betas[0], 0.0, 1.0);
     check.below("optim.betas[1]", optim.betas[1], 0.0, 1.0);
   }
-  check.number("optim.eps", optim.eps, 0.0);
+  check.positive("optim.eps", optim.eps);  // 0 / 0 for weights without a gradient
   check.number("optim.weight_decay", optim.weight_decay, 0.0);
 }
 

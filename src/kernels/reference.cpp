@@ -1,4 +1,5 @@
-#include <cmath>
+#include <algorithm>
+#include <limits>
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -40,7 +41,11 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
     const at::Tensor wide = accumulate(x);
     const at::Tensor root = at::linalg_vector_norm(wide, 2, at::IntArrayRef{-1}, /*keepdim=*/true);  // [..., 1]
-    const at::Tensor scale = root.square_().div_(static_cast<double>(x.size(-1))).add_(eps).rsqrt_();
+    const at::Tensor scale = root.square_()
+                                 .div_(static_cast<double>(x.size(-1)))
+                                 .add_(eps)
+                                 .clamp_min_(std::numeric_limits<float>::min())
+                                 .rsqrt_();  // a zero row stays zero
     ctx->save_for_backward({x, weight, scale});
     return at::mul(wide, scale).to(x.scalar_type()).mul_(weight);
   }
@@ -104,7 +109,7 @@ struct Swiglu : torch::autograd::Function<Swiglu> {
   }
 };
 
-struct LossOptions {
+struct ChunkOptions {
   double scale, z_weight;
   std::int64_t chunk_tokens;
   bool with_gradients;
@@ -116,7 +121,7 @@ struct LossResult {
 
 // One pass over the tokens, chunk by chunk. d loss / d logit = scale * (p (1 + 2 z lse) - onehot).
 LossResult chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
-                                 const LossOptions& options) {
+                                 const ChunkOptions& options) {
   const std::int64_t tokens = hidden.size(0);
   const auto wide = hidden.options().dtype(accumulate_type(hidden.scalar_type()));
   LossResult result;
@@ -166,7 +171,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor& outer = grads[0];
-    return {saved[0] * outer.to(saved[0].scalar_type()), saved[1] * outer, {}, {}, {}, {}};
+    return {saved[0].mul_(outer), saved[1].mul_(outer), {}, {}, {}, {}};  // once only: the graph is not kept
   }
 };
 
@@ -210,9 +215,16 @@ at::Tensor rope(const at::Tensor& x, const RopeTable& table) {
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
                      const std::optional<at::Tensor>& mask) {
-  const bool grouped = q.size(2) != k.size(2);
+  bool grouped = q.size(2) != k.size(2);
+  at::Tensor keys = k, values = v;
+  if (grouped && q.is_cuda() && (mask || q.scalar_type() != at::kBFloat16)) {
+    // On CUDA only the flash kernel reads keys groupwise, and it takes neither masks nor float32.
+    keys = k.repeat_interleave(q.size(2) / k.size(2), 2);
+    values = v.repeat_interleave(q.size(2) / k.size(2), 2);
+    grouped = false;
+  }
   const at::Tensor out = at::scaled_dot_product_attention(  // [B, H, T, E]
-      q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, /*dropout_p=*/0.0, causal && !mask,
+      q.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), mask, /*dropout_p=*/0.0, causal && !mask,
       /*scale=*/std::nullopt, grouped);
   return out.transpose(1, 2);  // [B, T, H, E]
 }

@@ -16,7 +16,7 @@ namespace norma {
 // What a forward pass knows besides the stream. Nothing in it is differentiable.
 struct BlockContext {
   RopeTable rope;                  // angles of this pass' positions
-  std::optional<at::Tensor> mask;  // [B, 1, T, T] when documents are kept apart
+  std::optional<at::Tensor> mask;  // [B, 1, T, S] when documents are kept apart
   DecodeCache* cache = nullptr;
 };
 

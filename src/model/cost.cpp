@@ -40,11 +40,11 @@ ModelCost model_cost(const ModelConfig& model, const NormPlan& plan) {
       if (p.role == ParameterRole::embedding) cost.embedding_parameters += p.numel();
     }
   }
-  cost.matmul_parameters = cost.parameters - (model.tie_embeddings ? 0 : cost.embedding_parameters);
+  cost.used_parameters = cost.parameters - (model.tie_embeddings ? 0 : cost.embedding_parameters);
   const double attention = static_cast<double>(model.num_layers) * static_cast<double>(model.q_width()) *
                            static_cast<double>(model.sequence_length);
-  cost.flops_causal = 6.0 * static_cast<double>(cost.matmul_parameters) + 6.0 * attention;
-  cost.flops_full = 6.0 * static_cast<double>(cost.matmul_parameters) + 12.0 * attention;
+  cost.flops_causal = 6.0 * static_cast<double>(cost.used_parameters) + 6.0 * attention;
+  cost.flops_full = 6.0 * static_cast<double>(cost.used_parameters) + 12.0 * attention;
   return cost;
 }
 

@@ -9,13 +9,14 @@
 namespace norma {
 namespace {
 
-// [B, T] ids -> [B, 1, T, T]: may attend to earlier tokens of the same document; the separator ends its
-// document.
-at::Tensor document_mask(const at::Tensor& ids, std::int64_t separator) {
+// [B, S] ids -> [B, 1, T, S] for the last T of them: may attend to earlier tokens of the same document; the separator
+// ends its document.
+at::Tensor document_mask(const at::Tensor& ids, std::int64_t length, std::int64_t separator) {
   const at::Tensor ends = ids.eq(separator).to(at::kLong);
-  const at::Tensor document = ends.cumsum(1) - ends;  // [B, T]
-  const at::Tensor same = document.unsqueeze(2).eq(document.unsqueeze(1));
-  return same.tril().unsqueeze(1);
+  const at::Tensor document = ends.cumsum(1) - ends;  // [B, S]
+  const std::int64_t begin = ids.size(1) - length;
+  const at::Tensor same = document.narrow(1, begin, length).unsqueeze(2).eq(document.unsqueeze(1));  // [B, T, S]
+  return same.tril(begin).unsqueeze(1);
 }
 
 // Targets of ids [B, T]: the next token; the last position has none.
@@ -71,7 +72,10 @@ at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, Decode
                             embedding_weight_.scalar_type(), ids.device());
   }
   BlockContext context{rope_.slice(begin, length), std::nullopt, cache};
-  if (config_.document_separator && begin == 0) context.mask = document_mask(ids, *config_.document_separator);
+  if (cache) cache->ids = begin == 0 ? ids : at::cat({cache->ids, ids}, 1);
+  if (config_.document_separator) {
+    context.mask = document_mask(cache ? cache->ids : ids, length, *config_.document_separator);
+  }
   if (cache && cache->keys.empty()) {
     cache->keys.resize(blocks_.size());
     cache->values.resize(blocks_.size());

@@ -11,7 +11,8 @@ namespace norma {
 double gradient_norm(const std::vector<FlatUnit>& units, const SumOverShards& sum) {
   const c10::NoGradGuard no_grad;
   std::vector<at::Tensor> norms;
-  for (const FlatUnit& unit : units) norms.push_back(at::linalg_vector_norm(unit.gradient).to(at::kDouble));
+  for (const FlatUnit& unit : units)
+    norms.push_back(at::linalg_vector_norm(unit.gradient, 2, std::nullopt, false, at::kDouble));
   const double squares = at::stack(norms).square_().sum().item<double>();
   return std::sqrt(sum(squares));
 }

@@ -19,11 +19,12 @@ namespace {
 
 // Makes `parameter` a leaf over its range of the compute buffer, with .grad a view of the gradient buffer.
 // Leaves come from variable_data(), so that writing the flat buffer does not count as changing them in place.
-void bind(at::Tensor parameter, const TensorSpan& span, const at::Tensor& compute, const at::Tensor& gradient) {
+void bind(const at::Tensor& parameter, const TensorSpan& span, const at::Tensor& compute, const at::Tensor& gradient) {
   NORMA_CHECK(parameter.sizes() == at::IntArrayRef(span.shape), "[engine] ", span.name, " is ", parameter.sizes(),
               " in the model, its layout says ", at::IntArrayRef(span.shape));
   parameter.set_requires_grad(false);
   parameter.set_data(ShardEngine::view(compute.variable_data(), span));
+  if (!gradient.defined()) return;
   parameter.set_requires_grad(true);
   // A bf16 leaf takes fp32 gradients, so that micro-batches add up in fp32.
   if (parameter.scalar_type() != gradient.scalar_type()) parameter.set_grad_dtype(gradient.scalar_type());
@@ -36,7 +37,8 @@ at::Tensor ShardEngine::view(const at::Tensor& flat, const TensorSpan& span) {
   return flat.narrow(0, span.offset, span.numel).view(span.shape);
 }
 
-ShardEngine::ShardEngine(const std::vector<Unit>& units, Layout layout, Precision precision, at::Device device)
+ShardEngine::ShardEngine(const std::vector<Unit>& units, Layout layout, Precision precision, at::Device device,
+                         Purpose purpose)
     : layout_(std::move(layout)) {
   NORMA_CHECK(units.size() == layout_.units.size(), "[engine] ", units.size(), " units, ", layout_.units.size(),
               " in the layout");
@@ -44,7 +46,8 @@ ShardEngine::ShardEngine(const std::vector<Unit>& units, Layout layout, Precisio
   const auto options = at::TensorOptions().dtype(master_type(precision)).device(device);
   for (std::size_t u = 0; u < units.size(); ++u) {
     const UnitLayout& unit = layout_.units[u];
-    FlatUnit flat{at::zeros({unit.numel}, options), at::zeros({unit.numel}, options), unit.decay_end};
+    FlatUnit flat{at::zeros({unit.numel}, options), {}, unit.decay_end};
+    if (purpose == Purpose::training) flat.gradient = at::zeros({unit.numel}, options);
     const bool one_buffer = compute_type(precision) == master_type(precision);
     const at::Tensor compute = one_buffer ? flat.master : at::zeros_like(flat.master, compute_type(precision));
     NORMA_CHECK(units[u].parameters.size() == unit.tensors.size(), "[engine] unit ", unit.name, " has ",
@@ -78,7 +81,8 @@ void ShardEngine::refresh_compute() {
 std::int64_t ShardEngine::storage_bytes() const {
   std::int64_t bytes = 0;
   for (std::size_t u = 0; u < flat_.size(); ++u) {
-    bytes += static_cast<std::int64_t>(flat_[u].master.nbytes() + flat_[u].gradient.nbytes());
+    bytes += static_cast<std::int64_t>(flat_[u].master.nbytes());
+    if (flat_[u].gradient.defined()) bytes += static_cast<std::int64_t>(flat_[u].gradient.nbytes());
     if (!compute_[u].is_same(flat_[u].master)) bytes += static_cast<std::int64_t>(compute_[u].nbytes());
   }
   return bytes;

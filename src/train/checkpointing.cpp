@@ -37,10 +37,6 @@ Position position_of(const Manifest& manifest, const fs::path& folder) {
 }  // namespace
 
 std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder) {
-  if (config.resume != "auto" && config.resume != "none") {
-    verify_checkpoint(config.resume);
-    return config.resume;
-  }
   const SweptTemporaries swept = sweep_temporaries(run_folder);
   for (const std::string& name : swept.removed) log_info("removed what an interrupted save left: " + name);
   const FoundCheckpoint found = find_newest_checkpoint(run_folder, CheckpointCheck::checksums);
@@ -52,7 +48,14 @@ std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::pa
                               found.folder->filename().string(),
                               "; remove the folder, choose another run.name, or set checkpoint.resume=auto"));
   }
-  return found.folder;
+  if (!found.folder && !found.skipped.empty()) {
+    throw CheckpointError(cat("[checkpoint.resume] every checkpoint in ", run_folder.string(),
+                              " is broken (reasons above); remove them to start anew, or give this run another name"));
+  }
+  const bool named = config.resume != "auto" && config.resume != "none";
+  if (found.folder || !named) return found.folder;
+  verify_checkpoint(config.resume);
+  return config.resume;
 }
 
 void save_training(const fs::path& run_folder, const RunPlan& plan, const TrainState& state, const ShardEngine& engine,
@@ -65,11 +68,21 @@ void save_training(const fs::path& run_folder, const RunPlan& plan, const TrainS
   manifest.trainer["optimizer_steps"] = optimizer.step_count();
   manifest.trainer["evaluated_step"] = state.evaluated_step;
   manifest.trainer["best_loss"] = state.best_loss;
+  manifest.trainer["final_loss"] = state.final_loss;
+  manifest.trainer["tokens_per_step"] = plan.tokens_per_step;
+  manifest.trainer["validation"] = Json::object();
+  for (const auto& [label, loss] : state.validation) manifest.trainer["validation"][label] = loss;
   write_checkpoint(run_folder, std::move(manifest), full_state(engine, optimizer));
 }
 
-TrainState load_training(const fs::path& folder, ShardEngine& engine, AdamW& optimizer) {
+TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngine& engine, AdamW& optimizer) {
   const Manifest manifest = open_checkpoint(folder);
+  const auto tokens_per_step = trainer_field<std::int64_t>(manifest, folder, "tokens_per_step");
+  if (tokens_per_step != plan.tokens_per_step) {
+    throw CheckpointError(cat("[checkpoint] ", folder.string(), " was trained with ", tokens_per_step,
+                              " tokens per step, the config asks for ", plan.tokens_per_step,
+                              "; keep train.global_batch_size and model.sequence_length"));
+  }
   read_checkpoint(folder, manifest, full_state(engine, optimizer));
   engine.refresh_compute();
   optimizer.set_step_count(trainer_field<std::int64_t>(manifest, folder, "optimizer_steps"));
@@ -78,6 +91,11 @@ TrainState load_training(const fs::path& folder, ShardEngine& engine, AdamW& opt
   state.position = position_of(manifest, folder);
   state.evaluated_step = trainer_field<std::int64_t>(manifest, folder, "evaluated_step");
   state.best_loss = trainer_field<double>(manifest, folder, "best_loss");
+  state.final_loss = trainer_field<double>(manifest, folder, "final_loss");
+  const Json validation = manifest.trainer.value("validation", Json::object());
+  for (const auto& [label, loss] : validation.items()) {
+    if (loss.is_number()) state.validation.emplace_back(label, loss.get<double>());
+  }
   return state;
 }
 

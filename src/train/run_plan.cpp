@@ -7,12 +7,8 @@
 
 namespace norma {
 
-SchedulePosition RunPlan::schedule_position(std::int64_t step) const {
-  return {step, step * tokens_per_step, max_steps, max_tokens};
-}
-
-double RunPlan::learning_rate(std::int64_t step) const {
-  return norma::learning_rate(config.schedule, config.optim.lr, schedule_position(step));
+double RunPlan::learning_rate(std::int64_t step, std::int64_t tokens) const {
+  return norma::learning_rate(config.schedule, config.optim.lr, {step, tokens, max_steps, max_tokens});
 }
 
 namespace {
@@ -69,6 +65,15 @@ RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64
   plan.batches_per_epoch = batches_per_epoch;
   set_length(config.train.max_duration, plan);
   return plan;
+}
+
+Problems check_schedule(const RunPlan& plan) {
+  const ScheduleConfig& s = plan.config.schedule;
+  const std::int64_t end = s.t_max.value_or(s.units == ScheduleUnits::tokens ? plan.max_tokens : plan.max_steps);
+  if (end == 0 || s.kind != ScheduleKind::wsd || s.warmup + s.decay <= end) return {};
+  return {{"schedule.decay", 0,
+           cat("wsd needs warmup + decay within the run: ", with_commas(s.warmup), " + ", with_commas(s.decay),
+               " exceeds its ", with_commas(end), " ", enum_name(s.units))}};
 }
 
 std::string describe(const RunPlan& plan) {

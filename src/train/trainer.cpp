@@ -58,6 +58,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   if (saved_step_ != state_.step) save();
   summary_.outcome = state_.step >= plan_.max_steps && evaluated ? Outcome::finished : Outcome::stopped;
   summary_.state = state_;
+  summary_.steps_here = steps_here_;
   summary_.seconds = seconds_since(start);
   summary_.tokens_per_second = tokens_per_second();
   return summary_;
@@ -67,16 +68,17 @@ void Trainer::one_step() {
   const auto start = std::chrono::steady_clock::now();
   const Batch batch = parts_.stream.next();
   const at::Tensor ids = at::tensor(batch.ids, at::kLong).view({batch.size, batch.sequence_length}).to(parts_.device);
-  const double learning_rate = plan_.learning_rate(state_.step + 1);
+  const double learning_rate = plan_.learning_rate(state_.step + 1, batch.next.tokens);
   const StepResult result = step_.run(ids, learning_rate, state_.step + 1);
   state_.step += 1;
   state_.position = batch.next;
   const bool best = state_.best_loss == 0.0 || result.cross_entropy < state_.best_loss;
   if (best) state_.best_loss = result.cross_entropy;
-  summary_.final_loss = result.cross_entropy;
+  state_.final_loss = result.cross_entropy;
   if (++steps_here_ > 1) recent_seconds_.push_back(seconds_since(start));
   if (recent_seconds_.size() > kSpeedWindow) recent_seconds_.erase(recent_seconds_.begin());
-  if (due(plan_.config.metrics.every)) write_step_metrics(result, learning_rate);
+  const MetricsConfig& metrics = plan_.config.metrics;
+  if (due(metrics.every) || due(metrics.parameters_every)) write_step_metrics(result, learning_rate);
   show_progress(result, learning_rate);
 }
 
@@ -123,7 +125,7 @@ bool Trainer::evaluate(const std::atomic<bool>& stop) {
   if (!due(config.every) && !at_end) return true;
   Metrics metrics;
   std::vector<std::string> shown;
-  summary_.validation.clear();
+  std::vector<std::pair<std::string, double>> validation;
   for (const EvalSet& set : parts_.eval_sets) {
     PerplexityOptions options{
         config.batch_size, config.max_instances, plan_.config.train.loss_chunk, parts_.device, {}};
@@ -132,10 +134,11 @@ bool Trainer::evaluate(const std::atomic<bool>& stop) {
     if (!result.complete) return false;
     metrics.emplace_back(cat("eval/", set.label, "/CrossEntropyLoss"), result.cross_entropy);
     metrics.emplace_back(cat("eval/", set.label, "/Perplexity"), result.perplexity());
-    summary_.validation.emplace_back(set.label, result.cross_entropy);
+    validation.emplace_back(set.label, result.cross_entropy);
     shown.push_back(cat(set.label, " ", fixed(result.cross_entropy, 4)));
   }
   state_.evaluated_step = state_.step;
+  state_.validation = std::move(validation);
   parts_.metrics.write(state_.step, metrics);
   log_info(cat("validation at step ", state_.step, ": ", join(shown, ", "), " nats per token"));
   return true;

@@ -149,8 +149,7 @@ struct WiringEdit {
     v("beta", beta, "Factor on the branch.");
     v("branch_init_scale", branch_init_scale,
       "Factor on the initial std of the branch's value path: v rows of qkv and the output matrix of attention; up, "
-      "gate "
-      "and down of the MLP (norm.deepnorm_ffn: up_down leaves gate alone).");
+      "gate and down of the MLP (norm.deepnorm_ffn: up_down leaves gate alone).");
   }
 };
 

@@ -1,10 +1,11 @@
 // Numbers and durations as OLMo's configs write them.
 //
-//   500        500 steps          1e12   the number 10^12 (a float in OLMo's loader; an integer where one is
-//   asked for) 2ep        2 epochs           1_000  1000          0x10  16 1e9T       10^9 tokens
-//
-// Refused because readers disagree about them: leading zeros (octal in YAML 1.1), and infinities and NaN,
-// which no setting wants.
+//   500      500 steps
+//   2ep      2 epochs
+//   1e9T     10^9 tokens
+//   1e12     the number 10^12; an integer where one is asked for
+//   1_000    1000
+//   0x10     16
 #pragma once
 
 #include <cstdint>

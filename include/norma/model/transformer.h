@@ -21,6 +21,7 @@ class BlockImpl;
 // Keys and values of the tokens a model has seen, per layer: [B, S, K, E], keys already rotated.
 struct DecodeCache {
   std::vector<at::Tensor> keys, values;
+  at::Tensor ids;           // [B, S] the tokens themselves: documents are told apart by them
   std::int64_t length = 0;  // tokens seen
 };
 

@@ -18,7 +18,7 @@ namespace norma {
 // Adds up a scalar over the shards of a model; the identity in one process.
 using SumOverShards = std::function<double(double)>;
 
-// L2 norm of all gradients, summed in float64 over units.
+// L2 norm of all gradients, summed in float64.
 double gradient_norm(const std::vector<FlatUnit>& units, const SumOverShards& sum);
 
 // OLMo's factor: min(1, max_norm / (norm + 1e-6)); 1 when max_norm is 0 (no clipping).

@@ -19,15 +19,18 @@
 
 namespace norma {
 
+enum class Purpose { training, inference };  // inference has no gradients
+
 class ShardEngine : public UnitRunner {
  public:
   // Gives the units' parameters their storage on `device`. `layout` must name exactly these parameters.
-  ShardEngine(const std::vector<Unit>& units, Layout layout, Precision precision, at::Device device);
+  ShardEngine(const std::vector<Unit>& units, Layout layout, Precision precision, at::Device device,
+              Purpose purpose = Purpose::training);
 
   TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override;
 
   const Layout& layout() const { return layout_; }
-  // Master and gradient of every unit, in the layout's order.
+  // Master and gradient (undefined for inference) of every unit, in the layout's order.
   const std::vector<FlatUnit>& flat_units() const { return flat_; }
   // A tensor inside a flat buffer that is ordered like flat_units(): a view [shape].
   static at::Tensor view(const at::Tensor& flat, const TensorSpan& span);

@@ -8,9 +8,10 @@
 
 namespace norma {
 
-// The checkpoint a run starts from by checkpoint.resume: the newest complete one of the run folder (auto), none, or a
-// named folder; every byte of it is checked. Broken ones are named in the log and passed over. Throws CheckpointError
-// when a named one is missing, or when a fresh start is asked for in a folder that holds checkpoints.
+// The checkpoint a run goes on from: the newest complete one of the run folder; else, when checkpoint.resume names a
+// folder, that one; else none. Every byte is checked; broken ones are named in the log and passed over. Throws
+// CheckpointError when all of the run folder's are broken, when the named one is missing or broken, or when a fresh
+// start is asked for (none) in a folder that holds checkpoints.
 std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder);
 
 // Publishes <run_folder>/step-N.
@@ -18,7 +19,7 @@ void save_training(const fs::path& run_folder, const RunPlan& plan, const TrainS
                    const AdamW& optimizer);
 
 // Fills engine and optimizer from what find_resume() gave. Throws CheckpointError.
-TrainState load_training(const fs::path& folder, ShardEngine& engine, AdamW& optimizer);
+TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngine& engine, AdamW& optimizer);
 
 // Weights alone, for evaluation and sampling; every byte of the checkpoint is checked.
 void load_weights(const fs::path& folder, ShardEngine& engine);

@@ -24,12 +24,15 @@ struct RunPlan {
   std::int64_t max_steps = 0;          // 0: not known without the data (a duration in epochs)
   std::int64_t max_tokens = 0;
 
-  SchedulePosition schedule_position(std::int64_t step) const;
-  double learning_rate(std::int64_t step) const;
+  // Of the step that brings the run to this many steps and tokens.
+  double learning_rate(std::int64_t step, std::int64_t tokens) const;
 };
 
 // `batches_per_epoch` is 0 when the data is not open. Tokens round up to whole steps (OLMo).
 RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch);
+
+// What the length of the run says about its schedule; empty when all is well or the length is not known.
+Problems check_schedule(const RunPlan& plan);
 
 // For people: sizes, FLOPs, memory, length, schedule and the norm table.
 std::string describe(const RunPlan& plan);

@@ -21,6 +21,8 @@ struct TrainState {
   Position position;
   std::int64_t evaluated_step = -1;  // validation of this step is already in the metrics
   double best_loss = 0.0;            // lowest training cross-entropy so far; 0 before the first step
+  double final_loss = 0.0;           // of the last step
+  std::vector<std::pair<std::string, double>> validation;  // label -> cross-entropy, of the last evaluation
 };
 
 struct EvalSet {
@@ -46,10 +48,9 @@ enum class Outcome { finished, stopped };
 struct RunSummary {
   Outcome outcome = Outcome::finished;
   TrainState state;
-  double final_loss = 0.0;  // training cross-entropy of the last step
-  double seconds = 0.0;     // of this process' loop
+  std::int64_t steps_here = 0;  // taken by this process
+  double seconds = 0.0;         // of this process' loop
   double tokens_per_second = 0.0;
-  std::vector<std::pair<std::string, double>> validation;  // label -> cross-entropy, of the last evaluation
 };
 
 class Trainer {
