@@ -317,7 +317,7 @@ TEST(Random, UniformIsFlatAndInsideTheOpenInterval) {
     ++bins[static_cast<std::size_t>(u * 10)];
   }
   EXPECT_NEAR(sum / n, 0.5, 5 * std::sqrt(1.0 / 12 / n));
-  for (const int count : bins) EXPECT_NEAR(count, n / 10, 5 * std::sqrt(0.09 * n));
+  for (const int count : bins) EXPECT_NEAR(count, n / 10.0, 5 * std::sqrt(0.09 * n));
 }
 
 TEST(Random, QuantileMatchesHighPrecisionValues) {

@@ -124,7 +124,7 @@ fs::path write_checkpoint(const fs::path& root, Manifest manifest, const FlatSta
   return pending.commit(manifest);
 }
 
-void read_checkpoint(const fs::path& folder, const Manifest& manifest, FlatState state) {
+void read_checkpoint(const fs::path& folder, const Manifest& manifest, const FlatState& state) {
   const c10::NoGradGuard no_grad;
   const std::vector<Piece> pieces = pieces_of(state);
   refuse_left_over(folder, manifest, state, pieces);

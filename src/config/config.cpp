@@ -84,9 +84,9 @@ std::string divisors(std::int64_t number) {
 }
 
 void check_heads(const ModelConfig& model, Checker& check) {
-  const bool sizes = check.integer("model.d_model", model.d_model, 1, 1'048'576) &
-                     check.integer("model.num_heads", model.num_heads, 1, 65'536);
-  if (!sizes) return;
+  const bool width = check.integer("model.d_model", model.d_model, 1, 1'048'576);
+  const bool heads = check.integer("model.num_heads", model.num_heads, 1, 65'536);
+  if (!width || !heads) return;
   if (check.integer("model.num_kv_heads", model.num_kv_heads, 1, 65'536)) {
     check.require(model.num_heads % model.kv_heads() == 0, "model.num_kv_heads",
                   cat("must divide num_heads = ", model.num_heads, "; got ", model.kv_heads(),

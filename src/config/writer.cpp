@@ -29,7 +29,7 @@ class Printer {
  public:
   template <Section T>
   void print_section(T& section) {
-    section.visit([this](const char* name, auto& field, const char*) { print(name, field); });
+    section.visit([this](const char* name, auto& field, const char*) { this->print(name, field); });
   }
 
   std::string take() { return std::move(text_); }

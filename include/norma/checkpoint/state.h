@@ -26,6 +26,6 @@ fs::path write_checkpoint(const fs::path& root, Manifest manifest, const FlatSta
 
 // Fills the state's buffers. Throws CheckpointError naming tensor and file: one that is missing, left over,
 // of another shape or type. Checksums are verify_checkpoint()'s.
-void read_checkpoint(const fs::path& folder, const Manifest& manifest, FlatState state);
+void read_checkpoint(const fs::path& folder, const Manifest& manifest, const FlatState& state);
 
 }  // namespace norma
