@@ -12,6 +12,7 @@
 #include "norma/base/text.h"
 
 #include "support/fixtures.h"
+#include "support/small_tokenizer.h"
 
 namespace norma {
 namespace {
@@ -153,6 +154,19 @@ TEST(Program, FirstSignalSavesSecondLeaves) {
   }
 }
 
+TEST(Program, ASecondSignalLeavesAtOnce) {
+  const Workplace work;
+  // Steps of a second or more: 240 micro-batches each.
+  Program program(work.train_arguments("run", {"train.max_duration=1000", "train.global_batch_size=240",
+                                               "train.micro_batch_size=1", "checkpoint.every=0"}));
+  ASSERT_TRUE(program.wait_for("step 1/", 120));
+  program.send(SIGINT);
+  ASSERT_TRUE(program.wait_for("once more to leave at once", 10));
+  program.send(SIGINT);
+  EXPECT_EQ(program.wait().exit_code, 130);
+  EXPECT_FALSE(fs::exists(work.path("run") + "/latest"));
+}
+
 TEST(Program, TwoProcessesDoNotShareARunFolder) {
   const Workplace work;
   Program first(work.train_arguments("run", {"train.max_duration=1000000"}));
@@ -224,6 +238,30 @@ TEST(Program, WhatTheLengthOrTheDataContradictIsSaid) {
   expect_failure(work.train("run", {"model.vocab_size=60"}), 3, {"train.npy", "60"});  // a padding row is no token
   expect_failure(run_norma({"inspect", work.path("nowhere")}), 3, {"does not exist"});
   expect_failure(run_norma({"inspect", std::string(300, 'x')}), 3, {});
+}
+
+// Text to tokens to a model to text, with the tokenizer found beside the tokens.
+TEST(Program, PreparesTrainsAndGenerates) {
+  const Workplace work;
+  std::ofstream(work.path("tokenizer.json")) << testing::small_tokenizer_json().dump();
+  fs::create_directory(work.path("text"));
+  for (int i = 0; i < 20; ++i) {
+    std::ofstream(cat(work.path("text"), "/", i, ".txt")) << "a new low lower newer " << i << " low lower new\n";
+  }
+  const ProgramResult prepared = run_norma({"prepare", work.path("text"), "--tokenizer", work.path("tokenizer.json"),
+                                            "--out", work.path("tokens"), "--validation-every", "5"});
+  ASSERT_EQ(prepared.exit_code, 0) << prepared.err;
+  const ProgramResult trained =
+      run_norma({"train", work.path("tiny.yaml"), "data.paths=[" + work.path("tokens") + "/train-*.npy]",
+                 "eval.sets.v=[" + work.path("tokens") + "/validation-*.npy]", "run.folder=" + work.path("run"),
+                 "model.vocab_size=280", "model.embedding_rows=288", "data.dtype=auto"});
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  const std::vector<std::string> generate = {
+      "generate", work.path("run"), "--prompt", "a low", "--max-tokens", "8", "--seed", "3", "--ignore-end-of-text"};
+  const ProgramResult first = run_norma(generate);
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_TRUE(first.out.starts_with("a low"));
+  EXPECT_EQ(run_norma(generate).out, first.out);
 }
 
 TEST(Program, GeneratesInspectsBenchesAndReports) {
