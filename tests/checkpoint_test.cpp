@@ -234,7 +234,7 @@ TEST(Commit, DeathAtEveryMomentLeavesACompleteCheckpoint) {
 TEST(Commit, BrokenCheckpointsAreSkippedByName) {
   const TemporaryFolder folder;
   for (std::int64_t step = 1; step <= 6; ++step) save(folder.path(), step, 'a');
-  const fs::path root = folder.path();
+  const fs::path& root = folder.path();
   fs::remove(root / "step-2" / kManifestName);
   flip_bit(root / "step-3" / "model.safetensors", 3);
   fs::resize_file(root / "step-4" / "optimizer.safetensors", 20);
@@ -257,7 +257,7 @@ TEST(Commit, BrokenCheckpointsAreSkippedByName) {
 
 TEST(Commit, RefusesLinksForeignStepsAndHeadersThatDisagree) {
   const TemporaryFolder folder;
-  const fs::path root = folder.path();
+  const fs::path& root = folder.path();
   save(root, 1, 'a');
   fs::rename(root / "step-1", root / "step-2");
   EXPECT_TRUE(contains(find_newest_checkpoint(root).skipped.at(0).reason, "manifest is of step 1"));
@@ -274,7 +274,7 @@ TEST(Commit, RefusesLinksForeignStepsAndHeadersThatDisagree) {
 
 TEST(Commit, SweepTouchesNothingElseAndRemoveRemoves) {
   const TemporaryFolder folder;
-  const fs::path root = folder.path();
+  const fs::path& root = folder.path();
   save(root, 1, 'a');
   fs::create_directories(root / "step-2.tmp-9" / "deep");
   write_file_atomic(root / "latest.tmp-1-0", "");

@@ -39,7 +39,7 @@ std::string scientific(double value) {
 Trainer::Trainer(const RunPlan& plan, TrainerParts parts, TrainState start)
     : plan_(plan),
       parts_(std::move(parts)),
-      state_(start),
+      state_(std::move(start)),
       step_(parts_.model, parts_.engine, parts_.optimizer, step_options(plan)) {}
 
 RunSummary Trainer::run(const std::atomic<bool>& stop) {
