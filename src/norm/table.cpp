@@ -3,6 +3,7 @@
 #include <array>
 
 #include "norma/base/text.h"
+#include "norma/config/names.h"
 #include "norma/norm/plan.h"
 
 namespace norma {
@@ -12,7 +13,7 @@ using Row = std::vector<std::string>;
 
 std::string site_text(const NormSite& site) {
   if (!site.present()) return "-";
-  std::string text = site.kind == NormKind::rms ? "rms" : "layer";
+  std::string text(enum_name(site.kind));
   if (site.gain_init != 1.0) text += cat("(gain ", shortest(site.gain_init), ")");
   return text;
 }
@@ -35,13 +36,12 @@ std::string factor(double value) {
 
 Row wiring_row(const std::string& layers, const std::string& branch, const ResidualWiring& w,
                const std::string& inner) {
-  static constexpr std::array<const char*, 3> kSkips = {"stream", "normed", "block"};
   return {layers,
           branch,
           site_text(w.in),
           site_text(w.out),
           site_text(w.sum),
-          kSkips[static_cast<std::size_t>(w.skip)],
+          std::string(enum_name(w.skip)),
           factor(w.in_gain),
           factor(w.alpha),
           factor(w.beta),

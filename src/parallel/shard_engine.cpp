@@ -78,14 +78,4 @@ void ShardEngine::refresh_compute() {
   }
 }
 
-std::int64_t ShardEngine::storage_bytes() const {
-  std::int64_t bytes = 0;
-  for (std::size_t u = 0; u < flat_.size(); ++u) {
-    bytes += static_cast<std::int64_t>(flat_[u].master.nbytes());
-    if (flat_[u].gradient.defined()) bytes += static_cast<std::int64_t>(flat_[u].gradient.nbytes());
-    if (!compute_[u].is_same(flat_[u].master)) bytes += static_cast<std::int64_t>(compute_[u].nbytes());
-  }
-  return bytes;
-}
-
 }  // namespace norma

@@ -40,8 +40,6 @@ class ShardEngine : public UnitRunner {
   // After the optimizer or a loader changed the master weights.
   void refresh_compute();
 
-  std::int64_t storage_bytes() const;  // master, compute and gradient buffers
-
  private:
   Layout layout_;
   std::vector<FlatUnit> flat_;
