@@ -149,7 +149,7 @@ prepare_tokens() {
   fi
   rm -rf "$folder/tokens.part"
   build/norma prepare "${texts[@]}" --tokenizer "$folder/tokenizer.json" --out "$folder/tokens.part" \
-    --validation-fraction 0.02
+    --validation-fraction 0.005
   mv "$folder/tokens.part" "$folder/tokens"
 }
 

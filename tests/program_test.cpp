@@ -322,7 +322,7 @@ TEST(Program, TwentyWrongConfigsAreNamed) {
       {"model: {d_modl: 1}\noptim: {lr: -1}\nnorm: {preset: prre}\n",
        {},
        2,
-       {"3 problems", "wrong.yaml:1", "wrong.yaml:2", "wrong.yaml:3"}},
+       {"4 problems", "wrong.yaml:1", "wrong.yaml:2", "wrong.yaml:3"}},
   };
   const Workplace work;
   for (const WrongConfig& wrong : cases) {

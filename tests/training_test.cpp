@@ -53,7 +53,8 @@ void training_case(const std::filesystem::path& path) {
   options.micro_batch = f.ids.size(0) / micro_batches;
   options.max_grad_norm = f.fixture.at("optimizer").at("max_grad_norm").get<double>();
   options.loss_chunk = 5;
-  TrainStep train(*f.model, *f.engine, optimizer, options);
+  NoPeers alone;
+  TrainStep train(*f.model, *f.engine, optimizer, alone, options);
   for (const Json& want : f.fixture.at("steps")) {
     const std::int64_t step = want.at("step").get<std::int64_t>();
     const double lr = learning_rate(schedule, optim.lr, {step, step * f.ids.numel(), 0, 0});

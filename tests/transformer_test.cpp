@@ -246,7 +246,8 @@ TEST(Perplexity, IsTheMeanOverInstancesOfTheMeanOverTargets) {
   for (const std::int64_t batch : {1, 3, 4}) {
     PerplexityOptions options;
     options.batch_size = batch;
-    const Perplexity got = evaluate_perplexity(*m.model, *m.engine, dataset, options);
+    NoPeers alone;
+    const Perplexity got = evaluate_perplexity(*m.model, *m.engine, dataset, alone, options);
     EXPECT_NEAR(got.cross_entropy, want.item<double>(), 1e-12);
     EXPECT_EQ(got.instances, 4);
     EXPECT_NEAR(got.perplexity(), std::exp(want.item<double>()), 1e-9);

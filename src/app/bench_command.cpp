@@ -62,11 +62,13 @@ std::int64_t peak_memory(const at::Device& device) {
   return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
-std::vector<at::Tensor> random_batches(const RunPlan& plan, const at::Device& device) {
+// This rank's part of each.
+std::vector<at::Tensor> random_batches(const RunPlan& plan, const World& world, const at::Device& device) {
   const ModelConfig& model = plan.config.model;
+  const std::int64_t rows = (plan.config.train.global_batch_size - world.rank() + world.size() - 1) / world.size();
   std::vector<at::Tensor> batches;
   for (std::uint64_t b = 0; b < kBatches; ++b) {
-    at::Tensor ids = at::empty({plan.config.train.global_batch_size, model.sequence_length}, at::kLong);
+    at::Tensor ids = at::empty({rows, model.sequence_length}, at::kLong);
     auto* values = ids.mutable_data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < ids.numel(); ++i) {
       values[i] =
@@ -85,20 +87,19 @@ struct Measurement {
   StepResult last;
 };
 
-Measurement measure(const RunPlan& plan, Session& session, const BenchArguments& arguments) {
+Measurement measure(const RunPlan& plan, Session& session, World& world, const BenchArguments& arguments) {
   Measurement m;
   Clock::time_point mark;
   bool measuring = false;
-  StepOptions options{
-      plan.micro_batch, plan.config.train.max_grad_norm, plan.config.train.z_loss, plan.config.train.loss_chunk, {}};
+  StepOptions options = step_options(plan);
   options.after_phase = [&](std::string_view name) {
     wait_for(session.device);
     const Clock::time_point now = Clock::now();
     if (measuring) m.phase_ms[std::string(name)] += milliseconds(now - mark);
     mark = now;
   };
-  TrainStep step(*session.model, *session.engine, *session.optimizer, options);
-  const std::vector<at::Tensor> batches = random_batches(plan, session.device);
+  TrainStep step(*session.model, *session.engine, *session.optimizer, world, options);
+  const std::vector<at::Tensor> batches = random_batches(plan, world, session.device);
   std::clock_t cpu = 0;
   for (int i = 0; i < arguments.warmup + arguments.steps; ++i) {
     measuring = i >= arguments.warmup;
@@ -114,7 +115,7 @@ Measurement measure(const RunPlan& plan, Session& session, const BenchArguments&
   return m;
 }
 
-Json report(const RunPlan& plan, const Session& session, const Measurement& m) {
+Json report(const RunPlan& plan, const Session& session, const World& world, const Measurement& m) {
   const double tokens = static_cast<double>(plan.tokens_per_step), ms = median(m.step_ms);
   const double best = *std::min_element(m.step_ms.begin(), m.step_ms.end());
   Json json;
@@ -123,6 +124,8 @@ Json report(const RunPlan& plan, const Session& session, const Measurement& m) {
   json["version"] = version_text();
   json["device"] = session.device.str();
   json["threads"] = at::get_num_threads();
+  json["processes"] = world.size();
+  json["strategy"] = std::string(enum_name(effective_strategy(plan.config.parallel, world.size())));
   json["precision"] = std::string(enum_name(plan.config.precision));
   json["parameters"] = plan.cost.parameters;
   json["batch"] = plan.config.train.global_batch_size;
@@ -164,11 +167,14 @@ void add_bench_command(CLI::App& app) {
       "Prints one JSON line: tokens/s, milliseconds per phase, TFLOP/s (causal and full), peak memory.");
   command->callback([arguments] {
     const CheckedConfig checked = load_checked_config(arguments->config, arguments->overrides);
-    const at::Device device = start_runtime(checked.config.run);
+    const LaunchEnvironment launch = read_launch_environment();
+    const at::Device device = start_runtime(checked.config.run, launch);
     const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0);
-    Session session = make_session(checked.config, checked.norms, device, Purpose::training);
+    const std::unique_ptr<World> world = make_world(checked.config.parallel, launch, device);
+    Session session = make_session(checked.config, checked.norms, device, Purpose::training, *world);
     draw_initial_weights(checked.config, checked.norms, *session.engine);
-    std::printf("%s\n", report(plan, session, measure(plan, session, *arguments)).dump().c_str());
+    const Measurement measurement = measure(plan, session, *world, *arguments);
+    if (world->is_first()) std::printf("%s\n", report(plan, session, *world, measurement).dump().c_str());
   });
 }
 

@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include <torch/cuda.h>
+
 #include "norma/base/error.h"
 #include "norma/model/init.h"
 
@@ -19,9 +21,28 @@ void append_news(Problems& problems, const Problems& found) {
   }
 }
 
+Problems problems_of_training(const RunConfig& config) {
+  Problems problems;
+  if (config.data.paths.empty()) {
+    problems.push_back({"data.paths", 0, "must name at least one token file (norma prepare makes them); got none"});
+  }
+  if (config.run.device == Device::cuda && !torch::cuda::is_available()) {
+    problems.push_back(
+        {"run.device", 0, "cuda needs a GPU and a CUDA build, and none was found; allowed here: auto, cpu"});
+  }
+  return problems;
+}
+
+Problems missing_files(const RunConfig& config) {
+  Problems problems = missing_token_files(config.data.paths, "data.paths");
+  for (const auto& [label, paths] : config.eval.sets)
+    append(problems, missing_token_files(paths, "eval.sets." + label));
+  return problems;
+}
+
 }  // namespace
 
-CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides) {
+CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides, Needs needs) {
   LoadedConfig loaded = load_config(file, overrides);
   Problems problems = loaded.problems;
   Problems found = validate(loaded.config);
@@ -29,13 +50,17 @@ CheckedConfig load_checked_config(const std::string& file, const std::vector<std
   const std::int64_t layers = loaded.config.model.num_layers;
   if (layers > 0 && layers <= kMaxLayers) checked.norms = make_norm_plan(loaded.config.norm, layers, found);
   append(found, check_init(loaded.config));
+  if (needs == Needs::training) append(found, problems_of_training(loaded.config));
   append_news(problems, found);
-  if (!problems.empty()) {
-    const std::vector<std::string> lines = describe(problems, loaded.source);
-    const std::string count = lines.size() == 1 ? "one problem" : cat(lines.size(), " problems");
-    throw ConfigError(cat("[config] ", count, " in the configuration:\n  ", join(lines, "\n  ")));
-  }
-  return checked;
+  const Problems missing = needs == Needs::training ? missing_files(loaded.config) : Problems();
+  const bool only_data = problems.empty();
+  append_news(problems, missing);
+  if (problems.empty()) return checked;
+  const std::vector<std::string> lines = describe(problems, loaded.source);
+  const std::string count = lines.size() == 1 ? "one problem" : cat(lines.size(), " problems");
+  const std::string text = cat("[config] ", count, " in the configuration:\n  ", join(lines, "\n  "));
+  if (only_data) throw DataError(text);
+  throw ConfigError(text);
 }
 
 TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,

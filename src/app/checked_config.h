@@ -16,8 +16,13 @@ struct CheckedConfig {
   NormPlan norms;
 };
 
-// Reads file and overrides and asks every validator; throws ConfigError that lists all problems, one a line.
-CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides);
+// What the command is going to do: a model alone, or training, which also needs its data files and its device.
+enum class Needs { model, training };
+
+// Reads file and overrides and asks every validator; throws an Error that lists all problems, one a line: DataError
+// when all that is wrong is a missing data file, else ConfigError.
+CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides,
+                                  Needs needs = Needs::model);
 
 // How token files of a run are opened; `key` names where the paths came from. Ids must be below the vocabulary: the
 // padding rows beyond it belong to no token.

@@ -43,7 +43,8 @@ CheckpointModel load_checkpoint_model(const std::string& path, Device device, st
   result.config.run.device = device;
   result.config.run.threads = threads;
   const at::Device place = start_runtime(result.config.run);
-  result.session = make_session(result.config, norms, place, Purpose::inference);
+  result.config.parallel = {};  // read by one process, whoever wrote it
+  result.session = make_session(result.config, norms, place, Purpose::inference, World());
   load_weights(result.folder, *result.session.engine);
   return result;
 }

@@ -6,6 +6,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <malloc.h>
 #include <torch/cuda.h>
 
@@ -33,28 +34,49 @@ void keep_freed_memory() {
 
 }  // namespace
 
-at::Device start_runtime(const RunSettings& run) {
+at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch) {
   // cuBLAS repeats itself only with a fixed workspace, and reads this before its first call.
   if (run.deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   at::globalContext().setDeterministicAlgorithms(run.deterministic, /*warn_only=*/false);
-  const int threads = run.threads > 0 ? static_cast<int>(run.threads) : available_cores();
+  const int shared_cores = std::max(1, available_cores() / launch.local_world_size);  // with the node's other processes
+  const int threads = run.threads > 0 ? static_cast<int>(run.threads) : shared_cores;
   at::set_num_threads(threads);
   const bool cuda = run.device == Device::cuda || (run.device == Device::automatic && torch::cuda::is_available());
   if (cuda && !torch::cuda::is_available()) {
     throw ConfigError("[run.device] cuda needs a GPU and a CUDA build; none was found. Allowed here: auto, cpu");
   }
-  if (cuda) return {at::kCUDA, 0};
+  if (cuda) {
+    const auto gpus = static_cast<int>(torch::cuda::device_count());
+    if (launch.local_rank >= gpus) {
+      throw ConfigError(cat("[launch] this node runs ", launch.local_world_size, " processes but has ", gpus,
+                            gpus == 1 ? " GPU" : " GPUs", "; start one process per GPU, or set run.device=cpu"));
+    }
+    const auto index = static_cast<c10::DeviceIndex>(launch.local_rank);
+    at::globalContext().lazyInitDevice(at::kCUDA);
+    c10::impl::VirtualGuardImpl(at::kCUDA).setDevice({at::kCUDA, index});
+    return {at::kCUDA, index};
+  }
   keep_freed_memory();
   choose_fast_fp32_products();
   return at::kCPU;
 }
 
-Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose) {
+std::unique_ptr<World> make_world(const ParallelConfig& config, const LaunchEnvironment& launch, at::Device device) {
+  const Degrees degrees = mesh_degrees(config, launch);
+  const TimeoutConfig& timeouts = config.timeouts;
+  return std::make_unique<World>(WorldOptions{launch, device, degrees.shard, degrees.replicate, Seconds(timeouts.start),
+                                              Seconds(timeouts.training), Seconds(timeouts.grace)});
+}
+
+Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose,
+                     const World& world) {
   Session session;
   session.device = device;
   session.model = std::make_unique<Transformer>(config.model, norms);
   const Layout layout = model_layout(model_parameters(config.model, norms), config.optim);
-  session.engine = std::make_unique<ShardEngine>(session.model->units(), layout, config.precision, device, purpose);
+  const std::vector<Unit>& units = session.model->units();
+  session.engine = std::make_unique<ShardEngine>(units, layout, config.precision, device, purpose, world.mesh(),
+                                                 engine_policy(config.parallel, world.size(), units.size()));
   if (purpose == Purpose::training) {
     session.optimizer = std::make_unique<AdamW>(session.engine->flat_units(), config.optim);
   }

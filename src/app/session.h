@@ -7,14 +7,15 @@
 #include "norma/config/config.h"
 #include "norma/model/transformer.h"
 #include "norma/optim/adamw.h"
-#include "norma/parallel/shard_engine.h"
+#include "norma/parallel/strategy.h"
+#include "norma/parallel/world.h"
 #include "norma/train/run_plan.h"
 
 namespace norma {
 
 // Threads, allocator and matrix-product settings of this process. Returns the device to run on; ConfigError when CUDA
 // is asked for and there is none.
-at::Device start_runtime(const RunSettings& run);
+at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch = {});
 
 struct Session {
   at::Device device = at::kCPU;
@@ -23,7 +24,11 @@ struct Session {
   std::unique_ptr<AdamW> optimizer;  // null when the session does not train
 };
 
-// Weights are zero until draw_initial_weights() or a loader fills them.
-Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose);
+// Meets the other processes that the launcher started, if any.
+std::unique_ptr<World> make_world(const ParallelConfig& config, const LaunchEnvironment& launch, at::Device device);
+
+// Weights are zero until draw_initial_weights() or a loader fills them. `world` outlives the session.
+Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose,
+                     const World& world);
 
 }  // namespace norma

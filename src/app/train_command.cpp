@@ -1,17 +1,23 @@
 // norma train: from a config to a run folder.
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include <ATen/Parallel.h>
+#include <unistd.h>
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/config/names.h"
+#include "norma/parallel/strategy.h"
 #include "norma/train/checkpointing.h"
 #include "norma/train/initial_weights.h"
 
 #include "checked_config.h"
 #include "commands.h"
+#include "failure.h"
 #include "run_folder.h"
 #include "session.h"
 #include "signals.h"
@@ -32,8 +38,10 @@ std::shared_ptr<const TokenDataset> open_tokens(const CheckedConfig& checked, co
   return std::make_shared<const TokenDataset>(token_options(checked.config, paths, key));
 }
 
-BatchStreamOptions stream_options(const RunConfig& config) {
+BatchStreamOptions stream_options(const RunConfig& config, const LaunchEnvironment& launch = {}) {
   BatchStreamOptions options;
+  options.rank = launch.rank;
+  options.world_size = launch.world_size;
   options.seed = static_cast<std::uint64_t>(config.data.seed.value_or(config.run.seed));
   options.shuffle = config.data.shuffle;
   options.global_batch_size = config.train.global_batch_size;
@@ -55,14 +63,16 @@ std::string device_text(const at::Device& device) {
 }
 
 // Fresh weights, or those of a checkpoint.
-TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const fs::path& folder, Session& session) {
-  const std::optional<fs::path> from = find_resume(checked.config.checkpoint, folder);
+TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const TokenDataset& dataset, World& world,
+                       Session& session) {
+  const fs::path folder = run_folder_of(checked.config);
+  const std::optional<fs::path> from = find_resume(checked.config.checkpoint, folder, world);
   if (!from) {
     draw_initial_weights(checked.config, checked.norms, *session.engine);
     log_info(cat("a fresh start, seed ", checked.config.run.seed));
     return {};
   }
-  const TrainState state = load_training(*from, plan, *session.engine, *session.optimizer);
+  const TrainState state = load_training(*from, plan, *session.engine, *session.optimizer, dataset.fingerprint());
   log_info(cat("resuming at step ", state.step, " from ", from->string()));
   return state;
 }
@@ -75,39 +85,87 @@ RunPlan checked_plan(const CheckedConfig& checked, std::int64_t batches_per_epoc
   return plan;
 }
 
-int run_training(const CheckedConfig& checked, const CommandContext& context) {
-  const at::Device device = start_runtime(checked.config.run);
-  const auto dataset = open_tokens(checked, checked.config.data.paths, "data.paths");
-  BatchStream stream(dataset, stream_options(checked.config));
-  const std::vector<EvalSet> eval_sets = open_eval_sets(checked);
-  const RunPlan plan = checked_plan(checked, stream.batches_per_epoch());
+// Console lines come from the ranks that were asked for; every rank keeps a log file of its own.
+void start_rank_log(const RunConfig& config, const LaunchEnvironment& launch, const fs::path& folder) {
+  const std::vector<std::int64_t>& ranks = config.parallel.console_ranks;
+  const bool shown = std::find(ranks.begin(), ranks.end(), launch.rank) != ranks.end();
+  start_log(shown ? LogLevel::info : LogLevel::error, (folder / "logs" / cat("rank", launch.rank, ".log")).string());
+}
 
-  RunFolder folder(run_folder_of(checked.config));
-  start_log(LogLevel::info, (folder.path() / "logs" / "rank0.log").string());
-  log_info(cat(version_text(), " on ", device_text(device)));
-  log_info("run folder " + folder.path().string());
+void log_start(const CheckedConfig& checked, const RunPlan& plan, const LaunchEnvironment& launch,
+               const std::string& device, const TokenDataset& dataset) {
+  log_info(cat(version_text(), " on ", device));
+  if (launch.world_size > 1) {
+    log_info(cat("rank ", launch.rank, " of ", launch.world_size, ", started by ", launcher_name(launch.launcher),
+                 "; strategy ", enum_name(effective_strategy(checked.config.parallel, launch.world_size))));
+  }
+  log_info("run folder " + run_folder_of(checked.config).string());
   log_info("\n" + describe(plan));
-  log_info(cat("data: ", with_commas(dataset->num_tokens()), " tokens in ", dataset->num_files(), " files, ",
-               with_commas(dataset->num_instances()), " instances of ", dataset->sequence_length()));
-
-  if (checked.config.eval.every > 0 && eval_sets.empty()) {
+  log_info(cat("data: ", with_commas(dataset.num_tokens()), " tokens in ", dataset.num_files(), " files, ",
+               with_commas(dataset.num_instances()), " instances of ", dataset.sequence_length()));
+  if (checked.config.eval.every > 0 && checked.config.eval.sets.empty()) {
     log_warning("eval.every is set, but eval.sets is empty: nothing will be evaluated");
   }
-  Session session = make_session(checked.config, checked.norms, device, Purpose::training);
-  const TrainState start = start_state(checked, plan, folder.path(), session);
-  folder.write_description(checked, plan, context.arguments, device_text(device));
-  MetricsWriter metrics(folder.path(), {start.step, checked.config.metrics.tensorboard});
-  Trainer trainer(
-      plan, {*session.model, *session.engine, *session.optimizer, stream, metrics, eval_sets, device, folder.path()},
-      start);
-  const RunSummary summary =
-      trainer.run(stop_on_signals("stopping after this step, with a checkpoint; once more to leave at once"));
-  if (summary.steps_here > 0 || !fs::exists(folder.path() / "summary.json")) folder.write_summary(plan, summary);
+}
+
+int end_training(const RunPlan& plan, const RunSummary& summary, RunFolder* folder) {
+  if (folder != nullptr && (summary.changed || !fs::exists(folder->path() / "summary.json"))) {
+    folder->write_summary(plan, summary);
+  }
   const bool finished = summary.outcome == Outcome::finished;
   log_info(cat(finished ? "finished" : "stopped", " at step ", summary.state.step, " of ", plan.max_steps, " after ",
-               human_seconds(summary.seconds), "; summary in ", (folder.path() / "summary.json").string()));
+               human_seconds(summary.seconds), "; summary in ",
+               (run_folder_of(plan.config) / "summary.json").string()));
   if (!finished) log_info("run the same command again to go on from here");
   return static_cast<int>(finished ? ExitCode::done : ExitCode::stopped_early);
+}
+
+// The part of a run in which the processes depend on each other.
+int train_together(const CheckedConfig& checked, const CommandContext& context, const LaunchEnvironment& launch,
+                   at::Device device, World& world, const std::atomic<bool>& stop) {
+  const RunConfig& config = checked.config;
+  const auto dataset = open_tokens(checked, config.data.paths, "data.paths");
+  BatchStream stream(dataset, stream_options(config, launch));
+  const std::vector<EvalSet> eval_sets = open_eval_sets(checked);
+  const RunPlan plan = checked_plan(checked, stream.batches_per_epoch());
+  std::optional<RunFolder> folder;  // rank 0's
+  if (world.is_first()) folder.emplace(run_folder_of(config));
+  world.barrier("the run folder");
+  start_rank_log(config, launch, run_folder_of(config));
+  log_start(checked, plan, launch, device_text(device), *dataset);
+  Session session = make_session(config, checked.norms, device, Purpose::training, world);
+  const TrainState start = start_state(checked, plan, *dataset, world, session);
+  std::optional<MetricsWriter> metrics;
+  if (folder) {
+    folder->write_description(checked, plan, context.arguments, device_text(device));
+    metrics.emplace(folder->path(), MetricsOptions{start.step, config.metrics.tensorboard});
+  }
+  Trainer trainer(plan,
+                  {*session.model, *session.engine, *session.optimizer, world, stream, metrics ? &*metrics : nullptr,
+                   eval_sets, device, run_folder_of(config), dataset->fingerprint()},
+                  start);
+  const RunSummary summary = trainer.run(stop);
+  return end_training(plan, summary, folder ? &*folder : nullptr);
+}
+
+// A process whose peers wait for it must say that it fails, and leave without waiting for them in destructors.
+int run_training(const CheckedConfig& checked, const CommandContext& context) {
+  const std::atomic<bool>& stop =
+      stop_on_signals("stopping after this step, with a checkpoint; once more to leave at once");
+  const LaunchEnvironment launch = read_launch_environment();
+  const at::Device device = start_runtime(checked.config.run, launch);
+  const std::unique_ptr<World> world = make_world(checked.config.parallel, launch, device);
+  if (world->size() == 1) return train_together(checked, context, launch, device, *world, stop);
+  try {
+    return train_together(checked, context, launch, device, *world, stop);
+  } catch (...) {
+    const Failure failure = describe_failure(std::current_exception());
+    const std::string text = world->report_failure(failure.text, failure.code == ExitCode::collective);
+    log_error(text);
+    write_error_file(launch.error_file, text);
+    std::fflush(nullptr);
+    _exit(static_cast<int>(failure.code));
+  }
 }
 
 void print_dry_run(const CheckedConfig& checked) {
@@ -142,7 +200,8 @@ void add_train_command(CLI::App& app, CommandContext& context) {
     }
     if (arguments->config.empty())
       throw ConfigError("[train] which config? For example: norma train configs/tiny.yaml");
-    const CheckedConfig checked = load_checked_config(arguments->config, arguments->overrides);
+    const CheckedConfig checked = load_checked_config(arguments->config, arguments->overrides,
+                                                      arguments->dry_run ? Needs::model : Needs::training);
     if (arguments->dry_run) {
       print_dry_run(checked);
       return;

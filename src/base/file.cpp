@@ -170,7 +170,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 std::vector<std::string> expand_glob(const std::string& pattern) {
-  if (pattern.find_first_of("*?[") == std::string::npos) return {pattern};
+  std::error_code unreadable;
+  if (pattern.find_first_of("*?[") == std::string::npos || fs::exists(pattern, unreadable)) return {pattern};
   glob_t found{};
   const int result = ::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
   std::vector<std::string> paths;

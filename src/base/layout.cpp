@@ -1,5 +1,6 @@
 #include "norma/base/layout.h"
 
+#include <algorithm>
 #include <limits>
 #include <unordered_set>
 #include <utility>
@@ -60,6 +61,22 @@ UnitLayout lay_out_unit(std::string name, std::vector<TensorSpan> tensors) {
     if (decay) unit.decay_end = unit.numel;
   }
   return unit;
+}
+
+ShardSpan shard_of(const UnitLayout& unit, int degree, int place) {
+  NORMA_CHECK(degree > 0 && place >= 0 && place < degree, "[layout] shard ", place, " of ", degree);
+  const std::int64_t numel = round_up((unit.numel + degree - 1) / degree);
+  return {numel * place, numel};
+}
+
+std::vector<TensorPiece> pieces_of(const UnitLayout& unit, const ShardSpan& shard) {
+  std::vector<TensorPiece> pieces;
+  for (const TensorSpan& tensor : unit.tensors) {
+    const std::int64_t begin = std::max(tensor.offset, shard.begin);
+    const std::int64_t end = std::min(tensor.offset + tensor.numel, shard.begin + shard.numel);
+    if (begin < end) pieces.push_back({&tensor, begin - tensor.offset, end - tensor.offset, begin - shard.begin});
+  }
+  return pieces;
 }
 
 }  // namespace norma

@@ -200,6 +200,23 @@ void check_schedule(const ScheduleConfig& schedule, Checker& check) {
   }
 }
 
+void check_parallel(const ParallelConfig& parallel, Checker& check) {
+  constexpr std::int64_t kMaxProcesses = 1 << 20;
+  constexpr double kMaxSeconds = 1e7;
+  if (check.integer("parallel.replicas", parallel.replicas, 1, kMaxProcesses)) {
+    check.require(!parallel.replicas || parallel.strategy == Strategy::hybrid, "parallel.replicas",
+                  cat("is for parallel.strategy: hybrid only; the strategy is ", enum_name(parallel.strategy)));
+  }
+  check.integer("parallel.recompute_n", parallel.recompute_n, 1, 10'000);
+  check.integer("parallel.check_replicas_every", parallel.check_replicas_every, 0, kMaxSteps);
+  for (std::size_t i = 0; i < parallel.console_ranks.size(); ++i) {
+    check.integer(cat("parallel.console_ranks[", i, "]"), parallel.console_ranks[i], 0, kMaxProcesses);
+  }
+  check.number("parallel.timeouts.start", parallel.timeouts.start, 1.0, kMaxSeconds);
+  check.number("parallel.timeouts.training", parallel.timeouts.training, 1.0, kMaxSeconds);
+  check.number("parallel.timeouts.grace", parallel.timeouts.grace, 0.0, kMaxSeconds);
+}
+
 void check_eval(const EvalConfig& eval, Checker& check) {
   check.integer("eval.every", eval.every, 0, kMaxSteps);
   check.integer("eval.batch_size", eval.batch_size, 1, kMaxBatch);
@@ -227,6 +244,7 @@ Problems validate(const RunConfig& config) {
   check.integer("checkpoint.every", config.checkpoint.every, 0, kMaxSteps);
   check.require(!config.checkpoint.resume.empty(), "checkpoint.resume",
                 "must be auto, none or a checkpoint folder; got nothing");
+  check_parallel(config.parallel, check);
   check_eval(config.eval, check);
   check.integer("metrics.every", config.metrics.every, 1, kMaxSteps);
   check.integer("metrics.console_every", config.metrics.console_every, 1, kMaxSteps);

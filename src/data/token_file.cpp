@@ -142,6 +142,33 @@ TokenDataset::TokenDataset(TokenDatasetOptions options) : options_(std::move(opt
   }
 }
 
+namespace {
+
+// What is wrong with a name or glob itself, or "".
+std::string problem_of(const std::string& pattern, const std::vector<std::string>& matches) {
+  const std::string start = cat(" (relative names start at ", fs::current_path().string(), ")");
+  if (matches.empty()) return cat("'", pattern, "' must match at least one file; got none", start);
+  for (const std::string& name : matches) {
+    std::error_code unreadable;
+    if (!fs::exists(name, unreadable)) return cat("token file ", name, " does not exist", start);
+    if (!fs::is_regular_file(name, unreadable)) {
+      return cat(name, " must be a file; name the files or use a glob: ", (fs::path(name) / "*.npy").string());
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+Problems missing_token_files(const std::vector<std::string>& paths, const std::string& key) {
+  Problems problems;
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    const std::string text = problem_of(paths[i], expand_glob(paths[i]));
+    if (!text.empty()) problems.push_back({cat(key, "[", i, "]"), 0, text});
+  }
+  return problems;
+}
+
 std::vector<std::string> TokenDataset::expand_paths() const {
   if (options_.paths.empty()) {
     throw DataError(cat("[data] ", options_.key, " must name at least one token file; got an empty list"));
@@ -149,20 +176,8 @@ std::vector<std::string> TokenDataset::expand_paths() const {
   std::vector<std::string> all;
   for (const std::string& pattern : options_.paths) {
     const std::vector<std::string> matches = expand_glob(pattern);
-    if (matches.empty()) {
-      throw DataError(cat("[data] ", options_.key, ": '", pattern,
-                          "' must match at least one file; got none (relative ", "names start at ",
-                          fs::current_path().string(), ")"));
-    }
-    for (const std::string& name : matches) {
-      if (!fs::exists(name)) {
-        throw DataError(cat("[data] ", options_.key, ": token file ", name, " does not exist (relative names start at ",
-                            fs::current_path().string(), ")"));
-      }
-      if (!fs::is_regular_file(name))
-        throw DataError(cat("[data] ", options_.key, ": ", name,
-                            " must be a file; name the files or use a glob: ", (fs::path(name) / "*.npy").string()));
-    }
+    const std::string text = problem_of(pattern, matches);
+    if (!text.empty()) throw DataError(cat("[data] ", options_.key, ": ", text));
     all.insert(all.end(), matches.begin(), matches.end());
   }
   return all;

@@ -187,7 +187,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 }
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return at::layer_norm(x, {x.size(-1)}, weight, /*bias=*/{}, eps);
+  const double least = std::numeric_limits<float>::min();  // a constant row becomes zero, as in rms_norm
+  return at::layer_norm(x, {x.size(-1)}, weight, /*bias=*/{}, std::max(eps, least));
 }
 
 at::Tensor residual_join(const at::Tensor& skip, const at::Tensor& y, double alpha, double beta) {

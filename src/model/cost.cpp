@@ -45,6 +45,10 @@ ModelCost model_cost(const ModelConfig& model, const NormPlan& plan) {
                            static_cast<double>(model.sequence_length);
   cost.flops_causal = 6.0 * static_cast<double>(cost.used_parameters) + 6.0 * attention;
   cost.flops_full = 6.0 * static_cast<double>(cost.used_parameters) + 12.0 * attention;
+  const double without_table = static_cast<double>(cost.parameters - cost.embedding_parameters);
+  const double stream = static_cast<double>(model.num_layers) * static_cast<double>(model.d_model) *
+                        static_cast<double>(model.sequence_length);
+  cost.flops_olmo = 2.0 * without_table + 4.0 * static_cast<double>(cost.parameters) + 12.0 * stream;
   return cost;
 }
 

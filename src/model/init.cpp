@@ -47,8 +47,8 @@ double table_std(ParameterRole role, const ModelConfig& model, const InitConfig&
   const double d = static_cast<double>(model.d_model);
   const bool base = init.scheme == InitScheme::normal || init.scheme == InitScheme::depth_scaled;
   if (role == ParameterRole::head) return base ? base_std(model, init) : 1.0 / std::sqrt(d);
-  double std = init.scheme == InitScheme::mitchell ? 1.0 / std::sqrt(d) : base_std(model, init);
-  std = init.embedding_std.value_or(std);
+  if (init.embedding_std) return *init.embedding_std;
+  const double std = init.scheme == InitScheme::mitchell ? 1.0 / std::sqrt(d) : base_std(model, init);
   return init.scale_embedding ? std * std::sqrt(d) : std;
 }
 

@@ -77,6 +77,9 @@ void edit_site(const Edit& edit, const NormSite& norm, const std::string& key, N
 void edit_inner(const InnerSiteEdit& edit, const NormSite& norm, const std::string& key, InnerSite& site,
                 Problems& problems) {
   edit_site(edit, norm, key, site, problems);
+  if (edit.granularity && !site.present() && !edit.eps && !edit.gain_init) {
+    problems.push_back({key, 0, "there is no norm here to edit; add kind: rms (or layer)"});
+  }
   if (edit.granularity) site.granularity = *edit.granularity;
 }
 

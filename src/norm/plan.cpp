@@ -51,7 +51,6 @@ PresetOptions preset_options(const NormConfig& config, std::int64_t num_layers, 
   PresetOptions options;
   options.norm = {config.kind, config.eps, 1.0};
   options.num_layers = num_layers;
-  options.deepnorm_ffn = config.deepnorm_ffn;
   options.span_scaling = config.span.scaling;
   if (config.preset == "mix" || config.preset == "mix_shifted") {
     options.post_layers = mix_post_layers(config, num_layers, problems);
@@ -82,6 +81,7 @@ NormPlan make_norm_plan(const NormConfig& config, std::int64_t num_layers, Probl
                             "qk, kv, kc, qkv, qkc or qkvc, and ffn pre or post")});
     plan.layers.resize(static_cast<std::size_t>(num_layers));
   }
+  plan.scaled_ffn = config.deepnorm_ffn;
   apply_edits(config, options.norm, plan, problems);
   return plan;
 }

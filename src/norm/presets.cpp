@@ -112,9 +112,7 @@ NormPlan deep(const PresetOptions& o) {
   ResidualWiring wiring = at_sum(o.norm);
   wiring.alpha = std::pow(2.0 * depth, 0.25);
   wiring.branch_init_scale = std::pow(8.0 * depth, -0.25);
-  NormPlan plan = uniform(o, {wiring, wiring, {}}, {});
-  plan.scaled_ffn = o.deepnorm_ffn;
-  return plan;
+  return uniform(o, {wiring, wiring, {}}, {});
 }
 
 // SpanNorm, arXiv 2601.22580: the MLP's skip spans the whole block; block 0 reads a normed embedding.

@@ -14,7 +14,6 @@ struct PresetOptions {
   NormSite norm;  // the norm put at every site: kind and eps
   std::int64_t num_layers = 0;
   std::int64_t post_layers = 0;  // mix, mix_shifted
-  DeepnormFfn deepnorm_ffn = DeepnormFfn::all;
   SpanScaling span_scaling = SpanScaling::init;
 };
 

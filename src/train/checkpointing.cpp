@@ -1,7 +1,6 @@
 #include "norma/train/checkpointing.h"
 
 #include "norma/base/error.h"
-#include "norma/checkpoint/state.h"
 #include "norma/config/schema.h"
 
 namespace norma {
@@ -13,17 +12,46 @@ std::vector<at::Tensor> masters(const ShardEngine& engine) {
   return weights;
 }
 
-FlatState full_state(const ShardEngine& engine, const AdamW& optimizer) {
-  return {engine.layout(), masters(engine), optimizer.exp_avg(), optimizer.exp_avg_sq()};
+FlatState weights_of(const ShardEngine& engine) {
+  const Mesh& mesh = engine.mesh();
+  return {engine.layout(), mesh.shard_degree, mesh.place, mesh.replica == 0, masters(engine), {}, {}};
 }
 
-template <class T>
-T trainer_field(const Manifest& manifest, const fs::path& folder, const char* name) {
+FlatState full_state(const ShardEngine& engine, const AdamW& optimizer) {
+  FlatState state = weights_of(engine);
+  state.exp_avg = optimizer.exp_avg();
+  state.exp_avg_sq = optimizer.exp_avg_sq();
+  return state;
+}
+
+[[noreturn]] void bad_field(const fs::path& folder, const char* name, const char* wanted) {
+  throw CheckpointError(cat("[checkpoint] ", folder.string(), "/manifest.json: trainer.", name, " must be ", wanted));
+}
+
+double number_field(const Manifest& manifest, const fs::path& folder, const char* name) {
   const auto found = manifest.trainer.find(name);
-  if (found == manifest.trainer.end() || !found->is_number()) {
-    throw CheckpointError(cat("[checkpoint] ", folder.string(), "/manifest.json: trainer.", name, " must be a number"));
-  }
-  return found->get<T>();
+  if (found == manifest.trainer.end() || !found->is_number()) bad_field(folder, name, "a number");
+  return found->get<double>();
+}
+
+std::int64_t count_field(const Manifest& manifest, const fs::path& folder, const char* name) {
+  const auto found = manifest.trainer.find(name);
+  if (found == manifest.trainer.end() || !found->is_number_integer()) bad_field(folder, name, "a whole number");
+  const auto value = found->get<std::int64_t>();
+  if (value < -1 || value > std::int64_t{1} << 60) bad_field(folder, name, "a count");
+  return value;
+}
+
+// The position counts instances of one length in batches of one size: these must stay as they were.
+void check_same_batches(const Manifest& manifest, const fs::path& folder, const RunConfig& config) {
+  const auto check = [&](const char* field, std::int64_t now, const char* key) {
+    const std::int64_t before = count_field(manifest, folder, field);
+    if (before == now) return;
+    throw CheckpointError(cat("[checkpoint] ", folder.string(), " was trained with ", key, "=", before,
+                              ", the config asks for ", now, "; the position in the data counts in it, so keep it"));
+  };
+  check("global_batch_size", config.train.global_batch_size, "train.global_batch_size");
+  check("sequence_length", config.model.sequence_length, "model.sequence_length");
 }
 
 Position position_of(const Manifest& manifest, const fs::path& folder) {
@@ -36,7 +64,9 @@ Position position_of(const Manifest& manifest, const fs::path& folder) {
 
 }  // namespace
 
-std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder) {
+namespace {
+
+std::optional<fs::path> look_for_resume(const CheckpointConfig& config, const fs::path& run_folder) {
   const SweptTemporaries swept = sweep_temporaries(run_folder);
   for (const std::string& name : swept.removed) log_info("removed what an interrupted save left: " + name);
   const FoundCheckpoint found = find_newest_checkpoint(run_folder, CheckpointCheck::checksums);
@@ -58,40 +88,61 @@ std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::pa
   return config.resume;
 }
 
-void save_training(const fs::path& run_folder, const RunPlan& plan, const TrainState& state, const ShardEngine& engine,
-                   const AdamW& optimizer) {
+}  // namespace
+
+std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder, Peers& peers) {
+  Json answer = {{"failure", ""}, {"folder", ""}};
+  if (peers.is_first()) {
+    try {
+      answer["folder"] = look_for_resume(config, run_folder).value_or("").string();
+    } catch (const CheckpointError& error) {
+      answer["failure"] = error.what();
+    }
+  }
+  answer = parse_json(peers.broadcast(answer.dump(-1, ' ', false, Json::error_handler_t::replace)), "what rank 0 says");
+  const std::string failure = answer.at("failure").get<std::string>(), folder = answer.at("folder").get<std::string>();
+  if (!failure.empty()) throw CheckpointError(failure);
+  return folder.empty() ? std::nullopt : std::optional<fs::path>(folder);
+}
+
+std::unique_ptr<CheckpointSave> save_training(const fs::path& run_folder, const RunPlan& plan, const TrainState& state,
+                                              const ShardEngine& engine, const AdamW& optimizer, Peers& peers,
+                                              const std::string& data_fingerprint) {
   Manifest manifest;
   manifest.step = state.step;
   manifest.tokens = state.position.tokens;
   manifest.config = to_yaml(plan.config);
   manifest.data["position"] = to_json(state.position);
+  manifest.data["fingerprint"] = data_fingerprint;
   manifest.trainer["optimizer_steps"] = optimizer.step_count();
   manifest.trainer["evaluated_step"] = state.evaluated_step;
   manifest.trainer["best_loss"] = state.best_loss;
   manifest.trainer["final_loss"] = state.final_loss;
-  manifest.trainer["tokens_per_step"] = plan.tokens_per_step;
+  manifest.trainer["global_batch_size"] = plan.config.train.global_batch_size;
+  manifest.trainer["sequence_length"] = plan.config.model.sequence_length;
   manifest.trainer["validation"] = Json::object();
   for (const auto& [label, loss] : state.validation) manifest.trainer["validation"][label] = loss;
-  write_checkpoint(run_folder, std::move(manifest), full_state(engine, optimizer));
+  const SaveMode mode = plan.config.checkpoint.background ? SaveMode::background : SaveMode::wait;
+  return std::make_unique<CheckpointSave>(run_folder, std::move(manifest), full_state(engine, optimizer), peers, mode);
 }
 
-TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngine& engine, AdamW& optimizer) {
+TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngine& engine, AdamW& optimizer,
+                         const std::string& data_fingerprint) {
   const Manifest manifest = open_checkpoint(folder);
-  const auto tokens_per_step = trainer_field<std::int64_t>(manifest, folder, "tokens_per_step");
-  if (tokens_per_step != plan.tokens_per_step) {
-    throw CheckpointError(cat("[checkpoint] ", folder.string(), " was trained with ", tokens_per_step,
-                              " tokens per step, the config asks for ", plan.tokens_per_step,
-                              "; keep train.global_batch_size and model.sequence_length"));
+  check_same_batches(manifest, folder, plan.config);
+  const std::string data = manifest.data.value("fingerprint", "");
+  if (!data.empty() && data != data_fingerprint) {
+    log_warning(cat(folder.string(), " was trained on other data than data.paths names now; the position is kept"));
   }
   read_checkpoint(folder, manifest, full_state(engine, optimizer));
   engine.refresh_compute();
-  optimizer.set_step_count(trainer_field<std::int64_t>(manifest, folder, "optimizer_steps"));
+  optimizer.set_step_count(count_field(manifest, folder, "optimizer_steps"));
   TrainState state;
   state.step = manifest.step;
   state.position = position_of(manifest, folder);
-  state.evaluated_step = trainer_field<std::int64_t>(manifest, folder, "evaluated_step");
-  state.best_loss = trainer_field<double>(manifest, folder, "best_loss");
-  state.final_loss = trainer_field<double>(manifest, folder, "final_loss");
+  state.evaluated_step = count_field(manifest, folder, "evaluated_step");
+  state.best_loss = number_field(manifest, folder, "best_loss");
+  state.final_loss = number_field(manifest, folder, "final_loss");
   const Json validation = manifest.trainer.value("validation", Json::object());
   for (const auto& [label, loss] : validation.items()) {
     if (loss.is_number()) state.validation.emplace_back(label, loss.get<double>());
@@ -100,7 +151,7 @@ TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngin
 }
 
 void load_weights(const fs::path& folder, ShardEngine& engine) {
-  read_checkpoint(folder, verify_checkpoint(folder), {engine.layout(), masters(engine), {}, {}});
+  read_checkpoint(folder, verify_checkpoint(folder), weights_of(engine));
   engine.refresh_compute();
 }
 

@@ -1,5 +1,7 @@
 #include "norma/train/initial_weights.h"
 
+#include <map>
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
@@ -12,17 +14,23 @@ namespace norma {
 void draw_initial_weights(const RunConfig& config, const NormPlan& norms, ShardEngine& engine) {
   const c10::NoGradGuard no_grad;
   const auto seed = static_cast<std::uint64_t>(config.run.seed);
-  const std::vector<UnitSpec> units = model_parameters(config.model, norms);
-  for (std::size_t u = 0; u < units.size(); ++u) {
-    for (const ParameterSpec& parameter : units[u].parameters) {
-      const TensorSpan& span = *engine.layout().find(parameter.name);
-      const std::vector<InitPiece> pieces = init_pieces(parameter, config.model, norms, config.init);
-      at::Tensor drawn = at::empty({span.numel}, at::kDouble);
+  std::map<std::string, std::vector<InitPiece>> pieces_by_name;
+  for (const UnitSpec& unit : model_parameters(config.model, norms)) {
+    for (const ParameterSpec& p : unit.parameters) {
+      pieces_by_name[p.name] = init_pieces(p, config.model, norms, config.init);
+    }
+  }
+  for (std::size_t u = 0; u < engine.flat_units().size(); ++u) {
+    for (const TensorPiece& piece : pieces_of(engine.layout().units[u], engine.shard(u))) {
+      const std::string& name = piece.tensor->name;
+      const std::int64_t count = piece.end - piece.begin;
+      at::Tensor drawn = at::empty({count}, at::kDouble);
       double* values = drawn.mutable_data_ptr<double>();
-      parallel_ranges(span.numel, at::get_num_threads(), [&](std::int64_t begin, std::int64_t end) {
-        draw_weights(parameter.name, pieces, config.init.cutoff, seed, begin, end - begin, values + begin);
+      parallel_ranges(count, at::get_num_threads(), [&](std::int64_t begin, std::int64_t end) {
+        draw_weights(name, pieces_by_name.at(name), config.init.cutoff, seed, piece.begin + begin, end - begin,
+                     values + begin);
       });
-      engine.flat_units()[u].master.narrow(0, span.offset, span.numel).copy_(drawn);
+      engine.flat_units()[u].master.narrow(0, piece.offset, count).copy_(drawn);
     }
   }
   engine.refresh_compute();

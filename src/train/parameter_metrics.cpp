@@ -1,5 +1,8 @@
 #include "parameter_metrics.h"
 
+#include <cmath>
+#include <limits>
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
@@ -8,28 +11,68 @@
 namespace norma {
 namespace {
 
-void add_statistics(const std::string& name, const at::Tensor& values, Metrics& metrics) {
-  const at::Tensor absolute = values.abs();
-  const at::Tensor statistics =
-      at::stack({absolute.min(), absolute.max(), values.mean(), at::linalg_vector_norm(values)})
-          .to(at::kCPU, at::kDouble);
-  const char* const names[] = {".min", ".max", ".avg", ".norm"};
-  for (int i = 0; i < 4; ++i) metrics.emplace_back(name + names[i], statistics[i].item<double>());
-}
+constexpr const char* kKinds[] = {"optim/param/", "optim/grad/", "optim/exp_avg/", "optim/exp_avg_sq/"};
+constexpr std::size_t kNumKinds = std::size(kKinds), kGradient = 1;
+
+// Of one tensor of one kind; what ranks hold of it is added up or compared.
+struct Statistics {
+  std::vector<double> sums;    // two each: sum, sum of squares
+  std::vector<double> lowest;  // two each: min |x|, -max |x|
+
+  explicit Statistics(std::size_t tensors)
+      : sums(2 * tensors, 0.0), lowest(2 * tensors, std::numeric_limits<double>::infinity()) {}
+
+  void add(std::size_t tensor, const at::Tensor& values) {
+    const at::Tensor absolute = values.abs();
+    const at::Tensor four = at::stack({absolute.min(), absolute.max(), values.sum(), at::linalg_vector_norm(values)})
+                                .to(at::kCPU, at::kDouble);
+    const double norm = four[3].item<double>();
+    lowest[2 * tensor] = four[0].item<double>();
+    lowest[2 * tensor + 1] = -four[1].item<double>();
+    sums[2 * tensor] = four[2].item<double>();
+    sums[2 * tensor + 1] = norm * norm;
+  }
+};
 
 }  // namespace
 
-void add_parameter_metrics(const ShardEngine& engine, const AdamW& optimizer, Metrics& metrics) {
+void add_parameter_metrics(const ShardEngine& engine, const AdamW& optimizer, Peers& peers, double clip,
+                           Metrics& metrics) {
   const c10::NoGradGuard no_grad;
+  std::vector<const TensorSpan*> tensors;
+  for (const UnitLayout& unit : engine.layout().units) {
+    for (const TensorSpan& tensor : unit.tensors) tensors.push_back(&tensor);
+  }
+  Statistics all(tensors.size() * kNumKinds);
+  std::size_t first = 0;  // of the unit's tensors
   for (std::size_t u = 0; u < engine.flat_units().size(); ++u) {
     const FlatUnit& flat = engine.flat_units()[u];
-    for (const TensorSpan& span : engine.layout().units[u].tensors) {
-      add_statistics("optim/param/" + span.name, ShardEngine::view(flat.master, span), metrics);
-      add_statistics("optim/grad/" + span.name, ShardEngine::view(flat.gradient, span), metrics);
-      add_statistics("optim/exp_avg/" + span.name, ShardEngine::view(optimizer.exp_avg()[u], span), metrics);
-      add_statistics("optim/exp_avg_sq/" + span.name, ShardEngine::view(optimizer.exp_avg_sq()[u], span), metrics);
+    const UnitLayout& unit = engine.layout().units[u];
+    const at::Tensor* const buffers[] = {&flat.master, &flat.gradient, &optimizer.exp_avg()[u],
+                                         &optimizer.exp_avg_sq()[u]};
+    for (const TensorPiece& piece : pieces_of(unit, engine.shard(u))) {
+      if (engine.mesh().replica != 0) continue;  // another replica counts the same values
+      const std::size_t tensor = first + static_cast<std::size_t>(piece.tensor - unit.tensors.data());
+      for (std::size_t k = 0; k < kNumKinds; ++k) {
+        all.add(tensor * kNumKinds + k, buffers[k]->narrow(0, piece.offset, piece.end - piece.begin));
+      }
+    }
+    first += unit.tensors.size();
+  }
+  peers.sum(all.sums);
+  peers.minimum(all.lowest);
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    for (std::size_t k = 0; k < kNumKinds; ++k) {
+      const std::size_t i = 2 * (t * kNumKinds + k);
+      const std::string name = kKinds[k] + tensors[t]->name;
+      const double scale = k == kGradient ? 1.0 / clip : 1.0;
+      metrics.emplace_back(name + ".min", all.lowest[i] * scale);
+      metrics.emplace_back(name + ".max", -all.lowest[i + 1] * scale);
+      metrics.emplace_back(name + ".avg", all.sums[i] / static_cast<double>(tensors[t]->numel) * scale);
+      metrics.emplace_back(name + ".norm", std::sqrt(all.sums[i + 1]) * scale);
     }
   }
+  metrics.emplace_back("optim/clipping_rate", clip < 1.0 ? 1.0 : 0.0);
 }
 
 }  // namespace norma

@@ -1,5 +1,6 @@
 #include "norma/train/run_plan.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "norma/base/text.h"
@@ -13,6 +14,8 @@ double RunPlan::learning_rate(std::int64_t step, std::int64_t tokens) const {
 
 namespace {
 
+constexpr double kMostSteps = 4503599627370496.0;  // 2^52; check_length() says so when a config asks for more
+
 void set_length(const Duration& duration, RunPlan& plan) {
   const double per_step = static_cast<double>(plan.tokens_per_step);
   switch (duration.unit) {
@@ -24,11 +27,24 @@ void set_length(const Duration& duration, RunPlan& plan) {
       plan.max_tokens = static_cast<std::int64_t>(duration.value);
       return;
     case DurationUnit::epochs:
-      plan.max_steps =
-          static_cast<std::int64_t>(std::floor(duration.value * static_cast<double>(plan.batches_per_epoch)));
+      plan.max_steps = static_cast<std::int64_t>(
+          std::min(std::floor(duration.value * static_cast<double>(plan.batches_per_epoch)), kMostSteps));
       break;
   }
   plan.max_tokens = plan.max_steps * plan.tokens_per_step;
+}
+
+// Of a length in epochs, which is known only with the data; validate() sees to the others.
+Problems check_length(const RunPlan& plan) {
+  constexpr double kMost = 9007199254740992.0;  // 2^53: steps and tokens are also counted in doubles
+  const Duration& duration = plan.config.train.max_duration;
+  const double steps = duration.unit == DurationUnit::epochs
+                           ? duration.value * static_cast<double>(std::max<std::int64_t>(plan.batches_per_epoch, 1))
+                           : 0.0;
+  if (steps * static_cast<double>(plan.tokens_per_step) <= kMost) return {};
+  return {{"train.max_duration", 0,
+           cat("must not pass 2^53 tokens; ", to_string(duration), " of ", with_commas(plan.batches_per_epoch),
+               " steps of ", with_commas(plan.tokens_per_step), " tokens do")}};
 }
 
 std::string schedule_text(const RunPlan& plan) {
@@ -69,6 +85,7 @@ RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64
 
 Problems check_schedule(const RunPlan& plan) {
   const ScheduleConfig& s = plan.config.schedule;
+  if (Problems too_long = check_length(plan); !too_long.empty()) return too_long;
   const std::int64_t end = s.t_max.value_or(s.units == ScheduleUnits::tokens ? plan.max_tokens : plan.max_steps);
   if (end == 0 || s.kind != ScheduleKind::wsd || s.warmup + s.decay <= end) return {};
   return {{"schedule.decay", 0,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -10,32 +11,59 @@
 
 namespace norma {
 
-TrainStep::TrainStep(Transformer& model, ShardEngine& engine, AdamW& optimizer, StepOptions options)
-    : model_(model), engine_(engine), optimizer_(optimizer), options_(std::move(options)) {}
+StepOptions step_options(const RunPlan& plan) {
+  const TrainConfig& train = plan.config.train;
+  return {plan.micro_batch, train.global_batch_size, train.max_grad_norm, train.z_loss, train.loss_chunk, {}};
+}
+
+TrainStep::TrainStep(Transformer& model, ShardEngine& engine, AdamW& optimizer, Peers& peers, StepOptions options)
+    : model_(model), engine_(engine), optimizer_(optimizer), peers_(peers), options_(std::move(options)) {}
 
 void TrainStep::phase(std::string_view name) const {
   if (options_.after_phase) options_.after_phase(name);
 }
 
-StepResult TrainStep::run(const at::Tensor& ids, double learning_rate, std::int64_t step) {
-  const double scale = 1.0 / static_cast<double>(ids.numel());
-  const at::TensorOptions wide = at::TensorOptions().dtype(at::kDouble).device(ids.device());
-  at::Tensor sums = at::zeros({2}, wide);  // CE and lse^2 over all targets
-  engine_.clear_gradients();
-  for (std::int64_t begin = 0; begin < ids.size(0); begin += options_.micro_batch) {
-    const at::Tensor part = ids.narrow(0, begin, std::min(options_.micro_batch, ids.size(0) - begin));
-    const CrossEntropy ce = model_.loss(part, {scale, options_.z_loss, options_.loss_chunk}, engine_);
+// Every rank makes as many passes as the one with the most instances: what it lacks is a pass of no weight.
+// Returns the sums of CE and lse^2 over this rank's targets, [2].
+at::Tensor TrainStep::backward_passes(const at::Tensor& ids, double scale) {
+  const std::int64_t rows = ids.size(0);
+  const std::int64_t most =
+      options_.global_batch == 0 ? rows : (options_.global_batch + peers_.size() - 1) / peers_.size();
+  at::Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble).device(ids.device()));
+  for (std::int64_t begin = 0; begin < most; begin += options_.micro_batch) {
+    engine_.begin_micro_batch(begin + options_.micro_batch >= most);
+    const bool counts = begin < rows;
+    const at::Tensor part =
+        counts ? ids.narrow(0, begin, std::min(options_.micro_batch, rows - begin)) : ids.narrow(0, 0, 1);
+    const CrossEntropy ce = model_.loss(part, {counts ? scale : 0.0, options_.z_loss, options_.loss_chunk}, engine_);
     phase("forward");
     ce.loss.backward();
     const c10::NoGradGuard no_grad;
-    sums.add_(at::stack({ce.token_ce.sum(at::kDouble), ce.token_lse.square().sum(at::kDouble)}));
+    if (counts) sums.add_(at::stack({ce.token_ce.sum(at::kDouble), ce.token_lse.square().sum(at::kDouble)}));
     phase("backward");
   }
+  return sums;
+}
+
+StepResult TrainStep::run(const at::Tensor& ids, double learning_rate, std::int64_t step,
+                          std::vector<double>* signals) {
+  const std::int64_t instances = options_.global_batch == 0 ? ids.size(0) : options_.global_batch;
+  const double scale = 1.0 / static_cast<double>(instances * ids.size(1));
+  engine_.clear_gradients();
+  const at::Tensor sums = backward_passes(ids, scale).to(at::kCPU);
+  engine_.finish_gradients();
+
+  // One message for all that the ranks add up. Replicas hold equal gradients: one of them counts.
+  const double squares = engine_.mesh().replica == 0 ? squared_norm(engine_.flat_units()) : 0.0;
+  std::vector<double> figures = {sums[0].item<double>(), sums[1].item<double>(), squares};
+  if (signals != nullptr) figures.insert(figures.end(), signals->begin(), signals->end());
+  peers_.sum(figures);
+  if (signals != nullptr) signals->assign(figures.begin() + 3, figures.end());
+
   StepResult result;
-  result.grad_norm = gradient_norm(engine_.flat_units(), [](double sum) { return sum; });
-  const at::Tensor on_host = sums.to(at::kCPU);
-  result.cross_entropy = on_host[0].item<double>() * scale;
-  result.z_loss = on_host[1].item<double>() * scale * options_.z_loss;
+  result.cross_entropy = figures[0] * scale;
+  result.z_loss = figures[1] * scale * options_.z_loss;
+  result.grad_norm = std::sqrt(figures[2]);
   if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.grad_norm)) report_divergence(step, result);
   result.clip = clip_factor(result.grad_norm, options_.max_grad_norm);
   optimizer_.step(learning_rate, result.clip);
@@ -44,23 +72,50 @@ StepResult TrainStep::run(const at::Tensor& ids, double learning_rate, std::int6
   return result;
 }
 
-void TrainStep::report_divergence(std::int64_t step, const StepResult& result) const {
-  const auto finite = [](const at::Tensor& t) { return at::isfinite(t).all().item<bool>(); };
-  std::string culprit = "the activations (weights and gradients are finite)";
-  const auto find = [&](bool weights) {
-    for (std::size_t u = 0; u < engine_.flat_units().size(); ++u) {
-      const FlatUnit& flat = engine_.flat_units()[u];
-      for (const TensorSpan& span : engine_.layout().units[u].tensors) {
-        if (finite(ShardEngine::view(weights ? flat.master : flat.gradient, span))) continue;
-        culprit = cat(weights ? "the weight " : "the gradient of ", span.name);
-        return true;
+namespace {
+
+// What this rank holds of every weight, then of every gradient, under numbers that all ranks share.
+std::vector<std::pair<double, at::Tensor>> numbered_pieces(const ShardEngine& engine) {
+  std::vector<std::pair<double, at::Tensor>> found;
+  double number = 0;
+  for (const bool weights : {true, false}) {
+    for (std::size_t u = 0; u < engine.flat_units().size(); ++u) {
+      const FlatUnit& flat = engine.flat_units()[u];
+      const UnitLayout& unit = engine.layout().units[u];
+      for (const TensorPiece& piece : pieces_of(unit, engine.shard(u))) {
+        const auto index = static_cast<double>(piece.tensor - unit.tensors.data());
+        found.emplace_back(number + index,
+                           (weights ? flat.master : flat.gradient).narrow(0, piece.offset, piece.end - piece.begin));
       }
+      number += static_cast<double>(unit.tensors.size());
     }
-    return false;
-  };
-  if (!find(true)) find(false);
+  }
+  return found;
+}
+
+std::string name_of(const ShardEngine& engine, double number) {
+  for (const char* kind : {"the weight ", "the gradient of "}) {
+    for (const UnitLayout& unit : engine.layout().units) {
+      const auto count = static_cast<double>(unit.tensors.size());
+      if (number < count) return kind + unit.tensors[static_cast<std::size_t>(number)].name;
+      number -= count;
+    }
+  }
+  return "the activations (weights and gradients are finite)";
+}
+
+}  // namespace
+
+void TrainStep::report_divergence(std::int64_t step, const StepResult& result) const {
+  std::vector<double> first = {std::numeric_limits<double>::max()};
+  for (const auto& [number, values] : numbered_pieces(engine_)) {
+    if (at::isfinite(values).all().item<bool>()) continue;
+    first[0] = number;
+    break;
+  }
+  peers_.minimum(first);
   throw DivergedError(cat("[train] step ", step, ": loss ", result.cross_entropy, ", gradient norm ", result.grad_norm,
-                          "; the first tensor that is not finite: ", culprit,
+                          "; the first tensor that is not finite: ", name_of(engine_, first[0]),
                           ". No weight was changed. Try a lower optim.lr, a longer schedule.warmup, or resume from an "
                           "earlier checkpoint"));
 }

@@ -7,7 +7,7 @@
 
 #include <ATen/ATen.h>
 
-#include "norma/base/text.h"
+#include "norma/base/error.h"
 #include "norma/eval/perplexity.h"
 #include "norma/train/checkpointing.h"
 
@@ -20,11 +20,6 @@ constexpr std::size_t kSpeedWindow = 20;  // steps
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-StepOptions step_options(const RunPlan& plan) {
-  const TrainConfig& train = plan.config.train;
-  return {plan.micro_batch, train.max_grad_norm, train.z_loss, train.loss_chunk, {}};
 }
 
 // 0.00031234 -> "3.12e-04"
@@ -40,7 +35,7 @@ Trainer::Trainer(const RunPlan& plan, TrainerParts parts, TrainState start)
     : plan_(plan),
       parts_(std::move(parts)),
       state_(std::move(start)),
-      step_(parts_.model, parts_.engine, parts_.optimizer, step_options(plan)) {}
+      step_(parts_.model, parts_.engine, parts_.optimizer, parts_.world, step_options(plan)) {}
 
 RunSummary Trainer::run(const std::atomic<bool>& stop) {
   const auto start = std::chrono::steady_clock::now();
@@ -48,28 +43,38 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   const std::int64_t last = std::min(plan_.max_steps, plan_.config.train.stop_at.value_or(plan_.max_steps));
   parts_.stream.seek(state_.position);
   saved_step_ = state_.step;
-  bool evaluated = evaluate(stop);  // a validation that a stop cut short
-  while (state_.step < last && !stop) {
-    one_step();
+  const std::int64_t evaluated_before = state_.evaluated_step;
+  bool evaluated = evaluate(stop), stopping = !evaluated;           // a validation that a stop cut short
+  if (state_.evaluated_step != evaluated_before) saved_step_ = -1;  // the checkpoint does not know of it
+  while (state_.step < last && !stopping) {
+    stopping = !one_step(stop);
     evaluated = evaluate(stop);
+    stopping = stopping || !evaluated;
     if (due(checkpoint.every)) save();
+    if (due(plan_.config.parallel.check_replicas_every)) check_replicas();
   }
   progress_.finish();
   if (saved_step_ != state_.step) save();
+  finish_save();
   summary_.outcome = state_.step >= plan_.max_steps && evaluated ? Outcome::finished : Outcome::stopped;
   summary_.state = state_;
   summary_.steps_here = steps_here_;
+  summary_.changed = steps_here_ > 0 || state_.evaluated_step != evaluated_before;
   summary_.seconds = seconds_since(start);
   summary_.tokens_per_second = tokens_per_second();
   return summary_;
 }
 
-void Trainer::one_step() {
+bool Trainer::one_step(bool stop) {
   const auto start = std::chrono::steady_clock::now();
   const Batch batch = parts_.stream.next();
   const at::Tensor ids = at::tensor(batch.ids, at::kLong).view({batch.size, batch.sequence_length}).to(parts_.device);
   const double learning_rate = plan_.learning_rate(state_.step + 1, batch.next.tokens);
-  const StepResult result = step_.run(ids, learning_rate, state_.step + 1);
+  parts_.world.set_step(state_.step + 1);
+  const bool written = saving_ && saving_->written();
+  std::vector<double> signals = {stop ? 1.0 : 0.0, written ? 1.0 : 0.0};
+  const StepResult result = step_.run(ids, learning_rate, state_.step + 1, &signals);
+  if (saving_ && signals[1] == parts_.world.size()) finish_save();
   state_.step += 1;
   state_.position = batch.next;
   const bool best = state_.best_loss == 0.0 || result.cross_entropy < state_.best_loss;
@@ -80,6 +85,7 @@ void Trainer::one_step() {
   const MetricsConfig& metrics = plan_.config.metrics;
   if (due(metrics.every) || due(metrics.parameters_every)) write_step_metrics(result, learning_rate);
   show_progress(result, learning_rate);
+  return signals[0] == 0.0;
 }
 
 double Trainer::tokens_per_second() const {
@@ -96,16 +102,49 @@ void Trainer::write_step_metrics(const StepResult& result, double learning_rate)
   metrics.emplace_back("optim/total_grad_norm", result.grad_norm);
   metrics.emplace_back("optim/learning_rate_group0", learning_rate);
   metrics.emplace_back("throughput/total_tokens", tokens);
-  metrics.emplace_back("throughput/total_training_Gflops", tokens * plan_.cost.flops_full / 1e9);
+  const double gflops = tokens * plan_.cost.flops_olmo / 1e9;
+  metrics.emplace_back("throughput/total_training_Gflops", gflops);
+  metrics.emplace_back("throughput/total_training_log_Gflops", std::log(gflops));
   if (speed > 0.0) {
-    metrics.emplace_back("throughput/device/tokens_per_second", speed);
+    metrics.emplace_back("throughput/device/tokens_per_second", speed / parts_.world.size());
     metrics.emplace_back("throughput/device/batches_per_second", speed / static_cast<double>(plan_.tokens_per_step));
   }
-  if (due(plan_.config.metrics.parameters_every)) add_parameter_metrics(parts_.engine, parts_.optimizer, metrics);
-  parts_.metrics.write(state_.step, metrics);
+  if (speed > 0.0 && parts_.world.size() > 1) {
+    metrics.emplace_back("throughput/tokens_per_second", speed);
+    metrics.emplace_back("throughput/device/communication_wait_seconds_per_step", waited_per_step());
+  }
+  if (due(plan_.config.metrics.parameters_every)) {
+    add_parameter_metrics(parts_.engine, parts_.optimizer, parts_.world, result.clip, metrics);
+  }
+  if (parts_.metrics != nullptr) parts_.metrics->write(state_.step, metrics);
+}
+
+// Time that this rank's main thread stood waiting for a collective, over the steps of this process.
+double Trainer::waited_per_step() const {
+  Seconds waited{0};
+  for (const Group* group : parts_.world.groups()) waited += group->traffic().waited;
+  return waited.count() / static_cast<double>(steps_here_);
+}
+
+// Replicas apply equal updates to equal weights: a difference is a broken device or a bug, and spoils the run.
+void Trainer::check_replicas() {
+  RunningChecksum hash;
+  for (const FlatUnit& unit : parts_.engine.flat_units()) {
+    const at::Tensor weights = unit.master.to(at::kCPU);
+    hash.update({static_cast<const std::byte*>(weights.const_data_ptr()), weights.nbytes()});
+  }
+  const std::vector<std::string> hashes = parts_.world.gather(hash.digest());
+  const auto degree = static_cast<std::size_t>(parts_.engine.mesh().shard_degree);
+  for (std::size_t rank = degree; rank < hashes.size(); ++rank) {
+    const std::size_t first = rank % degree;
+    if (hashes[rank] == hashes[first]) continue;
+    throw DivergedError(cat("[parallel] step ", state_.step, ": rank ", rank, " holds other weights than rank ", first,
+                            ", its replica; look at the device of one of them, and resume from a checkpoint"));
+  }
 }
 
 void Trainer::show_progress(const StepResult& result, double learning_rate) {
+  if (!parts_.world.is_first()) return;
   if (!progress_.on_terminal() && state_.step != 1 && !due(plan_.config.metrics.console_every)) return;
   const double speed = tokens_per_second();
   std::string line = cat("step ", state_.step, "/", plan_.max_steps, "  loss ", fixed(result.cross_entropy, 4), "  lr ",
@@ -130,7 +169,7 @@ bool Trainer::evaluate(const std::atomic<bool>& stop) {
     PerplexityOptions options{
         config.batch_size, config.max_instances, plan_.config.train.loss_chunk, parts_.device, {}};
     options.progress = [&](std::int64_t, std::int64_t) { return !stop; };
-    const Perplexity result = evaluate_perplexity(parts_.model, parts_.engine, *set.dataset, options);
+    const Perplexity result = evaluate_perplexity(parts_.model, parts_.engine, *set.dataset, parts_.world, options);
     if (!result.complete) return false;
     metrics.emplace_back(cat("eval/", set.label, "/CrossEntropyLoss"), result.cross_entropy);
     metrics.emplace_back(cat("eval/", set.label, "/Perplexity"), result.perplexity());
@@ -139,14 +178,23 @@ bool Trainer::evaluate(const std::atomic<bool>& stop) {
   }
   state_.evaluated_step = state_.step;
   state_.validation = std::move(validation);
-  parts_.metrics.write(state_.step, metrics);
+  if (parts_.metrics != nullptr) parts_.metrics->write(state_.step, metrics);
   log_info(cat("validation at step ", state_.step, ": ", join(shown, ", "), " nats per token"));
   return true;
 }
 
 void Trainer::save() {
-  save_training(parts_.checkpoints, plan_, state_, parts_.engine, parts_.optimizer);
+  finish_save();
+  saving_ = save_training(parts_.checkpoints, plan_, state_, parts_.engine, parts_.optimizer, parts_.world,
+                          parts_.data_fingerprint);
   saved_step_ = state_.step;
+  if (!plan_.config.checkpoint.background) finish_save();
+}
+
+void Trainer::finish_save() {
+  if (!saving_) return;
+  const auto ending = std::move(saving_);
+  ending->finish();
 }
 
 }  // namespace norma

@@ -45,6 +45,9 @@ struct CheckpointError : Error {
 struct DivergedError : Error {
   explicit DivergedError(const std::string& text) : Error(ExitCode::diverged, text) {}
 };
+struct CollectiveError : Error {
+  explicit CollectiveError(const std::string& text) : Error(ExitCode::collective, text) {}
+};
 struct DiskError : Error {
   explicit DiskError(const std::string& text) : Error(ExitCode::disk, text) {}
 };

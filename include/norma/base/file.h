@@ -60,7 +60,8 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-// Paths that match a shell pattern (*, ?, [..]), sorted; a name without wildcards is returned as it is.
+// Paths that match a shell pattern (*, ?, [..]), sorted; a name without wildcards, or of something that exists, is
+// returned as it is.
 std::vector<std::string> expand_glob(const std::string& pattern);
 
 // XXH3-128 of bytes, as 32 lower-case hex digits: integrity, not security.

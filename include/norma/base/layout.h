@@ -35,6 +35,26 @@ struct Layout {
   std::int64_t num_parameters() const;                      // without padding
 };
 
+// The part of a unit's flat buffer that one rank owns: [begin, begin + numel) of a buffer padded to equal parts.
+struct ShardSpan {
+  std::int64_t begin = 0;
+  std::int64_t numel = 0;
+};
+
+// Cuts a unit into `degree` equal parts, each a multiple of kAlignment (the last ones may hold padding only), and gives
+// the one at `place`.
+ShardSpan shard_of(const UnitLayout& unit, int degree, int place);
+
+// Elements [begin, end) of a tensor, row-major, that lie in a shard, `offset` elements from its start.
+struct TensorPiece {
+  const TensorSpan* tensor = nullptr;
+  std::int64_t begin = 0, end = 0;
+  std::int64_t offset = 0;
+};
+
+// What a shard holds, in order. The pointers are into `unit`.
+std::vector<TensorPiece> pieces_of(const UnitLayout& unit, const ShardSpan& shard);
+
 // Places the tensors of one unit (offsets are set here; their order within each half is kept).
 UnitLayout lay_out_unit(std::string name, std::vector<TensorSpan> tensors);
 

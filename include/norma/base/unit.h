@@ -27,6 +27,7 @@ struct Unit {
   int index = 0;                          // position in the model's list of units
   std::vector<UnitParameter> parameters;  // owned by this unit
   std::vector<int> also_needs;            // units whose parameters the body reads too (a tied head: the embedding)
+  bool backward_reads_parameters = true;  // false: what the forward pass kept is enough (a plain embedding)
 };
 
 // body(inputs) -> outputs. Every differentiable tensor it reads, parameters apart, must come through
@@ -39,7 +40,8 @@ class UnitRunner {
   virtual TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) = 0;
 };
 
-// A unit's flat storage as the optimizer sees it: 1-D, in the order of its UnitLayout (base/layout.h).
+// This rank's shard of a unit's flat storage as the optimizer sees it: 1-D, in the order of its UnitLayout
+// (base/layout.h).
 struct FlatUnit {
   at::Tensor master;           // [n] the weights that are updated
   at::Tensor gradient;         // [n] of the same type, accumulated over micro-batches

@@ -27,6 +27,10 @@ enum class InitScheme { normal, megatron, depth_scaled, mitchell, xavier };
 enum class ScheduleKind { cosine, linear, inverse_sqrt, constant, wsd };
 enum class ScheduleUnits { steps, tokens };
 enum class TokenDtype { automatic, uint16, uint32 };
+enum class Strategy { automatic, single, ddp, full_shard, shard_grad_op, hybrid };
+enum class Recompute { none, block, every_n, selective };
+enum class ReduceDtype { fp32, bf16 };
+enum class ReducePolicy { automatic, every_micro_batch, once };
 
 struct RunSettings {
   std::string name = "norma";
@@ -240,7 +244,8 @@ struct InitConfig {
     v("std", std, "Base standard deviation of normal, megatron and depth_scaled. Default: sqrt(2 / (5 d_model)).");
     v("cutoff", cutoff, "Truncate at this many standard deviations; 0 does not truncate.");
     v("embedding_std", embedding_std, "Standard deviation of the embedding, when it should differ.");
-    v("scale_embedding", scale_embedding, "Multiply the embedding's standard deviation by sqrt(d_model).");
+    v("scale_embedding", scale_embedding,
+      "Multiply the embedding's standard deviation by sqrt(d_model), unless embedding_std sets it.");
   }
 };
 
@@ -332,9 +337,62 @@ struct ScheduleConfig {
   }
 };
 
+struct TimeoutConfig {
+  double start = 600.0;
+  double training = 600.0;
+  double grace = 5.0;
+
+  template <class V>
+  void visit(V&& v) {
+    v("start", start, "Seconds in which every process must arrive.");
+    v("training", training,
+      "Seconds a collective may take: after them the run ends and says which rank is missing. It must cover the "
+      "slowest "
+      "save and evaluation of one rank.");
+    v("grace", grace, "Seconds between the failure of one process and the end of the others.");
+  }
+};
+
+struct ParallelConfig {
+  Strategy strategy = Strategy::automatic;
+  std::optional<std::int64_t> replicas;
+  Recompute recompute = Recompute::none;
+  std::int64_t recompute_n = 2;
+  ReduceDtype reduce_dtype = ReduceDtype::fp32;
+  ReducePolicy reduce = ReducePolicy::automatic;
+  std::int64_t check_replicas_every = 0;
+  std::vector<std::int64_t> console_ranks{0};
+  TimeoutConfig timeouts;
+
+  template <class V>
+  void visit(V&& v) {
+    v("strategy", strategy,
+      "How processes share the model. single: one process. ddp: each holds all of it. full_shard: weights, gradients "
+      "and optimizer state are cut into shards, weights are gathered unit by unit for each pass. shard_grad_op: "
+      "gathered once a step and kept. hybrid: full_shard inside of each replica, ddp between replicas. auto: single "
+      "for one process, else full_shard.");
+    v("replicas", replicas,
+      "hybrid: copies of the model; must divide the number of processes. Default: the number of nodes.");
+    v("recompute", recompute,
+      "What the backward pass makes again instead of keeping: none; block (all of every block); every_n (all of every "
+      "recompute_n-th block); selective (norms, activation and attention, never a matrix product).");
+    v("recompute_n", recompute_n, "every_n: blocks 0, n, 2n, ... are recomputed.");
+    v("reduce_dtype", reduce_dtype, "Type in which gradients travel when they are cut into shards.");
+    v("reduce", reduce,
+      "When sharded gradients are summed over processes: every_micro_batch (less memory) or once (less traffic). "
+      "auto: every_micro_batch for full_shard and hybrid, once for shard_grad_op.");
+    v("check_replicas_every", check_replicas_every,
+      "Every so many steps compare a hash of the weights between replicas, and stop when they differ; 0 never.");
+    v("console_ranks", console_ranks,
+      "Ranks whose log lines also go to the console; every rank has its own file in logs/.");
+    v("timeouts", timeouts, "How long processes wait for each other.");
+  }
+};
+
 struct CheckpointConfig {
   std::int64_t every = 1000;
   std::string resume = "auto";
+  bool background = true;
 
   template <class V>
   void visit(V&& v) {
@@ -343,6 +401,8 @@ struct CheckpointConfig {
       "auto: go on from the newest complete checkpoint of the run folder, if there is one. none: start fresh; the "
       "folder "
       "must hold no checkpoint. Else: a checkpoint folder to start from.");
+    v("background", background,
+      "Write checkpoints beside the training steps, from a copy of the state in memory; false waits for the disk.");
   }
 };
 
@@ -387,6 +447,7 @@ struct RunConfig {
   OptimConfig optim;
   ScheduleConfig schedule;
   Precision precision = Precision::fp32;
+  ParallelConfig parallel;
   CheckpointConfig checkpoint;
   EvalConfig eval;
   MetricsConfig metrics;
@@ -404,6 +465,7 @@ struct RunConfig {
     v("precision", precision,
       "fp64 (tests), fp32, or bf16: bf16 compute copies of all parameters and a bf16 stream, fp32 master weights, fp32 "
       "gradient accumulation.");
+    v("parallel", parallel, "How processes share the work.");
     v("checkpoint", checkpoint, "Saving and resuming.");
     v("eval", eval, "Validation during training.");
     v("metrics", metrics, "What is written about the run.");

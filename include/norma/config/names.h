@@ -67,6 +67,23 @@ template <>
 struct EnumNames<TokenDtype> {
   static constexpr auto kNames = names_up_to(TokenDtype::uint32, "auto", "uint16", "uint32");
 };
+template <>
+struct EnumNames<Strategy> {
+  static constexpr auto kNames =
+      names_up_to(Strategy::hybrid, "auto", "single", "ddp", "full_shard", "shard_grad_op", "hybrid");
+};
+template <>
+struct EnumNames<Recompute> {
+  static constexpr auto kNames = names_up_to(Recompute::selective, "none", "block", "every_n", "selective");
+};
+template <>
+struct EnumNames<ReduceDtype> {
+  static constexpr auto kNames = names_up_to(ReduceDtype::bf16, "fp32", "bf16");
+};
+template <>
+struct EnumNames<ReducePolicy> {
+  static constexpr auto kNames = names_up_to(ReducePolicy::once, "auto", "every_micro_batch", "once");
+};
 
 // enum_name(NormKind::rms) -> "rms"
 template <class E>

@@ -42,6 +42,9 @@ std::optional<Sidecar> read_sidecar(const fs::path& token_file);
 
 std::int64_t item_bytes(TokenDtype dtype);  // 2 or 4; not defined for `automatic`
 
+// Names and globs of a config key that stand for no file; a TokenDataset of the others may still be refused.
+Problems missing_token_files(const std::vector<std::string>& paths, const std::string& key);
+
 struct TokenDatasetOptions {
   std::vector<std::string> paths;  // names or globs, in order; one listed twice counts twice
   TokenDtype dtype = TokenDtype::automatic;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "norma/base/peers.h"
 #include "norma/data/token_file.h"
 #include "norma/model/transformer.h"
 
@@ -15,7 +16,7 @@ struct PerplexityOptions {
   std::int64_t max_instances = 0;  // 0: all
   std::int64_t loss_chunk = 1024;
   at::Device device = at::kCPU;
-  // After each batch (may be empty); false ends the evaluation early.
+  // After each batch (may be empty), on every rank; false on any of them ends the evaluation early on all.
   std::function<bool(std::int64_t done, std::int64_t total)> progress;
 };
 
@@ -26,7 +27,8 @@ struct Perplexity {
   double perplexity() const;
 };
 
-Perplexity evaluate_perplexity(Transformer& model, UnitRunner& runner, const TokenDataset& dataset,
+// The ranks share the instances; every one gets the result.
+Perplexity evaluate_perplexity(Transformer& model, UnitRunner& runner, const TokenDataset& dataset, Peers& peers,
                                const PerplexityOptions& options);
 
 }  // namespace norma

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <vector>
 
@@ -15,11 +14,8 @@
 
 namespace norma {
 
-// Adds up a scalar over the shards of a model; the identity in one process.
-using SumOverShards = std::function<double(double)>;
-
-// L2 norm of all gradients, summed in float64.
-double gradient_norm(const std::vector<FlatUnit>& units, const SumOverShards& sum);
+// Sum of squares of this rank's gradients, in float64. The norm of all is the root of the sum over shards.
+double squared_norm(const std::vector<FlatUnit>& units);
 
 // OLMo's factor: min(1, max_norm / (norm + 1e-6)); 1 when max_norm is 0 (no clipping).
 double clip_factor(double norm, double max_norm);

@@ -1,49 +1,110 @@
-// Flat storage of a model's parameters, and the runner that the model's units go through.
+// One engine for every way of spreading a model over processes.
 //
-// Each unit owns one flat buffer per purpose, laid out by its UnitLayout: the master weights that the
-// optimizer updates, the compute copy that the forward pass reads, and the gradient that micro-batches add
-// to. In fp32 and fp64 master and compute are one buffer; in bf16 the compute copy and the stream are bf16
-// while master and gradient stay fp32. The module's parameters become leaves over the compute buffer, their
-// .grad views of the gradient buffer.
+// Each unit (embedding, block, head) is one flat buffer per purpose, laid out by its UnitLayout and cut into equal
+// shards. A rank owns its shard of the master weights, gradients and optimizer state; the whole compute weights are
+// gathered before the unit runs, the whole gradient is summed into shards when the unit's backward pass ends, and
+// copies of the model (replicas) add their shards up. What is usually called a strategy is a setting:
 //
-// This engine runs at shard degree 1 and replicate degree 1: every buffer is whole and nothing is
-// communicated.
+//   single        shard 1,  replicate 1
+//   ddp           shard 1,  replicate W
+//   shard_grad_op shard W,  replicate 1     weights gathered once a step and kept
+//   full_shard    shard W,  replicate 1, reshard_after_forward: weights gathered before each use, then released
+//   hybrid        shard W/R, replicate R, reshard_after_forward
+//
+// In fp32 and fp64 at shard 1 master and compute weights are one buffer; in bf16 the compute weights and the stream
+// are bf16 while master and gradient stay fp32. The module's parameters are leaves over the compute buffer, their
+// .grad views of the gradient buffer. Memory of gathered weights and of gradients in flight is lent from a pool and
+// reused, so that its peak is a few units, not the model.
+//
+// ZeRO (arXiv 1910.02054), FSDP (arXiv 2304.11277). Each unit call is one autograd Function (unit_call.h), which gives
+// exact points before and after the unit's forward and backward pass; recomputing activations is the same Function.
 #pragma once
 
-#include <string>
+#include <memory>
 #include <vector>
 
 #include "norma/base/layout.h"
 #include "norma/base/unit.h"
 #include "norma/config/config.h"
+#include "norma/parallel/world.h"
 
 namespace norma {
 
 enum class Purpose { training, inference };  // inference has no gradients
 
+// How the engine of a mesh behaves; nothing in it changes results beyond rounding.
+struct EnginePolicy {
+  bool reshard_after_forward = false;     // release gathered weights after each use
+  bool reduce_every_micro_batch = false;  // sum gradients into shards after each micro-batch, not once at the end
+  bool reduce_in_bf16 = false;            // halves the gradients' traffic, rounds them
+  bool poison_released = false;           // tests: fill released memory with NaN
+  std::vector<bool> recompute;            // by unit; empty: none. Activations are made again in the backward pass
+};
+
+class BufferPool;
+struct UnitFunction;
+
 class ShardEngine : public UnitRunner {
  public:
-  // Gives the units' parameters their storage on `device`. `layout` must name exactly these parameters.
+  // Gives the units' parameters their storage on `device`. `layout` must name exactly these parameters. The groups of
+  // `mesh` outlive the engine.
   ShardEngine(const std::vector<Unit>& units, Layout layout, Precision precision, at::Device device,
-              Purpose purpose = Purpose::training);
+              Purpose purpose = Purpose::training, const Mesh& mesh = {}, EnginePolicy policy = {});
+  ~ShardEngine() override;
 
   TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override;
 
   const Layout& layout() const { return layout_; }
-  // Master and gradient (undefined for inference) of every unit, in the layout's order.
+  const Mesh& mesh() const { return mesh_; }
+  // This rank's shard of master and gradient (undefined for inference) of every unit, in the layout's order.
   const std::vector<FlatUnit>& flat_units() const { return flat_; }
-  // A tensor inside a flat buffer that is ordered like flat_units(): a view [shape].
+  ShardSpan shard(std::size_t unit) const;
+  // At shard degree 1, a tensor inside a flat buffer that is ordered like flat_units(): a view [shape].
   static at::Tensor view(const at::Tensor& flat, const TensorSpan& span);
 
-  // Before the first micro-batch of a step.
-  void clear_gradients();
-  // After the optimizer or a loader changed the master weights.
-  void refresh_compute();
+  // The steps of a step. All ranks call them alike.
+  void clear_gradients();             // before the first micro-batch; forgets what a failed step left behind
+  void begin_micro_batch(bool last);  // before each forward pass; without it each one counts as the last
+  void finish_gradients();            // after the last backward pass: the shards' gradients are complete
+  void refresh_compute();             // after the optimizer or a loader changed the master weights
+
+  // For tests: the most buffers lent at once, of weights and of gradients.
+  int peak_weight_buffers() const;
+  int peak_gradient_buffers() const;
 
  private:
+  friend struct UnitFunction;
+  struct UnitState;
+
+  // Around a unit call under autograd. after_forward() says whether the weights stay gathered for the backward pass.
+  void before_forward(const Unit& unit);
+  bool after_forward(const Unit& unit);
+  void before_backward(const Unit& unit, bool recompute, bool kept);
+  void after_backward(const Unit& unit);
+
+  void bind(const Unit& unit, std::size_t u, Precision precision, at::Device device, Purpose purpose);
+  void start_gather(std::size_t u);
+  void acquire(std::size_t u);
+  void release(std::size_t u);
+  void prefetch(int index, bool for_backward);
+  void prepare_gradient(std::size_t u);
+  void start_reduce(std::size_t u);
+  void finish_scatter(std::size_t u);
+  void forget_calls();
+  std::vector<std::size_t> units_read_by(const Unit& unit) const;
+  bool sharded() const { return mesh_.shard_degree > 1; }
+
   Layout layout_;
+  Mesh mesh_;
+  EnginePolicy policy_;
+  std::vector<Unit> units_;
   std::vector<FlatUnit> flat_;
-  std::vector<at::Tensor> compute_;  // [n]; the master itself unless precision is bf16
+  std::vector<UnitState> states_;
+  std::unique_ptr<BufferPool> weight_pool_, gradient_pool_;
+  std::vector<std::size_t> scattering_;                       // units whose reduce-scatter is in flight, oldest first
+  std::vector<std::pair<std::size_t, Pending>> replicating_;  // units whose all-reduce is in flight
+  at::Tensor anchor_;  // a leaf that makes every unit call differentiable, the first one's integers too
+  bool last_micro_batch_ = true;
 };
 
 at::ScalarType master_type(Precision precision);   // of weights, gradients and optimizer state

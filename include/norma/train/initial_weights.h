@@ -7,7 +7,7 @@
 
 namespace norma {
 
-// Threaded, on the CPU, by (run.seed, parameter name, element index).
+// Threaded, on the CPU, by (run.seed, parameter name, element index); each rank only the ranges it owns.
 void draw_initial_weights(const RunConfig& config, const NormPlan& norms, ShardEngine& engine);
 
 }  // namespace norma

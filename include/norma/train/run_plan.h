@@ -31,7 +31,7 @@ struct RunPlan {
 // `batches_per_epoch` is 0 when the data is not open. Tokens round up to whole steps (OLMo).
 RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch);
 
-// What the length of the run says about its schedule; empty when all is well or the length is not known.
+// What the length of the run says about itself and its schedule; empty when all is well or the length is not known.
 Problems check_schedule(const RunPlan& plan);
 
 // For people: sizes, FLOPs, memory, length, schedule and the norm table.

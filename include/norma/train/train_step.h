@@ -5,20 +5,26 @@
 #include <cstdint>
 #include <functional>
 #include <string_view>
+#include <vector>
 
+#include "norma/base/peers.h"
 #include "norma/model/transformer.h"
 #include "norma/optim/adamw.h"
 #include "norma/parallel/shard_engine.h"
+#include "norma/train/run_plan.h"
 
 namespace norma {
 
 struct StepOptions {
-  std::int64_t micro_batch = 1;  // instances per forward and backward; the last part of a batch may be short
-  double max_grad_norm = 1.0;    // 0: no clipping
+  std::int64_t micro_batch = 1;   // instances per forward and backward; the last part of a batch may be short
+  std::int64_t global_batch = 0;  // instances of the step over all ranks; 0: those given to run(), in one process
+  double max_grad_norm = 1.0;     // 0: no clipping
   double z_loss = 0.0;
   std::int64_t loss_chunk = 1024;
   std::function<void(std::string_view)> after_phase;  // "forward", "backward", "optimizer": for measuring; may be empty
 };
+
+StepOptions step_options(const RunPlan& plan);
 
 struct StepResult {
   double cross_entropy = 0.0;  // sum over targets / tokens of the batch (OLMo's training CE), without the z-loss
@@ -29,18 +35,24 @@ struct StepResult {
 
 class TrainStep {
  public:
-  TrainStep(Transformer& model, ShardEngine& engine, AdamW& optimizer, StepOptions options);
+  // All arguments outlive the step.
+  TrainStep(Transformer& model, ShardEngine& engine, AdamW& optimizer, Peers& peers, StepOptions options);
 
-  // ids [B, T] on the model's device; `step` (from 1) is for messages. Throws DivergedError before any weight changes.
-  StepResult run(const at::Tensor& ids, double learning_rate, std::int64_t step);
+  // ids [B, T]: this rank's part of the batch, on the model's device; `step` (from 1) is for messages. `signals` are
+  // summed over ranks on the way, at no cost of their own. Throws DivergedError on every rank before any weight
+  // changes.
+  StepResult run(const at::Tensor& ids, double learning_rate, std::int64_t step,
+                 std::vector<double>* signals = nullptr);
 
  private:
   void phase(std::string_view name) const;
+  at::Tensor backward_passes(const at::Tensor& ids, double scale);
   [[noreturn]] void report_divergence(std::int64_t step, const StepResult& result) const;
 
   Transformer& model_;
   ShardEngine& engine_;
   AdamW& optimizer_;
+  Peers& peers_;
   StepOptions options_;
 };
 

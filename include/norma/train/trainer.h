@@ -8,7 +8,9 @@
 
 #include "norma/base/file.h"
 #include "norma/base/log.h"
+#include "norma/checkpoint/state.h"
 #include "norma/data/batch_stream.h"
+#include "norma/parallel/world.h"
 #include "norma/train/metrics.h"
 #include "norma/train/run_plan.h"
 #include "norma/train/train_step.h"
@@ -35,11 +37,13 @@ struct TrainerParts {
   Transformer& model;
   ShardEngine& engine;
   AdamW& optimizer;
+  World& world;
   BatchStream& stream;
-  MetricsWriter& metrics;
+  MetricsWriter* metrics;  // null on ranks other than the first
   std::vector<EvalSet> eval_sets;
   at::Device device;
   fs::path checkpoints;  // folder that receives step-N/
+  std::string data_fingerprint;
 };
 
 enum class Outcome { finished, stopped };
@@ -49,6 +53,7 @@ struct RunSummary {
   Outcome outcome = Outcome::finished;
   TrainState state;
   std::int64_t steps_here = 0;  // taken by this process
+  bool changed = false;         // this process took a step or finished a validation
   double seconds = 0.0;         // of this process' loop
   double tokens_per_second = 0.0;
 };
@@ -61,13 +66,16 @@ class Trainer {
   RunSummary run(const std::atomic<bool>& stop);
 
  private:
-  void one_step();
+  bool one_step(bool stop);  // false when any rank was asked to stop
   void write_step_metrics(const StepResult& result, double learning_rate);
   void show_progress(const StepResult& result, double learning_rate);
   bool evaluate(const std::atomic<bool>& stop);  // false when it was cut short
   void save();
+  void finish_save();
   bool due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }
   double tokens_per_second() const;
+  double waited_per_step() const;
+  void check_replicas();
 
   const RunPlan& plan_;
   TrainerParts parts_;
@@ -78,6 +86,7 @@ class Trainer {
   std::vector<double> recent_seconds_;  // of the last steps, without the first
   std::int64_t steps_here_ = 0;         // of this process
   std::int64_t saved_step_ = -1;
+  std::unique_ptr<CheckpointSave> saving_;  // being written in the background
 };
 
 }  // namespace norma

@@ -1,0 +1,72 @@
+// This process among its peers: how they find each other, talk about small things, and learn that one of them failed.
+//
+// Ranks form a mesh of `replicate` rows and `shard` columns: rank = replica * shard_degree + place. A row holds the
+// model once, in shards; a column holds the same shard `replicate` times.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <c10/core/Device.h>
+
+#include "norma/base/peers.h"
+#include "norma/parallel/group.h"
+#include "norma/parallel/launch.h"
+
+namespace norma {
+
+// What the sharding engine needs to know of the mesh. Groups of one member are null.
+struct Mesh {
+  int shard_degree = 1, place = 0;        // place: which shard is this process'
+  int replicate_degree = 1, replica = 0;  // replica: which row
+  Group* gather = nullptr;                // the row, for parameters
+  Group* reduce = nullptr;                // the row, for gradients (on a GPU a stream of its own)
+  Group* replicas = nullptr;              // the column
+};
+
+struct WorldOptions {
+  LaunchEnvironment launch;
+  at::Device device = at::kCPU;
+  int shard_degree = 1, replicate_degree = 1;  // their product is the world size
+  Seconds start_timeout{600};                  // for every process to arrive
+  Seconds timeout{600};                        // for a collective during training
+  Seconds grace{5};                            // between a peer's failure and this process' end
+};
+
+class World : public Peers {
+ public:
+  // One process, alone.
+  World();
+  // Meets the others. Throws CollectiveError when they do not all come in time.
+  explicit World(const WorldOptions& options);
+  // Waits for the others unless a failure was reported.
+  ~World() override;
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  int rank() const override;
+  int size() const override;
+  Mesh mesh() const;
+
+  // Over all ranks, on the CPU.
+  void sum(std::vector<double>& values) override;
+  void minimum(std::vector<double>& values) override;
+  std::vector<std::string> gather(const std::string& text) override;
+  void barrier(const std::string& what) override;
+
+  // What this process is at, for the report of a peer that waits for it in vain.
+  void set_step(std::int64_t step);
+
+  // Tells the others that this process fails, and why; they end with exit code 6 within the grace time. For a
+  // CollectiveError it first asks who is missing. Returns the text to show. Never throws.
+  std::string report_failure(const std::string& text, bool collective);
+
+  std::vector<const Group*> groups() const;  // the mesh's, for counting traffic
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace norma

@@ -1,0 +1,50 @@
+// What the main thread is at, read by the watcher when a peer asks.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <string>
+
+#include "norma/base/text.h"
+
+namespace norma {
+
+class Activity {
+ public:
+  void set_step(std::int64_t step) {
+    const std::lock_guard lock(mutex_);
+    step_ = step;
+    since_ = std::chrono::steady_clock::now();
+  }
+  std::int64_t step() const {
+    const std::lock_guard lock(mutex_);
+    return step_;
+  }
+  // An empty text: back at work of its own.
+  void set_waiting(const std::string& collective) {
+    const std::lock_guard lock(mutex_);
+    waiting_ = collective;
+    since_ = std::chrono::steady_clock::now();
+  }
+  // "waits at step 12 for the all-gather of blocks.3 since 4 s"
+  std::string describe() const {
+    const std::lock_guard lock(mutex_);
+    const auto seconds =
+        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - since_).count();
+    return waiting_.empty() ? cat("is at step ", step_, ", outside of any collective, since ", seconds, " s")
+                            : cat("waits at step ", step_, " for ", waiting_, " since ", seconds, " s");
+  }
+  bool is_waiting() const {
+    const std::lock_guard lock(mutex_);
+    return !waiting_.empty();
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string waiting_;
+  std::int64_t step_ = 0;
+  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace norma

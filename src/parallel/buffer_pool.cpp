@@ -1,0 +1,78 @@
+#include "buffer_pool.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+
+#include "norma/base/error.h"
+
+namespace norma {
+namespace {
+
+c10::StorageImpl* storage_of(const at::Tensor& tensor) {
+  return tensor.storage().unsafeGetStorageImpl();
+}
+
+std::int64_t bytes_of(const at::Tensor& tensor) {
+  return tensor.numel() * static_cast<std::int64_t>(tensor.element_size());
+}
+
+void set_memory(c10::StorageImpl* storage, void* memory, std::int64_t bytes, at::Device device) {
+  storage->set_data_ptr_noswap(at::DataPtr(memory, device));
+  storage->set_nbytes(static_cast<std::size_t>(bytes));
+}
+
+}  // namespace
+
+at::Tensor BufferPool::make_borrower(std::int64_t numel, at::ScalarType type) const {
+  const at::TensorOptions options = at::TensorOptions().dtype(type).device(device_);
+  at::Tensor tensor = at::empty({0}, options);
+  const auto bytes = numel * static_cast<std::int64_t>(tensor.element_size());
+  // Without an allocator the storage never makes memory of its own.
+  const c10::Storage storage(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), bytes,
+                                                                   at::DataPtr(nullptr, device_),
+                                                                   /*allocator=*/nullptr, /*resizable=*/false));
+  tensor.set_(storage, 0, {numel}, {1});
+  return tensor;
+}
+
+bool BufferPool::has_memory(const at::Tensor& borrower) {
+  return storage_of(borrower)->data() != nullptr;
+}
+
+void BufferPool::lend(const at::Tensor& borrower) {
+  const std::int64_t bytes = bytes_of(borrower);
+  NORMA_CHECK(!has_memory(borrower), "[pool] memory lent twice");
+  // The smallest free buffer that is large enough; a new one replaces the largest free one that is not.
+  Slot* best = nullptr;
+  Slot* too_small = nullptr;
+  for (Slot& slot : slots_) {
+    if (slot.lent != nullptr) continue;
+    const std::int64_t size = slot.memory.numel();
+    Slot*& candidate = size >= bytes ? best : too_small;
+    const bool better =
+        candidate == nullptr || (size >= bytes ? size < candidate->memory.numel() : size > candidate->memory.numel());
+    if (better) candidate = &slot;
+  }
+  if (best == nullptr) {
+    if (too_small == nullptr) too_small = &slots_.emplace_back();
+    too_small->memory.reset();  // before the new one is made
+    too_small->memory = at::empty({bytes}, at::TensorOptions().dtype(at::kByte).device(device_));
+    best = too_small;
+  }
+  best->lent = storage_of(borrower);
+  set_memory(best->lent, best->memory.mutable_data_ptr(), bytes, device_);
+  peak_ = std::max(peak_, ++lent_);
+}
+
+void BufferPool::take_back(const at::Tensor& borrower) {
+  c10::StorageImpl* const storage = storage_of(borrower);
+  const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.lent == storage; });
+  NORMA_CHECK(slot != slots_.end(), "[pool] memory taken back that was not lent");
+  if (poison_) slot->memory.fill_(0xff);  // NaN in every floating type
+  slot->lent = nullptr;
+  --lent_;
+  set_memory(storage, nullptr, 0, device_);
+}
+
+}  // namespace norma

@@ -1,0 +1,105 @@
+#include "failure_watch.h"
+
+#include <unistd.h>
+
+#include "norma/base/error.h"
+#include "norma/base/log.h"
+
+namespace norma {
+namespace {
+
+constexpr Seconds kPeriod{0.25};
+constexpr Seconds kAnswerTime{2.0};
+
+std::string get_text(c10d::Store& store, const std::string& key) {
+  return store.check({key}) ? store.get_to_str(key) : "";
+}
+
+}  // namespace
+
+FailureWatch::FailureWatch(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, Seconds grace,
+                           std::shared_ptr<Activity> activity)
+    : store_(store), own_(store->clone()), rank_(rank), size_(size), grace_(grace), activity_(std::move(activity)) {
+  thread_ = std::thread([this] { watch(); });
+}
+
+FailureWatch::~FailureWatch() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+std::string FailureWatch::publish(const std::string& text) {
+  const std::string first = store_->compareSet("failure", "", text);
+  store_->add("events", 1);
+  return first;
+}
+
+std::string FailureWatch::call_roll() {
+  const std::int64_t call = store_->add("roll", 1);
+  store_->add("events", 1);
+  const auto key = [&](int rank) { return cat("roll/", call, "/", rank); };
+  const auto end = std::chrono::steady_clock::now() + kAnswerTime;
+  std::vector<std::string> answers(static_cast<std::size_t>(size_));
+  int missing = size_;
+  while (missing > 0 && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    missing = 0;
+    for (int r = 0; r < size_; ++r) {
+      std::string& answer = answers[static_cast<std::size_t>(r)];
+      if (answer.empty()) answer = get_text(*store_, key(r));
+      if (answer.empty()) ++missing;
+    }
+  }
+  std::vector<std::string> lost, elsewhere;
+  for (int r = 0; r < size_; ++r) {
+    const std::string& answer = answers[static_cast<std::size_t>(r)];
+    if (answer.empty())
+      lost.push_back(cat("rank ", r, " does not answer: it is lost"));
+    else if (answer.compare(0, 5, "waits") != 0 && r != rank_)
+      elsewhere.push_back(cat("rank ", r, " ", answer));
+  }
+  const std::vector<std::string>& said = lost.empty() ? elsewhere : lost;
+  constexpr std::size_t kMost = 8;
+  if (said.size() > kMost) return join({said.begin(), said.begin() + kMost}, "; ") + "; and more";
+  return join(said, "; ");
+}
+
+void FailureWatch::answer_calls() {
+  const std::int64_t call = own_->add("roll", 0);
+  if (call <= answered_) return;
+  own_->set(cat("roll/", call, "/", rank_), activity_->describe());
+  answered_ = call;
+}
+
+void FailureWatch::watch() {
+  std::int64_t seen = 0;
+  while (true) {
+    {
+      std::unique_lock lock(mutex_);
+      if (changed_.wait_for(lock, kPeriod, [&] { return stopping_; })) return;
+    }
+    try {
+      const std::int64_t events = own_->add("events", 0);
+      if (events == seen) continue;
+      seen = events;
+      answer_calls();
+      const std::string failure = get_text(*own_, "failure");
+      if (!failure.empty()) end_process("the run failed: " + failure);
+    } catch (const std::exception&) {
+      end_process("the process that keeps the ranks together is lost (rank 0, or torchrun's agent)");
+    }
+  }
+}
+
+// The main thread may be about to say it better: it has the grace time. A process on its way out is left alone.
+void FailureWatch::end_process(const std::string& why) const {
+  std::this_thread::sleep_for(grace_);
+  log_error(cat("[parallel] rank ", rank_, ": ", why));
+  _exit(static_cast<int>(ExitCode::collective));
+}
+
+}  // namespace norma

@@ -1,0 +1,51 @@
+// A thread that learns of a peer's failure while the main thread is busy, and answers for it when a peer asks.
+//
+// Through the store: "events" counts what happened; "failure" is the first failure's text; a roll call n asks every
+// rank to write "roll/n/<rank>". A process that is killed does not answer; one that hangs answers where it stands.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include "norma/parallel/group.h"
+
+#include "activity.h"
+
+namespace norma {
+
+class FailureWatch {
+ public:
+  FailureWatch(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, Seconds grace,
+               std::shared_ptr<Activity> activity);
+  ~FailureWatch();
+  FailureWatch(const FailureWatch&) = delete;
+  FailureWatch& operator=(const FailureWatch&) = delete;
+
+  // Makes `text` the job's failure unless another rank was first; returns the failure that stands.
+  std::string publish(const std::string& text);
+  // Who does not answer, and what the others are at; "" when nothing can be said.
+  std::string call_roll();
+
+ private:
+  void watch();
+  void answer_calls();
+  [[noreturn]] void end_process(const std::string& why) const;
+
+  c10::intrusive_ptr<c10d::Store> store_;  // for the main thread
+  c10::intrusive_ptr<c10d::Store> own_;    // a connection of the watching thread
+  int rank_, size_;
+  Seconds grace_;
+  std::shared_ptr<Activity> activity_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false;  // guarded by mutex_
+  std::int64_t answered_ = 0;
+  std::thread thread_;
+};
+
+}  // namespace norma

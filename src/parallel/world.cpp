@@ -1,0 +1,199 @@
+#include "norma/parallel/world.h"
+
+#include <cstring>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "norma/base/error.h"
+
+#include "activity.h"
+#include "failure_watch.h"
+
+namespace norma {
+namespace {
+
+using StorePtr = c10::intrusive_ptr<c10d::Store>;
+
+// Torchrun's agent serves the store already; otherwise rank 0 does. A prefix per restart keeps attempts apart.
+StorePtr connect(const LaunchEnvironment& launch, Seconds timeout) {
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<std::uint16_t>(launch.master_port);
+  options.isServer = launch.rank == 0 && !launch.agent_store;
+  options.waitWorkers = false;
+  options.timeout = whole_milliseconds(timeout);
+  try {
+    const auto store = c10::make_intrusive<c10d::TCPStore>(launch.master_host, options);
+    return c10::make_intrusive<c10d::PrefixStore>(cat("norma/attempt-", launch.restart_count), store);
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    throw CollectiveError(cat("[parallel] rank ", launch.rank, " cannot reach its peers through ", launch.master_host,
+                              ":", launch.master_port, ": ", text.substr(0, text.find('\n'))));
+  }
+}
+
+StorePtr prefixed(const StorePtr& store, const std::string& name) {
+  return c10::make_intrusive<c10d::PrefixStore>(name, store);
+}
+
+}  // namespace
+
+struct World::State {
+  WorldOptions options;
+  StorePtr store;
+  std::shared_ptr<Activity> activity;
+  std::unique_ptr<Group> all;  // every rank, on the CPU
+  std::unique_ptr<Group> gather, reduce, replicas;
+  std::unique_ptr<FailureWatch> watch;
+  bool failed = false;
+
+  int place() const { return options.launch.rank % options.shard_degree; }
+  int replica() const { return options.launch.rank / options.shard_degree; }
+
+  std::unique_ptr<Group> make(const std::string& name, int rank, int size) const {
+    const StorePtr own = prefixed(store, name);
+    std::unique_ptr<Group> group = options.device.is_cuda()
+                                       ? make_nccl_group(own, rank, size, options.start_timeout, options.device)
+                                       : make_gloo_group(own, rank, size, options.start_timeout);
+    group->report_to(activity);
+    return group;
+  }
+};
+
+World::World() : state_(std::make_unique<State>()) {}
+
+World::World(const WorldOptions& options) : state_(std::make_unique<State>()) {
+  State& s = *state_;
+  s.options = options;
+  const LaunchEnvironment& launch = options.launch;
+  NORMA_CHECK(options.shard_degree * options.replicate_degree == launch.world_size, "[parallel] a mesh of ",
+              options.shard_degree, " x ", options.replicate_degree, " for ", launch.world_size, " processes");
+  if (launch.world_size == 1) return;
+  s.activity = std::make_shared<Activity>();
+  s.store = connect(launch, options.start_timeout);
+  s.watch = std::make_unique<FailureWatch>(s.store, launch.rank, launch.world_size, options.grace, s.activity);
+  s.all = make_gloo_group(prefixed(s.store, "all"), launch.rank, launch.world_size, options.start_timeout);
+  s.all->report_to(s.activity);
+  if (options.shard_degree > 1) {
+    s.gather = s.make(cat("gather/", s.replica()), s.place(), options.shard_degree);
+    // Gloo keeps many collectives in flight on one group; NCCL wants one communicator per stream.
+    if (options.device.is_cuda()) s.reduce = s.make(cat("reduce/", s.replica()), s.place(), options.shard_degree);
+  }
+  if (options.replicate_degree > 1) {
+    s.replicas = s.make(cat("replicas/", s.place()), s.replica(), options.replicate_degree);
+  }
+  barrier("start-up");
+  for (Group* group : {s.all.get(), s.gather.get(), s.reduce.get(), s.replicas.get()}) {
+    if (group != nullptr) group->set_timeout(options.timeout);
+  }
+}
+
+World::~World() {
+  State& s = *state_;
+  if (size() == 1) return;
+  if (!s.failed) {
+    try {
+      barrier("the end");
+    } catch (const std::exception&) {  // this process' work is done; the failing one reports
+    }
+  }
+  s.watch.reset();
+  // Rank 0 may keep the store: it must not leave before the others are done with it.
+  if (!s.failed) {
+    try {
+      barrier("the end");
+    } catch (const std::exception&) {
+    }
+  }
+}
+
+int World::rank() const {
+  return state_->options.launch.rank;
+}
+int World::size() const {
+  return state_->options.launch.world_size;
+}
+
+Mesh World::mesh() const {
+  const State& s = *state_;
+  Group* const gather = s.gather.get();
+  return {s.options.shard_degree,
+          s.place(),
+          s.options.replicate_degree,
+          s.replica(),
+          gather,
+          s.reduce ? s.reduce.get() : gather,
+          s.replicas.get()};
+}
+
+void World::sum(std::vector<double>& values) {
+  if (size() == 1) return;
+  const at::Tensor tensor = at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, at::kDouble);
+  state_->all->all_reduce(tensor, "the step's figures").wait();
+}
+
+// Through a gather, so that Group needs one kind of reduction only; these are a few numbers.
+void World::minimum(std::vector<double>& values) {
+  if (size() == 1) return;
+  const auto count = static_cast<std::int64_t>(values.size());
+  const at::Tensor mine = at::from_blob(values.data(), {count}, at::kDouble);
+  const at::Tensor every = at::empty({size() * count}, at::kDouble);
+  state_->all->all_gather(every, mine, "figures of every rank").wait();
+  mine.copy_(every.view({size(), count}).amin(0));
+}
+
+std::vector<std::string> World::gather(const std::string& text) {
+  if (size() == 1) return {text};
+  const auto ranks = static_cast<std::size_t>(size());
+  at::Tensor length = at::full({1}, static_cast<std::int64_t>(text.size()), at::kLong);
+  const at::Tensor lengths = at::empty({size()}, at::kLong);
+  state_->all->all_gather(lengths, length, "messages").wait();
+  const std::int64_t longest = std::max<std::int64_t>(1, lengths.max().item<std::int64_t>());
+  const at::Tensor mine = at::zeros({longest}, at::kByte), every = at::empty({size() * longest}, at::kByte);
+  std::memcpy(mine.mutable_data_ptr(), text.data(), text.size());
+  state_->all->all_gather(every, mine, "messages").wait();
+  std::vector<std::string> texts;
+  for (std::size_t r = 0; r < ranks; ++r) {
+    const auto* begin = static_cast<const char*>(every.const_data_ptr()) + static_cast<std::int64_t>(r) * longest;
+    texts.emplace_back(begin, static_cast<std::size_t>(lengths[static_cast<std::int64_t>(r)].item<std::int64_t>()));
+  }
+  return texts;
+}
+
+void World::barrier(const std::string& what) {
+  if (size() == 1) return;
+  state_->all->all_reduce(at::zeros({1}), cat("the meeting at ", what)).wait();
+}
+
+void World::set_step(std::int64_t step) {
+  if (state_->activity) state_->activity->set_step(step);
+}
+
+std::string World::report_failure(const std::string& text, bool collective) {
+  State& s = *state_;
+  if (size() == 1) return text;
+  s.failed = true;
+  std::string mine = cat("rank ", rank(), ": ", text);
+  try {
+    if (collective) {
+      const std::string roll = s.watch->call_roll();
+      if (!roll.empty()) mine += "\n  " + roll;
+    }
+    const std::string first = s.watch->publish(mine);
+    if (first != mine && !first.empty()) mine += "\n  the first failure was of " + first;
+  } catch (const std::exception&) {
+    mine += "\n  the process that keeps the ranks together (rank 0, or torchrun's agent) does not answer either";
+  }
+  return mine;
+}
+
+std::vector<const Group*> World::groups() const {
+  std::vector<const Group*> found;
+  for (const Group* group : {state_->gather.get(), state_->reduce.get(), state_->replicas.get()}) {
+    if (group != nullptr) found.push_back(group);
+  }
+  return found;
+}
+
+}  // namespace norma
