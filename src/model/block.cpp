@@ -9,6 +9,18 @@ at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, s
   return holder->register_parameter("weight", shaped_placeholder({out, in}));
 }
 
+at::Tensor BranchInput::project(const at::Tensor& matrix) {
+  if (value_.defined()) return at::linear(value_, matrix);
+  const PreparedLinear prepared = prepared_linear(prepare_, {x_}, matrix, recompute_);
+  value_ = prepared.h;
+  return prepared.y;
+}
+
+const at::Tensor& BranchInput::value() {
+  if (!value_.defined()) value_ = prepare_({x_});
+  return value_;
+}
+
 SubLayer::SubLayer(const ResidualWiring& wiring, std::int64_t d_model)
     : wiring_(wiring),
       in_(register_norm(*this, "norm_in", wiring.in, d_model)),
@@ -16,11 +28,15 @@ SubLayer::SubLayer(const ResidualWiring& wiring, std::int64_t d_model)
       sum_(register_norm(*this, "norm_sum", wiring.sum, d_model)) {}
 
 at::Tensor SubLayer::forward(const at::Tensor& x, const at::Tensor& block_input, const BlockContext& context) {
-  at::Tensor u = normed(in_, x);
-  if (wiring_.in_gain != 1.0) u = u * wiring_.in_gain;
+  const auto prepare = [this](const TensorList& in) {
+    const at::Tensor u = normed(in_, in[0]);
+    return wiring_.in_gain != 1.0 ? u * wiring_.in_gain : u;
+  };
+  const bool is_stream = in_ == nullptr && wiring_.in_gain == 1.0;  // kept anyway
+  BranchInput u(prepare, x, context.recompute_inputs && !is_stream);
   const at::Tensor y = normed(out_, branch(u, context));
   const at::Tensor& skip = wiring_.skip == SkipSource::stream   ? x
-                           : wiring_.skip == SkipSource::normed ? u
+                           : wiring_.skip == SkipSource::normed ? u.value()
                                                                 : block_input;
   return normed(sum_, residual_join(skip, y, wiring_.alpha, wiring_.beta));
 }
@@ -45,8 +61,8 @@ at::Tensor Attention::heads(const at::Tensor& flat, const InnerSite& site, const
   return whole ? split : normed(norm, split);
 }
 
-at::Tensor Attention::branch(const at::Tensor& u, const BlockContext& context) {
-  at::Tensor projected = at::linear(u, qkv_);  // [B, T, (H + 2K) E]
+// [B, T, (H + 2K) E] -> [B, T, H E]: everything between the two matrix products.
+at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) const {
   if (config_.clip_qkv) projected = projected.clamp(-*config_.clip_qkv, *config_.clip_qkv);
   const auto parts = projected.split_with_sizes({config_.q_width(), config_.kv_width(), config_.kv_width()}, -1);
   const at::Tensor q = rope(heads(parts[0], sites_.q, q_), context.rope);  // [B, T, H, E]
@@ -63,8 +79,13 @@ at::Tensor Attention::branch(const at::Tensor& u, const BlockContext& context) {
   const bool whole = sites_.context.granularity == Granularity::whole;
   if (!whole) mixed = normed(context_, mixed);
   mixed = mixed.flatten(2);  // [B, T, H E]
-  if (whole) mixed = normed(context_, mixed);
-  return at::linear(mixed, out_);  // [B, T, D]
+  return whole ? normed(context_, mixed) : mixed;
+}
+
+at::Tensor Attention::branch(BranchInput& u, const BlockContext& context) {
+  const at::Tensor projected = u.project(qkv_);  // [B, T, (H + 2K) E]
+  const auto attend = [this, context](const TensorList& in) { return mix(in[0], context); };
+  return prepared_linear(attend, {projected}, out_, context.recompute_inputs).y;  // [B, T, D]
 }
 
 Mlp::Mlp(const ModelConfig& config, const LayerPolicy& policy)
@@ -72,8 +93,9 @@ Mlp::Mlp(const ModelConfig& config, const LayerPolicy& policy)
       up_gate_(register_matrix(*this, "up_gate", 2 * config.mlp_dim, config.d_model)),
       down_(register_matrix(*this, "down", config.d_model, config.mlp_dim)) {}
 
-at::Tensor Mlp::branch(const at::Tensor& u, const BlockContext&) {
-  return at::linear(swiglu(at::linear(u, up_gate_)), down_);  // [B, T, 2F] -> [B, T, F] -> [B, T, D]
+at::Tensor Mlp::branch(BranchInput& u, const BlockContext& context) {
+  const auto activate = [](const TensorList& in) { return swiglu(in[0]); };  // [B, T, 2F] -> [B, T, F]
+  return prepared_linear(activate, {u.project(up_gate_)}, down_, context.recompute_inputs).y;  // [B, T, D]
 }
 
 BlockImpl::BlockImpl(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer)

@@ -18,6 +18,21 @@ struct BlockContext {
   RopeTable rope;                  // angles of this pass' positions
   std::optional<at::Tensor> mask;  // [B, 1, T, S] when documents are kept apart
   DecodeCache* cache = nullptr;
+  bool recompute_inputs = false;  // see prepared_linear()
+};
+
+// The input u of a branch, which its first matrix product may have to make again.
+class BranchInput {
+ public:
+  BranchInput(TensorFunction prepare, at::Tensor x, bool recompute)
+      : prepare_(std::move(prepare)), x_(std::move(x)), recompute_(recompute) {}
+  at::Tensor project(const at::Tensor& matrix);  // u [B, T, D] times matrix [out, D] -> [B, T, out]
+  const at::Tensor& value();                     // u itself
+
+ private:
+  TensorFunction prepare_;
+  at::Tensor x_, value_;
+  bool recompute_;
 };
 
 // u = g * N_in(x)   y = N_out(F(u))   x' = N_sum(alpha * skip + beta * y)
@@ -28,8 +43,7 @@ class SubLayer : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x, const at::Tensor& block_input, const BlockContext& context);
 
  protected:
-  virtual at::Tensor branch(const at::Tensor& u,
-                            const BlockContext& context) = 0;  // F: [B, T, D] -> [B, T, D]
+  virtual at::Tensor branch(BranchInput& u, const BlockContext& context) = 0;  // F: [B, T, D] -> [B, T, D]
 
  private:
   ResidualWiring wiring_;
@@ -42,10 +56,11 @@ class Attention : public SubLayer {
   Attention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer);
 
  protected:
-  at::Tensor branch(const at::Tensor& u, const BlockContext& context) override;
+  at::Tensor branch(BranchInput& u, const BlockContext& context) override;
 
  private:
   at::Tensor heads(const at::Tensor& flat, const InnerSite& site, const Norm& norm) const;
+  at::Tensor mix(at::Tensor projected, const BlockContext& context) const;
 
   ModelConfig config_;
   InnerNorms sites_;
@@ -60,7 +75,7 @@ class Mlp : public SubLayer {
   Mlp(const ModelConfig& config, const LayerPolicy& policy);
 
  protected:
-  at::Tensor branch(const at::Tensor& u, const BlockContext& context) override;
+  at::Tensor branch(BranchInput& u, const BlockContext& context) override;
 
  private:
   at::Tensor up_gate_, down_;

@@ -59,6 +59,7 @@ void Transformer::collect_units() {
   for (std::size_t l = 0; l < blocks_.size(); ++l) add("blocks." + std::to_string(l), *blocks_[l]);
   add("head", *head_);
   if (config_.tie_embeddings) units_.back().also_needs = {0};
+  units_.front().backward_reads_parameters = embedding_norm_ != nullptr;
 }
 
 at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {
@@ -71,7 +72,7 @@ at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, Decode
     rope_ = make_rope_table(config_.sequence_length, config_.head_width(), config_.rope_theta,
                             embedding_weight_.scalar_type(), ids.device());
   }
-  BlockContext context{rope_.slice(begin, length), std::nullopt, cache};
+  BlockContext context{rope_.slice(begin, length), std::nullopt, cache, false};
   if (cache) cache->ids = begin == 0 ? ids : at::cat({cache->ids, ids}, 1);
   if (config_.document_separator) {
     context.mask = document_mask(cache ? cache->ids : ids, length, *config_.document_separator);
@@ -86,6 +87,7 @@ at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, Decode
       [this](const TensorList& in) -> TensorList { return {normed(embedding_norm_, embed(in[0], embedding_weight_))}; },
       {ids})[0];
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
+    context.recompute_inputs = runner.recomputes_inputs(units_[l + 1]);
     x = runner.run(
         units_[l + 1],
         [this, l, context](const TensorList& in) -> TensorList { return {blocks_[l]->forward(in[0], context)}; },

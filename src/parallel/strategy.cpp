@@ -49,6 +49,7 @@ EnginePolicy engine_policy(const ParallelConfig& config, int world_size, std::si
                                         ? policy.reshard_after_forward
                                         : config.reduce == ReducePolicy::every_micro_batch;
   policy.reduce_in_bf16 = config.reduce_dtype == ReduceDtype::bf16;
+  policy.recompute_inputs = config.recompute == Recompute::selective;
   if (config.recompute == Recompute::block || config.recompute == Recompute::every_n) {
     const auto every = static_cast<std::size_t>(config.recompute == Recompute::block ? 1 : config.recompute_n);
     policy.recompute.assign(num_units, false);

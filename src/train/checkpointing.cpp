@@ -3,6 +3,8 @@
 #include "norma/base/error.h"
 #include "norma/config/schema.h"
 
+#include "resume_check.h"
+
 namespace norma {
 namespace {
 
@@ -24,34 +26,12 @@ FlatState full_state(const ShardEngine& engine, const AdamW& optimizer) {
   return state;
 }
 
-[[noreturn]] void bad_field(const fs::path& folder, const char* name, const char* wanted) {
-  throw CheckpointError(cat("[checkpoint] ", folder.string(), "/manifest.json: trainer.", name, " must be ", wanted));
-}
-
 double number_field(const Manifest& manifest, const fs::path& folder, const char* name) {
   const auto found = manifest.trainer.find(name);
-  if (found == manifest.trainer.end() || !found->is_number()) bad_field(folder, name, "a number");
+  if (found == manifest.trainer.end() || !found->is_number()) {
+    throw CheckpointError(cat("[checkpoint] ", folder.string(), "/manifest.json: trainer.", name, " must be a number"));
+  }
   return found->get<double>();
-}
-
-std::int64_t count_field(const Manifest& manifest, const fs::path& folder, const char* name) {
-  const auto found = manifest.trainer.find(name);
-  if (found == manifest.trainer.end() || !found->is_number_integer()) bad_field(folder, name, "a whole number");
-  const auto value = found->get<std::int64_t>();
-  if (value < -1 || value > std::int64_t{1} << 60) bad_field(folder, name, "a count");
-  return value;
-}
-
-// The position counts instances of one length in batches of one size: these must stay as they were.
-void check_same_batches(const Manifest& manifest, const fs::path& folder, const RunConfig& config) {
-  const auto check = [&](const char* field, std::int64_t now, const char* key) {
-    const std::int64_t before = count_field(manifest, folder, field);
-    if (before == now) return;
-    throw CheckpointError(cat("[checkpoint] ", folder.string(), " was trained with ", key, "=", before,
-                              ", the config asks for ", now, "; the position in the data counts in it, so keep it"));
-  };
-  check("global_batch_size", config.train.global_batch_size, "train.global_batch_size");
-  check("sequence_length", config.model.sequence_length, "model.sequence_length");
 }
 
 Position position_of(const Manifest& manifest, const fs::path& folder) {
@@ -61,10 +41,6 @@ Position position_of(const Manifest& manifest, const fs::path& folder) {
     throw CheckpointError(error.what());
   }
 }
-
-}  // namespace
-
-namespace {
 
 std::optional<fs::path> look_for_resume(const CheckpointConfig& config, const fs::path& run_folder) {
   const SweptTemporaries swept = sweep_temporaries(run_folder);
@@ -129,11 +105,7 @@ std::unique_ptr<CheckpointSave> save_training(const fs::path& run_folder, const 
 TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngine& engine, AdamW& optimizer,
                          const std::string& data_fingerprint) {
   const Manifest manifest = open_checkpoint(folder);
-  check_same_batches(manifest, folder, plan.config);
-  const std::string data = manifest.data.value("fingerprint", "");
-  if (!data.empty() && data != data_fingerprint) {
-    log_warning(cat(folder.string(), " was trained on other data than data.paths names now; the position is kept"));
-  }
+  check_resume(manifest, folder, plan, data_fingerprint);
   read_checkpoint(folder, manifest, full_state(engine, optimizer));
   engine.refresh_compute();
   optimizer.set_step_count(count_field(manifest, folder, "optimizer_steps"));

@@ -67,7 +67,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
 
 bool Trainer::one_step(bool stop) {
   const auto start = std::chrono::steady_clock::now();
-  const Batch batch = parts_.stream.next();
+  const Batch batch = next_batch();
   const at::Tensor ids = at::tensor(batch.ids, at::kLong).view({batch.size, batch.sequence_length}).to(parts_.device);
   const double learning_rate = plan_.learning_rate(state_.step + 1, batch.next.tokens);
   parts_.world.set_step(state_.step + 1);
@@ -86,6 +86,20 @@ bool Trainer::one_step(bool stop) {
   if (due(metrics.every) || due(metrics.parameters_every)) write_step_metrics(result, learning_rate);
   show_progress(result, learning_rate);
   return signals[0] == 0.0;
+}
+
+// Bad data found under way spoils nothing that was trained before it.
+Batch Trainer::next_batch() {
+  try {
+    return parts_.stream.next();
+  } catch (const DataError&) {
+    if (parts_.world.size() == 1 && saved_step_ != state_.step && state_.step > 0) {
+      save();
+      finish_save();
+      log_info(cat("saved step ", state_.step, " before the bad data"));
+    }
+    throw;
+  }
 }
 
 double Trainer::tokens_per_second() const {

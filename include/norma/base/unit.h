@@ -38,6 +38,8 @@ class UnitRunner {
  public:
   virtual ~UnitRunner() = default;
   virtual TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) = 0;
+  // Whether the unit's body should make cheap inputs of its matrix products again in the backward pass.
+  virtual bool recomputes_inputs(const Unit&) const { return false; }
 };
 
 // This rank's shard of a unit's flat storage as the optimizer sees it: 1-D, in the order of its UnitLayout

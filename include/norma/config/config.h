@@ -392,6 +392,7 @@ struct ParallelConfig {
 struct CheckpointConfig {
   std::int64_t every = 1000;
   std::string resume = "auto";
+  std::vector<std::string> resume_allow;
   bool background = true;
 
   template <class V>
@@ -401,6 +402,9 @@ struct CheckpointConfig {
       "auto: go on from the newest complete checkpoint of the run folder, if there is one. none: start fresh; the "
       "folder "
       "must hold no checkpoint. Else: a checkpoint folder to start from.");
+    v("resume_allow", resume_allow,
+      "Keys under model and norm that may differ from those of the checkpoint a run goes on from: [model.rope_theta], "
+      "[norm]. Any other difference there is refused.");
     v("background", background,
       "Write checkpoints beside the training steps, from a copy of the state in memory; false waits for the disk.");
   }

@@ -43,6 +43,12 @@ std::string to_yaml(const RunConfig& config);
 // "train.z_loss"); a map's keys stand as <key>. Throws ConfigError when nothing is called `prefix`.
 std::string list_keys(const std::string& prefix);
 
+// A key whose value two configs disagree about; "absent" for an entry of a map that one of them lacks.
+struct KeyDifference {
+  std::string key, before, now;
+};
+std::vector<KeyDifference> differing_keys(const RunConfig& before, const RunConfig& now);
+
 bool operator==(const RunConfig& a, const RunConfig& b);  // field by field
 
 }  // namespace norma

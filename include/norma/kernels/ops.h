@@ -6,9 +6,12 @@
 // float64 input, else float32; results have the input's type.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include <ATen/core/Tensor.h>
+
+#include "norma/base/unit.h"
 
 namespace norma {
 
@@ -50,6 +53,17 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 
 // silu(gate) * up of a fused projection whose first half is up, second half gate. [..., 2F] -> [..., F].
 at::Tensor swiglu(const at::Tensor& up_gate);
+
+// A matrix product of something cheap: y = h weight^T with h = prepare(inputs), weight [out, in], h [..., in]. The
+// backward pass makes h again from the inputs instead of keeping it (selective recompute, arXiv 2205.05198), with the
+// same products in the same order, so gradients are those of at::linear bit for bit. `prepare` must be pure; the
+// parameters it reads are leaves. Without gradients, or when recompute is false, nothing is made twice.
+using TensorFunction = std::function<at::Tensor(const TensorList&)>;
+struct PreparedLinear {
+  at::Tensor y, h;
+};
+PreparedLinear prepared_linear(const TensorFunction& prepare, const TensorList& inputs, const at::Tensor& weight,
+                               bool recompute);
 
 // Head and cross-entropy in chunks of tokens: the whole logits never exist; when gradients are on, they are
 // formed chunk by chunk in the forward pass.

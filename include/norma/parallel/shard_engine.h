@@ -39,6 +39,7 @@ struct EnginePolicy {
   bool reduce_in_bf16 = false;            // halves the gradients' traffic, rounds them
   bool poison_released = false;           // tests: fill released memory with NaN
   std::vector<bool> recompute;            // by unit; empty: none. Activations are made again in the backward pass
+  bool recompute_inputs = false;          // only the cheap inputs of matrix products are (selective recompute)
 };
 
 class BufferPool;
@@ -53,6 +54,8 @@ class ShardEngine : public UnitRunner {
   ~ShardEngine() override;
 
   TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override;
+
+  bool recomputes_inputs(const Unit&) const override { return policy_.recompute_inputs; }
 
   const Layout& layout() const { return layout_; }
   const Mesh& mesh() const { return mesh_; }

@@ -66,6 +66,7 @@ class Trainer {
   RunSummary run(const std::atomic<bool>& stop);
 
  private:
+  Batch next_batch();
   bool one_step(bool stop);  // false when any rank was asked to stop
   void write_step_metrics(const StepResult& result, double learning_rate);
   void show_progress(const StepResult& result, double learning_rate);

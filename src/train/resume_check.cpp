@@ -1,0 +1,80 @@
+#include "resume_check.h"
+
+#include <algorithm>
+
+#include "norma/base/error.h"
+#include "norma/base/log.h"
+#include "norma/config/schema.h"
+
+namespace norma {
+namespace {
+
+// The position counts instances of one length in batches of one size: these must stay as they were.
+void check_same_batches(const Manifest& manifest, const fs::path& folder, const RunConfig& config) {
+  const auto check = [&](const char* field, std::int64_t now, const char* key) {
+    const std::int64_t before = count_field(manifest, folder, field);
+    if (before == now) return;
+    throw CheckpointError(cat("[checkpoint] ", folder.string(), " was trained with ", key, "=", before,
+                              ", the config asks for ", now, "; the position in the data counts in it, so keep it"));
+  };
+  check("global_batch_size", config.train.global_batch_size, "train.global_batch_size");
+  check("sequence_length", config.model.sequence_length, "model.sequence_length");
+}
+
+bool is_inside(const std::string& key, const std::string& section) {
+  return key == section || key.compare(0, section.size() + 1, section + ".") == 0;
+}
+
+std::string line_of(const KeyDifference& difference) {
+  return cat(difference.key, ": ", difference.before, " -> ", difference.now);
+}
+
+// Spelled otherwise, a placement may still be the same.
+bool same_placement(const RunConfig& before, const RunPlan& plan) {
+  Problems problems;
+  const NormPlan norms = make_norm_plan(before.norm, before.model.num_layers, problems);
+  return problems.empty() && norms == plan.norms;
+}
+
+}  // namespace
+
+std::int64_t count_field(const Manifest& manifest, const fs::path& folder, const char* name) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 60;
+  const auto found = manifest.trainer.find(name);
+  const bool whole = found != manifest.trainer.end() && found->is_number_integer();
+  const std::int64_t value = whole ? found->get<std::int64_t>() : -2;
+  if (value >= -1 && value <= kMost) return value;
+  throw CheckpointError(cat("[checkpoint] ", folder.string(), "/manifest.json: trainer.", name,
+                            " must be a whole number from -1 to 2^60"));
+}
+
+void check_resume(const Manifest& manifest, const fs::path& folder, const RunPlan& plan,
+                  const std::string& data_fingerprint) {
+  check_same_batches(manifest, folder, plan.config);
+  const LoadedConfig saved = parse_config(manifest.config, (folder / kManifestName).string());
+  const std::vector<std::string>& allowed = plan.config.checkpoint.resume_allow;
+  const bool placement_kept = same_placement(saved.config, plan);
+  std::vector<std::string> refused, noted;
+  for (const KeyDifference& difference : differing_keys(saved.config, plan.config)) {
+    const std::string& key = difference.key;
+    const bool of_model = is_inside(key, "model") || (is_inside(key, "norm") && !placement_kept);
+    const bool may = std::any_of(allowed.begin(), allowed.end(), [&](const auto& a) { return is_inside(key, a); });
+    if (of_model && !may) refused.push_back(line_of(difference));
+    if (is_inside(key, "optim") || is_inside(key, "schedule") || is_inside(key, "data") || key == "precision" ||
+        (of_model && may)) {
+      noted.push_back(line_of(difference));
+    }
+  }
+  if (!refused.empty()) {
+    throw CheckpointError(cat("[checkpoint] ", folder.string(), " is of another model than this config:\n  ",
+                              join(refused, "\n  "), "\nGive this run another run.name to start anew, take the keys ",
+                              "back, or name them in checkpoint.resume_allow if the change is meant"));
+  }
+  if (!noted.empty()) log_info("the config differs from the checkpoint's in\n  " + join(noted, "\n  "));
+  const std::string data = manifest.data.value("fingerprint", "");
+  if (!data.empty() && data != data_fingerprint) {
+    log_warning(cat(folder.string(), " was trained on other data than data.paths names now; the position is kept"));
+  }
+}
+
+}  // namespace norma

@@ -1,0 +1,36 @@
+// Several real processes of a test, over Gloo: the test executable starts itself once per rank.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "norma/base/json.h"
+
+namespace norma::testing {
+
+// What one rank does. It finds its place by read_launch_environment(). The result goes back to the test.
+using Worker = std::function<Json(const Json& argument)>;
+
+// At namespace scope: const bool kX = testing::register_worker("name", worker);
+bool register_worker(const std::string& name, Worker worker);
+
+// In main(), before anything else: runs the worker that the environment names; false when it names none.
+bool run_as_worker(int& exit_code);
+
+struct RankResult {
+  int exit_code = -1;
+  Json result;        // null when the worker did not return
+  std::string error;  // its standard error
+};
+
+// Starts `world` processes, each with `argument`, and waits for all of them.
+std::vector<RankResult> run_ranks(int world, const std::string& worker, const Json& argument);
+
+// A port of this machine that nobody uses at the moment.
+int free_port();
+
+// Environment of rank `rank` as torchrun gives it, for a job whose rank 0 keeps the store on `port`.
+std::vector<std::pair<std::string, std::string>> rank_environment(int rank, int world, int port);
+
+}  // namespace norma::testing

@@ -1,0 +1,231 @@
+#include "support/train_case.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "norma/base/error.h"
+#include "norma/config/names.h"
+#include "norma/parallel/strategy.h"
+#include "norma/train/initial_weights.h"
+#include "norma/train/train_step.h"
+
+#include "support/tiny_model.h"
+
+namespace norma::testing {
+namespace {
+
+RunConfig config_of(const TrainCase& one) {
+  RunConfig config = tiny_config(3);
+  config.model.embedding_rows = 67;  // no multiple of anything: shards cut through rows
+  config.model.tie_embeddings = one.tied;
+  config.norm.preset = one.preset;
+  config.precision = *parse_enum<Precision>(one.precision);
+  config.parallel.strategy = *parse_enum<Strategy>(one.strategy);
+  config.parallel.recompute = *parse_enum<Recompute>(one.recompute);
+  config.parallel.reduce = *parse_enum<ReducePolicy>(one.reduce);
+  config.parallel.reduce_dtype = *parse_enum<ReduceDtype>(one.reduce_dtype);
+  if (one.replicas > 0) config.parallel.replicas = one.replicas;
+  config.train.global_batch_size = one.batch;
+  config.train.micro_batch_size = one.micro_batch;
+  config.optim.lr = 1e-3;
+  return config;
+}
+
+// This rank's rows of the global batch, [rows, T].
+at::Tensor ids_of_rank(std::int64_t batch, int rank, int world) {
+  const at::Tensor t = at::arange(16, at::kLong);
+  std::vector<at::Tensor> rows;
+  for (std::int64_t b = rank; b < batch; b += world) rows.push_back((t * (5 + b) + t * t * 3 + 7 * b) % 61);
+  return at::stack(rows);
+}
+
+Json traffic_of(const World& world) {
+  Traffic sum;
+  for (const Group* group : world.groups()) {
+    const Traffic& t = group->traffic();
+    sum.all_gathers += t.all_gathers;
+    sum.reduce_scatters += t.reduce_scatters;
+    sum.all_reduces += t.all_reduces;
+    sum.gathered_bytes += t.gathered_bytes;
+    sum.scattered_bytes += t.scattered_bytes;
+    sum.reduced_bytes += t.reduced_bytes;
+  }
+  return {{"all_gathers", sum.all_gathers},         {"reduce_scatters", sum.reduce_scatters},
+          {"all_reduces", sum.all_reduces},         {"gathered_bytes", sum.gathered_bytes},
+          {"scattered_bytes", sum.scattered_bytes}, {"reduced_bytes", sum.reduced_bytes}};
+}
+
+// Hands units to the engine until told to fail in one.
+class FailingRunner : public UnitRunner {
+ public:
+  explicit FailingRunner(ShardEngine& engine) : engine_(engine) {}
+  TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override {
+    if (unit.name != "blocks.1") return engine_.run(unit, body, inputs);
+    return engine_.run(
+        unit, [](const TensorList&) -> TensorList { throw DataError("planted"); }, inputs);
+  }
+
+ private:
+  ShardEngine& engine_;
+};
+
+void fail_in_forward(Transformer& model, ShardEngine& engine, const at::Tensor& ids) {
+  FailingRunner failing(engine);
+  engine.clear_gradients();
+  engine.begin_micro_batch(true);
+  EXPECT_THROW(model.loss(ids, {1.0, 0.0, 64}, failing), DataError);
+}
+
+}  // namespace
+
+std::string TrainCase::text() const {
+  return cat(strategy, " ", precision, " recompute ", recompute, " reduce ", reduce, " ", reduce_dtype, " replicas ",
+             replicas, " batch ", batch, "/", micro_batch, tied ? " tied" : " untied");
+}
+
+Json to_json(const TrainCase& c) {
+  return {{"strategy", c.strategy},
+          {"precision", c.precision},
+          {"recompute", c.recompute},
+          {"reduce", c.reduce},
+          {"reduce_dtype", c.reduce_dtype},
+          {"preset", c.preset},
+          {"replicas", c.replicas},
+          {"batch", c.batch},
+          {"micro_batch", c.micro_batch},
+          {"steps", c.steps},
+          {"tied", c.tied},
+          {"poison", c.poison},
+          {"evaluate_between", c.evaluate_between},
+          {"throw_in_step", c.throw_in_step}};
+}
+
+TrainCase parse_train_case(const Json& j) {
+  TrainCase c;
+  c.strategy = j.at("strategy").get<std::string>();
+  c.precision = j.at("precision").get<std::string>();
+  c.recompute = j.at("recompute").get<std::string>();
+  c.reduce = j.at("reduce").get<std::string>();
+  c.reduce_dtype = j.at("reduce_dtype").get<std::string>();
+  c.preset = j.at("preset").get<std::string>();
+  c.replicas = j.at("replicas").get<std::int64_t>();
+  c.batch = j.at("batch").get<std::int64_t>();
+  c.micro_batch = j.at("micro_batch").get<std::int64_t>();
+  c.steps = j.at("steps").get<std::int64_t>();
+  c.tied = j.at("tied").get<bool>();
+  c.poison = j.at("poison").get<bool>();
+  c.evaluate_between = j.at("evaluate_between").get<bool>();
+  c.throw_in_step = j.at("throw_in_step").get<std::int64_t>();
+  return c;
+}
+
+Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
+  at::set_num_threads(1);
+  const RunConfig config = config_of(one);
+  const NormPlan plan = plan_of(config.norm, config.model.num_layers);
+  const Degrees degrees = mesh_degrees(config.parallel, launch);
+  World world({launch, at::kCPU, degrees.shard, degrees.replicate, Seconds(60), Seconds(60), Seconds(1)});
+  Transformer model(config.model, plan);
+  EnginePolicy policy = engine_policy(config.parallel, launch.world_size, model.units().size());
+  policy.poison_released = one.poison;
+  ShardEngine engine(model.units(), model_layout(model_parameters(config.model, plan), config.optim), config.precision,
+                     at::kCPU, Purpose::training, world.mesh(), policy);
+  draw_initial_weights(config, plan, engine);
+  AdamW optimizer(engine.flat_units(), config.optim);
+  StepOptions options;
+  options.micro_batch = one.micro_batch;
+  options.global_batch = one.batch;
+  options.z_loss = 1e-4;
+  options.loss_chunk = 100;
+  TrainStep step(model, engine, optimizer, world, options);
+  const at::Tensor ids = ids_of_rank(one.batch, launch.rank, launch.world_size);
+  Json result = {{"losses", Json::array()}, {"norms", Json::array()}};
+  for (std::int64_t s = 1; s <= one.steps; ++s) {
+    if (s == one.throw_in_step) fail_in_forward(model, engine, ids);
+    if (one.evaluate_between) {
+      const c10::NoGradGuard no_grad;
+      model.loss(ids, {1.0, 0.0, 64}, engine);
+    }
+    for (const Group* group : world.groups()) const_cast<Group*>(group)->reset_traffic();
+    const StepResult taken = step.run(ids, config.optim.lr, s);
+    result["losses"].push_back(taken.cross_entropy);
+    result["norms"].push_back(taken.grad_norm);
+    result["traffic"] = traffic_of(world);
+  }
+  for (std::size_t u = 0; u < engine.flat_units().size(); ++u) {
+    for (const TensorPiece& piece : pieces_of(engine.layout().units[u], engine.shard(u))) {
+      const at::Tensor values =
+          engine.flat_units()[u].master.narrow(0, piece.offset, piece.end - piece.begin).to(at::kDouble);
+      const std::vector<double> list(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+      result["ranges"][piece.tensor->name] = {piece.begin, list};
+    }
+  }
+  result["weight_buffers"] = engine.peak_weight_buffers();
+  result["gradient_buffers"] = engine.peak_gradient_buffers();
+  return result;
+}
+
+TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks) {
+  TrainOutcome outcome;
+  const Json& first = of_ranks.front();
+  outcome.losses = first.at("losses").get<std::vector<double>>();
+  outcome.norms = first.at("norms").get<std::vector<double>>();
+  outcome.traffic = first.value("traffic", Json::object());
+  outcome.weight_buffers = first.at("weight_buffers").get<int>();
+  outcome.gradient_buffers = first.at("gradient_buffers").get<int>();
+  for (const Json& one : of_ranks) {
+    EXPECT_EQ(one.at("losses"), first.at("losses")) << "every rank reports the same losses";
+    for (const auto& [name, range] : one.at("ranges").items()) {
+      const auto begin = range.at(0).get<std::size_t>();
+      const auto values = range.at(1).get<std::vector<double>>();
+      std::vector<double>& whole = outcome.weights[name];
+      if (whole.size() < begin + values.size()) whole.resize(begin + values.size());
+      std::copy(values.begin(), values.end(), whole.begin() + static_cast<std::ptrdiff_t>(begin));
+    }
+  }
+  return outcome;
+}
+
+namespace {
+
+// One store for all cases, kept by rank 0; each case has a prefix of its own in it.
+Json train_worker(const Json& argument) {
+  LaunchEnvironment launch = read_launch_environment();
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<std::uint16_t>(launch.master_port);
+  options.isServer = launch.rank == 0;
+  options.waitWorkers = false;
+  const auto store = c10::make_intrusive<c10d::TCPStore>(launch.master_host, options);
+  launch.agent_store = true;
+  Json results = Json::array();
+  for (const Json& one : argument) {
+    results.push_back(run_train_case(parse_train_case(one), launch));
+    ++launch.restart_count;
+  }
+  return results;
+}
+
+const bool kRegistered = register_worker("train", train_worker);
+
+}  // namespace
+
+std::vector<TrainOutcome> run_train_cases(int world, const std::vector<TrainCase>& cases) {
+  EXPECT_TRUE(kRegistered);
+  Json argument = Json::array();
+  for (const TrainCase& one : cases) argument.push_back(to_json(one));
+  const std::vector<RankResult> ranks = run_ranks(world, "train", argument);
+  std::vector<TrainOutcome> outcomes;
+  for (const RankResult& rank : ranks) EXPECT_EQ(rank.exit_code, 0) << rank.error;
+  if (::testing::Test::HasFailure()) return outcomes;
+  for (std::size_t c = 0; c < cases.size(); ++c) {
+    std::vector<Json> of_ranks;
+    for (const RankResult& rank : ranks) of_ranks.push_back(rank.result.at(c));
+    outcomes.push_back(merge_outcomes(of_ranks));
+  }
+  return outcomes;
+}
+
+}  // namespace norma::testing

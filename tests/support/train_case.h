@@ -1,0 +1,54 @@
+// A tiny model trained for some steps by one rank of a mesh, as data in and data out: the same code gives the
+// reference in one process and what several processes are held against.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "norma/config/config.h"
+#include "norma/parallel/launch.h"
+
+#include "support/ranks.h"
+
+namespace norma::testing {
+
+struct TrainCase {
+  std::string strategy = "single";
+  std::string precision = "fp64";
+  std::string recompute = "none";
+  std::string reduce = "auto";
+  std::string reduce_dtype = "fp32";
+  std::string preset = "hybrid_star";
+  std::int64_t replicas = 0;  // 0: not set
+  std::int64_t batch = 12;    // over all ranks
+  std::int64_t micro_batch = 12;
+  std::int64_t steps = 6;
+  bool tied = true;
+  bool poison = false;  // released memory is filled with NaN
+  bool evaluate_between = false;
+  std::int64_t throw_in_step = -1;  // a body throws in this step on every rank; the step is then taken again
+
+  std::string text() const;
+};
+
+Json to_json(const TrainCase& one);
+TrainCase parse_train_case(const Json& json);
+
+// What one rank gives back.
+struct TrainOutcome {
+  std::vector<double> losses, norms;
+  std::map<std::string, std::vector<double>> weights;  // whole tensors once merged; else this rank's ranges
+  Json ranges;                                         // name -> [begin, values] of this rank
+  Json traffic;                                        // of one step
+  int weight_buffers = 0, gradient_buffers = 0;
+};
+
+Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch);
+// The ranks' answers to one case as a whole.
+TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks);
+
+// Runs all cases on `world` processes; outcomes in the order of the cases.
+std::vector<TrainOutcome> run_train_cases(int world, const std::vector<TrainCase>& cases);
+
+}  // namespace norma::testing
