@@ -199,6 +199,38 @@ TEST(ShardEngine, StepsAreTheSameAfterAnEvaluationAndAfterAFailure) {
   }
 }
 
+// E4: collectives and bytes of a step are those of the formulas.
+TEST(ShardEngine, SendsWhatTheFormulasSay) {
+  for (const int world : {2, 4}) {
+    std::vector<TrainCase> cases;
+    for (const bool tied : {true, false}) {
+      for (const std::int64_t micro_batch : {1, 12}) {
+        for (const char* reduce : {"every_micro_batch", "once"}) {
+          for (const char* preset : {"hybrid_star", "peri"}) {
+            TrainCase like;
+            like.tied = tied;
+            like.micro_batch = micro_batch;
+            like.reduce = reduce;
+            like.preset = preset;
+            like.precision = "bf16";
+            like.steps = 2;
+            for (const TrainCase& one : every_strategy(like, world)) cases.push_back(one);
+          }
+        }
+      }
+    }
+    const std::vector<TrainOutcome> outcomes = run_train_cases(world, cases);
+    ASSERT_EQ(outcomes.size(), cases.size());
+    for (std::size_t c = 0; c < cases.size(); ++c) {
+      EXPECT_EQ(outcomes[c].traffic, outcomes[c].forecast) << cases[c].text();
+      if (cases[c].strategy == "ddp") continue;
+      EXPECT_NEAR(static_cast<double>(outcomes[c].pooled_bytes), static_cast<double>(outcomes[c].forecast_pooled_bytes),
+                  0.05 * static_cast<double>(outcomes[c].forecast_pooled_bytes))
+          << cases[c].text();
+    }
+  }
+}
+
 // E5: whatever the depth, a few buffers.
 TEST(ShardEngine, LendsAFewBuffersOnly) {
   TrainCase untied, tied;

@@ -7,6 +7,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Logging.h>
 #include <malloc.h>
 #include <torch/cuda.h>
 
@@ -35,6 +36,9 @@ void keep_freed_memory() {
 }  // namespace
 
 at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch) {
+  // LibTorch warns of every lost connection with a C++ backtrace; we say it in one line ourselves.
+  setenv("TORCH_CPP_LOG_LEVEL", "ERROR", /*overwrite=*/0);
+  c10::initLogging();
   // cuBLAS repeats itself only with a fixed workspace, and reads this before its first call.
   if (run.deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   at::globalContext().setDeterministicAlgorithms(run.deterministic, /*warn_only=*/false);

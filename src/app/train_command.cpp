@@ -149,20 +149,24 @@ int train_together(const CheckedConfig& checked, const CommandContext& context, 
 }
 
 // A process whose peers wait for it must say that it fails, and leave without waiting for them in destructors.
-int run_training(const CheckedConfig& checked, const CommandContext& context) {
+int run_training(const TrainArguments& arguments, const CommandContext& context) {
   const std::atomic<bool>& stop =
       stop_on_signals("stopping after this step, with a checkpoint; once more to leave at once");
   const LaunchEnvironment launch = read_launch_environment();
+  // Several processes meet before they look at files, so that one that lacks a file can tell the others.
+  const Needs first_needs = launch.world_size == 1 ? Needs::training : Needs::model;
+  const CheckedConfig checked = load_checked_config(arguments.config, arguments.overrides, first_needs);
   const at::Device device = start_runtime(checked.config.run, launch);
   const std::unique_ptr<World> world = make_world(checked.config.parallel, launch, device);
   if (world->size() == 1) return train_together(checked, context, launch, device, *world, stop);
   try {
+    load_checked_config(arguments.config, arguments.overrides, Needs::training);
     return train_together(checked, context, launch, device, *world, stop);
   } catch (...) {
     const Failure failure = describe_failure(std::current_exception());
     const std::string text = world->report_failure(failure.text, failure.code == ExitCode::collective);
-    log_error(text);
-    write_error_file(launch.error_file, text);
+    if (!text.empty()) log_error(text);
+    write_error_file(launch.error_file, text.empty() ? failure.text : text);
     std::fflush(nullptr);
     _exit(static_cast<int>(failure.code));
   }
@@ -200,13 +204,11 @@ void add_train_command(CLI::App& app, CommandContext& context) {
     }
     if (arguments->config.empty())
       throw ConfigError("[train] which config? For example: norma train configs/tiny.yaml");
-    const CheckedConfig checked = load_checked_config(arguments->config, arguments->overrides,
-                                                      arguments->dry_run ? Needs::model : Needs::training);
     if (arguments->dry_run) {
-      print_dry_run(checked);
+      print_dry_run(load_checked_config(arguments->config, arguments->overrides));
       return;
     }
-    context.exit_code = run_training(checked, context);
+    context.exit_code = run_training(*arguments, context);
   });
 }
 

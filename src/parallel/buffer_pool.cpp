@@ -40,25 +40,25 @@ bool BufferPool::has_memory(const at::Tensor& borrower) {
   return storage_of(borrower)->data() != nullptr;
 }
 
+std::int64_t BufferPool::bytes() const {
+  std::int64_t sum = 0;
+  for (const Slot& slot : slots_) sum += slot.memory.numel();
+  return sum;
+}
+
 void BufferPool::lend(const at::Tensor& borrower) {
   const std::int64_t bytes = bytes_of(borrower);
   NORMA_CHECK(!has_memory(borrower), "[pool] memory lent twice");
-  // The smallest free buffer that is large enough; a new one replaces the largest free one that is not.
+  // The smallest free buffer that is large enough, but not one of the large tables' for a block.
   Slot* best = nullptr;
-  Slot* too_small = nullptr;
   for (Slot& slot : slots_) {
-    if (slot.lent != nullptr) continue;
     const std::int64_t size = slot.memory.numel();
-    Slot*& candidate = size >= bytes ? best : too_small;
-    const bool better =
-        candidate == nullptr || (size >= bytes ? size < candidate->memory.numel() : size > candidate->memory.numel());
-    if (better) candidate = &slot;
+    const bool fits = slot.lent == nullptr && size >= bytes && size <= 2 * bytes;
+    if (fits && (best == nullptr || size < best->memory.numel())) best = &slot;
   }
   if (best == nullptr) {
-    if (too_small == nullptr) too_small = &slots_.emplace_back();
-    too_small->memory.reset();  // before the new one is made
-    too_small->memory = at::empty({bytes}, at::TensorOptions().dtype(at::kByte).device(device_));
-    best = too_small;
+    best = &slots_.emplace_back();
+    best->memory = at::empty({bytes}, at::TensorOptions().dtype(at::kByte).device(device_));
   }
   best->lent = storage_of(borrower);
   set_memory(best->lent, best->memory.mutable_data_ptr(), bytes, device_);

@@ -20,6 +20,7 @@ class BufferPool {
   static bool has_memory(const at::Tensor& borrower);
 
   int peak() const { return peak_; }  // buffers lent at once
+  std::int64_t bytes() const;         // of all buffers, lent or not: they are kept for the next step
 
  private:
   struct Slot {

@@ -11,6 +11,12 @@ namespace {
 constexpr Seconds kPeriod{0.25};
 constexpr Seconds kAnswerTime{2.0};
 
+constexpr const char* kStoreLost = "the process that keeps the ranks together is lost (rank 0, or torchrun's agent)";
+
+std::chrono::steady_clock::time_point later(Seconds seconds) {
+  return std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(seconds);
+}
+
 std::string get_text(c10d::Store& store, const std::string& key) {
   return store.check({key}) ? store.get_to_str(key) : "";
 }
@@ -30,6 +36,10 @@ FailureWatch::~FailureWatch() {
   }
   changed_.notify_all();
   thread_.join();
+}
+
+std::string FailureWatch::published() const {
+  return get_text(*store_, "failure");
 }
 
 std::string FailureWatch::publish(const std::string& text) {
@@ -70,35 +80,36 @@ std::string FailureWatch::call_roll() {
 
 void FailureWatch::answer_calls() {
   const std::int64_t call = own_->add("roll", 0);
-  if (call <= answered_) return;
-  own_->set(cat("roll/", call, "/", rank_), activity_->describe());
-  answered_ = call;
+  for (; answered_ < call; ++answered_) own_->set(cat("roll/", answered_ + 1, "/", rank_), activity_->describe());
 }
 
 void FailureWatch::watch() {
   std::int64_t seen = 0;
+  std::string failure;
+  auto end = std::chrono::steady_clock::time_point::max();  // of this process, once a failure is known
   while (true) {
     {
       std::unique_lock lock(mutex_);
       if (changed_.wait_for(lock, kPeriod, [&] { return stopping_; })) return;
     }
+    if (std::chrono::steady_clock::now() >= end) end_process(failure);
+    if (failure == kStoreLost) continue;
     try {
       const std::int64_t events = own_->add("events", 0);
       if (events == seen) continue;
       seen = events;
       answer_calls();
-      const std::string failure = get_text(*own_, "failure");
-      if (!failure.empty()) end_process("the run failed: " + failure);
+      if (failure.empty()) failure = get_text(*own_, "failure");
     } catch (const std::exception&) {
-      end_process("the process that keeps the ranks together is lost (rank 0, or torchrun's agent)");
+      failure = kStoreLost;
     }
+    // The main thread may be about to say it better: it has the grace time.
+    if (!failure.empty()) end = std::min(end, later(grace_));
   }
 }
 
-// The main thread may be about to say it better: it has the grace time. A process on its way out is left alone.
-void FailureWatch::end_process(const std::string& why) const {
-  std::this_thread::sleep_for(grace_);
-  log_error(cat("[parallel] rank ", rank_, ": ", why));
+void FailureWatch::end_process(const std::string& failure) const {
+  log_error(cat("[parallel] rank ", rank_, ": the run failed: ", failure));
   _exit(static_cast<int>(ExitCode::collective));
 }
 

@@ -26,6 +26,8 @@ class FailureWatch {
   FailureWatch(const FailureWatch&) = delete;
   FailureWatch& operator=(const FailureWatch&) = delete;
 
+  // The failure that some rank published; "" when none did.
+  std::string published() const;
   // Makes `text` the job's failure unless another rank was first; returns the failure that stands.
   std::string publish(const std::string& text);
   // Who does not answer, and what the others are at; "" when nothing can be said.
@@ -34,7 +36,7 @@ class FailureWatch {
  private:
   void watch();
   void answer_calls();
-  [[noreturn]] void end_process(const std::string& why) const;
+  [[noreturn]] void end_process(const std::string& failure) const;
 
   c10::intrusive_ptr<c10d::Store> store_;  // for the main thread
   c10::intrusive_ptr<c10d::Store> own_;    // a connection of the watching thread

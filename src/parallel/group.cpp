@@ -11,11 +11,14 @@ namespace {
 
 using WorkPtr = c10::intrusive_ptr<c10d::Work>;
 
-// Gloo's own text is long and names files of its source; people get its first line.
+// Gloo's own text is long and starts with a file of its source: "[/path/pair.cc:538] Read error ...". People get the
+// rest of its first line.
 std::string reason_of(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   const std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
-  return text.substr(0, text.find('\n'));
+  const std::string line = text.substr(0, text.find('\n'));
+  const std::size_t source = line.find("] ");
+  return line.compare(0, 2, "[/") == 0 && source != std::string::npos ? line.substr(source + 2) : line;
 }
 
 class GlooGroup : public Group {

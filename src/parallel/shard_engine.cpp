@@ -319,6 +319,9 @@ void ShardEngine::forget_calls() {
 int ShardEngine::peak_weight_buffers() const {
   return weight_pool_->peak();
 }
+std::int64_t ShardEngine::pooled_bytes() const {
+  return weight_pool_->bytes() + gradient_pool_->bytes();
+}
 int ShardEngine::peak_gradient_buffers() const {
   return gradient_pool_->peak();
 }

@@ -1,6 +1,7 @@
 #include "norma/parallel/world.h"
 
 #include <cstring>
+#include <thread>
 
 #include <ATen/ATen.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -13,6 +14,8 @@
 
 namespace norma {
 namespace {
+
+constexpr Seconds kStoreStays{3.0};  // after a failure of rank 0, which keeps the store
 
 using StorePtr = c10::intrusive_ptr<c10d::Store>;
 
@@ -170,18 +173,32 @@ void World::set_step(std::int64_t step) {
   if (state_->activity) state_->activity->set_step(step);
 }
 
+namespace {
+
+// "rank 0: text" against "text": every rank meets a missing file, one says so.
+bool same_but_for_rank(const std::string& published, const std::string& text) {
+  const std::size_t colon = published.find(": ");
+  return colon != std::string::npos && published.substr(colon + 2) == text;
+}
+
+}  // namespace
+
 std::string World::report_failure(const std::string& text, bool collective) {
   State& s = *state_;
   if (size() == 1) return text;
   s.failed = true;
   std::string mine = cat("rank ", rank(), ": ", text);
   try {
-    if (collective) {
+    std::string first = s.watch->published();
+    if (first.empty() && collective) {
       const std::string roll = s.watch->call_roll();
       if (!roll.empty()) mine += "\n  " + roll;
     }
-    const std::string first = s.watch->publish(mine);
-    if (first != mine && !first.empty()) mine += "\n  the first failure was of " + first;
+    if (first.empty()) first = s.watch->publish(mine);
+    if (first != mine && same_but_for_rank(first, text)) return "";
+    if (first != mine) mine += "\n  the first failure was of " + first;
+    // The others still have to read it here.
+    if (s.options.launch.rank == 0 && !s.options.launch.agent_store) std::this_thread::sleep_for(kStoreStays);
   } catch (const std::exception&) {
     mine += "\n  the process that keeps the ranks together (rank 0, or torchrun's agent) does not answer either";
   }

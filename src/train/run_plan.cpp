@@ -51,7 +51,7 @@ std::string schedule_text(const RunPlan& plan) {
   const ScheduleConfig& s = plan.config.schedule;
   const std::string_view unit = enum_name(s.units);
   std::string text = cat(enum_name(s.kind), ", peak ", shortest(plan.config.optim.lr), ", warm-up ",
-                         with_commas(s.warmup), " ", unit, ", final ", shortest(plan.config.optim.lr * s.alpha_f));
+                         with_commas(s.warmup), " ", unit, ", final ", plan.config.optim.lr * s.alpha_f);
   if (s.t_max) text += cat(" at ", with_commas(*s.t_max), " ", unit);
   return text;
 }

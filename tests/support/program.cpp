@@ -37,8 +37,11 @@ int exit_code_of(int status) {
 
 }  // namespace
 
-Program::Program(const std::vector<std::string>& arguments) : out_(temporary_file()), err_(temporary_file()) {
-  const std::string program = (fs::path(NORMA_BINARY_DIR) / "norma").string();
+Program::Program(const std::vector<std::string>& arguments, const Environment& environment)
+    : Program((fs::path(NORMA_BINARY_DIR) / "norma").string(), arguments, environment) {}
+
+Program::Program(const std::string& program, const std::vector<std::string>& arguments, const Environment& environment)
+    : out_(temporary_file()), err_(temporary_file()) {
   std::vector<char*> argv = {const_cast<char*>(program.c_str())};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
@@ -47,6 +50,7 @@ Program::Program(const std::vector<std::string>& arguments) : out_(temporary_fil
   if (pid_ == 0) {
     dup2(open(out_.c_str(), O_WRONLY | O_TRUNC), STDOUT_FILENO);
     dup2(open(err_.c_str(), O_WRONLY | O_TRUNC), STDERR_FILENO);
+    for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
     execv(argv[0], argv.data());
     _exit(127);
   }

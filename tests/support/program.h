@@ -13,13 +13,17 @@ struct ProgramResult {
   std::string err;  // standard error
 };
 
+using Environment = std::vector<std::pair<std::string, std::string>>;  // added to the test's own
+
 // Runs build/norma with the arguments (no shell) and waits for its end.
 ProgramResult run_norma(const std::vector<std::string>& arguments);
 
 // A running program that can be sent signals.
 class Program {
  public:
-  explicit Program(const std::vector<std::string>& arguments);
+  explicit Program(const std::vector<std::string>& arguments, const Environment& environment = {});
+  // Another program than build/norma.
+  Program(const std::string& program, const std::vector<std::string>& arguments, const Environment& environment);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;

@@ -8,7 +8,7 @@
 
 #include "norma/base/error.h"
 #include "norma/config/names.h"
-#include "norma/parallel/strategy.h"
+#include "norma/parallel/forecast.h"
 #include "norma/train/initial_weights.h"
 #include "norma/train/train_step.h"
 
@@ -42,6 +42,12 @@ at::Tensor ids_of_rank(std::int64_t batch, int rank, int world) {
   return at::stack(rows);
 }
 
+Json to_json(const Traffic& traffic) {
+  return {{"all_gathers", traffic.all_gathers},         {"reduce_scatters", traffic.reduce_scatters},
+          {"all_reduces", traffic.all_reduces},         {"gathered_bytes", traffic.gathered_bytes},
+          {"scattered_bytes", traffic.scattered_bytes}, {"reduced_bytes", traffic.reduced_bytes}};
+}
+
 Json traffic_of(const World& world) {
   Traffic sum;
   for (const Group* group : world.groups()) {
@@ -53,9 +59,7 @@ Json traffic_of(const World& world) {
     sum.scattered_bytes += t.scattered_bytes;
     sum.reduced_bytes += t.reduced_bytes;
   }
-  return {{"all_gathers", sum.all_gathers},         {"reduce_scatters", sum.reduce_scatters},
-          {"all_reduces", sum.all_reduces},         {"gathered_bytes", sum.gathered_bytes},
-          {"scattered_bytes", sum.scattered_bytes}, {"reduced_bytes", sum.reduced_bytes}};
+  return to_json(sum);
 }
 
 // Hands units to the engine until told to fail in one.
@@ -163,6 +167,17 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
       result["ranges"][piece.tensor->name] = {piece.begin, list};
     }
   }
+  const ForecastQuestion question{model_layout(model_parameters(config.model, plan), config.optim),
+                                  degrees,
+                                  policy,
+                                  config.precision,
+                                  (one.batch / launch.world_size + one.micro_batch - 1) / one.micro_batch,
+                                  one.tied,
+                                  plan.embedding.present()};
+  result["forecast"] = to_json(forecast_traffic(question));
+  const ShardMemory memory = forecast_memory(question);
+  result["forecast_pooled"] = (policy.reshard_after_forward ? memory.compute : 0) + memory.gradient_pool;
+  result["pooled"] = engine.pooled_bytes();
   result["weight_buffers"] = engine.peak_weight_buffers();
   result["gradient_buffers"] = engine.peak_gradient_buffers();
   return result;
@@ -174,6 +189,9 @@ TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks) {
   outcome.losses = first.at("losses").get<std::vector<double>>();
   outcome.norms = first.at("norms").get<std::vector<double>>();
   outcome.traffic = first.value("traffic", Json::object());
+  outcome.forecast = first.value("forecast", Json::object());
+  outcome.pooled_bytes = first.at("pooled").get<std::int64_t>();
+  outcome.forecast_pooled_bytes = first.at("forecast_pooled").get<std::int64_t>();
   outcome.weight_buffers = first.at("weight_buffers").get<int>();
   outcome.gradient_buffers = first.at("gradient_buffers").get<int>();
   for (const Json& one : of_ranks) {

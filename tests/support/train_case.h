@@ -40,7 +40,8 @@ struct TrainOutcome {
   std::vector<double> losses, norms;
   std::map<std::string, std::vector<double>> weights;  // whole tensors once merged; else this rank's ranges
   Json ranges;                                         // name -> [begin, values] of this rank
-  Json traffic;                                        // of one step
+  Json traffic, forecast;                              // of one step: counted, and by the formulas
+  std::int64_t pooled_bytes = 0, forecast_pooled_bytes = 0;
   int weight_buffers = 0, gradient_buffers = 0;
 };
 

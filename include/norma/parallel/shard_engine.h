@@ -71,9 +71,10 @@ class ShardEngine : public UnitRunner {
   void finish_gradients();            // after the last backward pass: the shards' gradients are complete
   void refresh_compute();             // after the optimizer or a loader changed the master weights
 
-  // For tests: the most buffers lent at once, of weights and of gradients.
+  // The most buffers lent at once, of weights and of gradients, and the memory that both pools hold.
   int peak_weight_buffers() const;
   int peak_gradient_buffers() const;
+  std::int64_t pooled_bytes() const;
 
  private:
   friend struct UnitFunction;

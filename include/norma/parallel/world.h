@@ -59,7 +59,8 @@ class World : public Peers {
   void set_step(std::int64_t step);
 
   // Tells the others that this process fails, and why; they end with exit code 6 within the grace time. For a
-  // CollectiveError it first asks who is missing. Returns the text to show. Never throws.
+  // CollectiveError it first asks who is missing. Returns the text to show; "" when another rank said the same already.
+  // Never throws.
   std::string report_failure(const std::string& text, bool collective);
 
   std::vector<const Group*> groups() const;  // the mesh's, for counting traffic
