@@ -202,7 +202,7 @@ TEST(Limits, UnreadableFilesAreConfigErrorsThatNameThePath) {
 TEST(Overrides, ApplyInOrderOnTopOfTheFile) {
   const RunConfig config = read("norm: {layers: {'3': {attention: {in: layer, alpha: 2}}}}\nmodel: {head_dim: 64}",
                                 {"optim.lr=1", "optim.lr=1e-3", "norm.layers.3.attention.in=rms",
-                                 "model.head_dim=", "norm.layers={'3': {mlp: {beta: 3}}, all: {mlp: {out: rms}}}",
+                                 "model.head_dim=", "norm.layers.3={mlp: {beta: 3}}", "norm.layers.all.mlp.out=rms",
                                  "data.paths=[a, b]", "optim={eps: 1e-6}", "eval.sets.books=b.npy", "run.name=a=b"});
   EXPECT_EQ(config.optim.lr, 1e-3);
   EXPECT_EQ(config.optim.eps, 1e-6);
@@ -215,6 +215,22 @@ TEST(Overrides, ApplyInOrderOnTopOfTheFile) {
   EXPECT_EQ(layer.attention.alpha, 2.0);
   EXPECT_EQ(layer.mlp.beta, 3.0);
   EXPECT_EQ(config.norm.layers.at("all").mlp.out.kind, NormKind::rms);
+}
+
+TEST(Overrides, AMapGivenAsAWholeReplacesAndAnEntryJoins) {
+  const std::string text = "norm: {layers: {'3': {attention: {in: layer}}}}\neval: {sets: {old: a.npy}}";
+  EXPECT_TRUE(read(text, {"norm.layers={}"}).norm.layers.empty());
+  EXPECT_TRUE(read(text, {"eval.sets={}"}).eval.sets.empty());
+  EXPECT_TRUE(read(text, {"eval={sets: {}}"}).eval.sets.empty());
+  const RunConfig config = read(text, {"eval.sets={new: b.npy}", "eval.sets.more=c.npy", "norm.layers.1.mlp.in=rms"});
+  EXPECT_EQ(config.eval.sets, (std::map<std::string, Lines>{{"new", {"b.npy"}}, {"more", {"c.npy"}}}));
+  EXPECT_EQ(config.norm.layers.size(), 2u);
+}
+
+TEST(Overrides, TheArgumentThatIsWrongIsTheOneThatIsNamed) {
+  const Lines lines = override_complaints({"optim.lr=bad", "optim.lr=1e-4"});
+  ASSERT_EQ(lines.size(), 1u);
+  expect_parts(lines[0], {"argument 'optim.lr=bad': must be a finite number"});
 }
 
 TEST(Overrides, MistakesNameTheArgumentAndTheNearestKey) {
@@ -245,16 +261,18 @@ TEST(Overrides, MistakesNameTheArgumentAndTheNearestKey) {
 
 TEST(Describe, FindsTheNearestGivenKey) {
   const ConfigFile file("model:\n  num_heads: 16\nnorm:\n  layers:\n    '3': {}\n");
-  const LoadedConfig loaded = load_config(file.path(), {"norm.final=rms", "model.num_heads=8"});
+  const LoadedConfig loaded =
+      load_config(file.path(), {"norm.final=rms", "model.num_heads=8", "norm.layers.9.mlp.sum=rms"});
   const Lines lines = describe({{"model.num_heads", 0, "A"},
                                 {"norm.layers.3.mlp.in.eps", 0, "B"},
                                 {"train.z_loss", 0, "C"},
                                 {"model.d_model", 0, "D"},
-                                {"norm.final.eps", 0, "E"}},
+                                {"norm.final.eps", 0, "E"},
+                                {"norm.layers.9", 0, "F"}},
                                loaded.source);
   EXPECT_EQ(lines, (Lines{cat(file.path(), ": train.z_loss: C"), cat(file.path(), ":1: model.d_model: D"),
                           cat(file.path(), ":5: norm.layers.3.mlp.in.eps: B"), "argument 'model.num_heads=8': A",
-                          "argument 'norm.final=rms': norm.final.eps: E"}));
+                          "argument 'norm.final=rms': norm.final.eps: E", "argument 'norm.layers.9.mlp.sum=rms': F"}));
 }
 
 TEST(Validation, RangesNameKeyValueAndLimits) {
@@ -295,6 +313,18 @@ TEST(Validation, RangesNameKeyValueAndLimits) {
     expect_parts(lines[0], parts);
   }
   EXPECT_EQ(override_complaints({"model.num_heads=0", "model.sequence_length=-1", "model.vocab_size=0"}).size(), 3u);
+}
+
+TEST(Validation, BytesOfTheLargestSizesFitIntoSixtyThreeBits) {
+  const Lines largest = {"model.d_model=1048576", "model.num_layers=10000", "model.mlp_dim=16777216",
+                         "model.num_heads=16", "train.micro_batch_size=1"};
+  const Lines model = override_complaints(largest);
+  ASSERT_EQ(model.size(), 1u);
+  expect_parts(model[0], {"about 5.7", "at most 2^57 can be counted"});
+  const Lines batch = override_complaints(
+      {"model.num_layers=10000", "model.sequence_length=16777216", "train.global_batch_size=65536"});
+  ASSERT_EQ(batch.size(), 1u);
+  expect_parts(batch[0], {"train.micro_batch_size: the activations", "2^58 elements"});
 }
 
 TEST(Printing, ShippedConfigsAreValidAndReadBackEqual) {
