@@ -184,6 +184,15 @@ TEST(ProgramInspect, SaysWhenThereIsNothingToVerifyAgainst) {
   EXPECT_NE(result.out.find("NOT verified"), std::string::npos) << result.out;
 }
 
+TEST(ProgramInspect, AFolderThatCannotBeReadIsACheckpointError) {
+  const Workplace work;
+  fs::create_directory(work.path("run"));
+  fs::create_symlink("manifest.json", work.path("run/manifest.json"));  // a loop: unreadable even to root
+  for (const char* command : {"inspect", "generate"}) {
+    expect_failure(run_norma({command, work.path("run")}), 4, {"cannot look into"});
+  }
+}
+
 TEST(ProgramReport, AValidationSetOfThatNameStandsOnce) {
   const Workplace work;
   ASSERT_EQ(work.train("run", {"eval.sets={validation: " + work.path("valid.npy") + "}"}).exit_code, 0);
