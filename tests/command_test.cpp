@@ -51,7 +51,7 @@ class TextProject {
   }
   std::string path(const std::string& name) const { return work_.path(name); }
 
-  static void write_tokenizer(const std::string& file, testing::MergeList merges) {
+  static void write_tokenizer(const std::string& file, const testing::MergeList& merges) {
     std::ofstream(file) << testing::small_tokenizer_json(merges).dump();
   }
   // The same number of ids, other meanings.
@@ -117,6 +117,7 @@ TEST(ProgramGenerate, RefusesATokenizerWithMoreIdsThanTheModel) {
 TEST(ProgramUsage, MistypedWordsAreNamed) {
   expect_failure(run_norma({"trian"}), 2, {"unknown command 'trian'", "did you mean 'train'?"});
   expect_failure(run_norma({"train", "--dryrun"}), 2, {"unknown option '--dryrun'", "did you mean '--dry-run'?"});
+  expect_failure(run_norma({"--dry-run", "train"}), 2, {"'--dry-run' must follow norma train"});
   expect_failure(run_norma({"plan", "--jsn=1"}), 2, {"unknown option '--jsn'", "did you mean '--json'?"});
   expect_failure(run_norma({"generate", "run", "more"}), 2, {"'more'", "norma generate"});
   expect_failure(run_norma({"plan", ""}), 2, {"which config?"});

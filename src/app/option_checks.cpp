@@ -49,8 +49,9 @@ std::string unknown_word(const CLI::App& app) {
   const std::string where = chosen.empty() ? "norma" : "norma " + owner.get_name();
   if (option == words.end()) return cat(where, " has no use for the argument '", words[0], "'; see ", where, " --help");
   const std::string name = option->substr(0, option->find('='));
-  return cat("unknown option '", name, "' of ", where, did_you_mean(name, option_names(owner)), "; see ", where,
-             " --help");
+  const std::vector<std::string> known = option_names(owner);
+  if (std::find(known.begin(), known.end(), name) != known.end()) return cat("'", name, "' must follow ", where);
+  return cat("unknown option '", name, "' of ", where, did_you_mean(name, known), "; see ", where, " --help");
 }
 
 }  // namespace norma
