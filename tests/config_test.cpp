@@ -151,7 +151,7 @@ TEST(Reading, EveryMistakeIsExplained) {
 
 TEST(Reading, AllMistakesAreReportedAtOnceInOrderOfLines) {
   const Lines lines = complaints("optim:\n  lr: fast\n  beta: 1\nrun: {seed: x}\nmodel: {d_model: 8, d_model: 9}",
-                                 {"train.z_loss=abc"});
+                                 {"train.z_loss=abc", "train.z_loss=1e-4"});
   ASSERT_EQ(lines.size(), 5u);
   expect_parts(lines[0], {"run.yaml:2: optim.lr"});
   expect_parts(lines[1], {"run.yaml:3: optim.beta", "'optim.betas'"});
@@ -202,7 +202,7 @@ TEST(Limits, UnreadableFilesAreConfigErrorsThatNameThePath) {
 TEST(Overrides, ApplyInOrderOnTopOfTheFile) {
   const RunConfig config = read("norm: {layers: {'3': {attention: {in: layer, alpha: 2}}}}\nmodel: {head_dim: 64}",
                                 {"optim.lr=1", "optim.lr=1e-3", "norm.layers.3.attention.in=rms",
-                                 "model.head_dim=", "norm.layers={'3': {mlp: {beta: 3}}, all: {mlp: {out: rms}}}",
+                                 "model.head_dim=", "norm.layers.3={mlp: {beta: 3}}", "norm.layers.all.mlp.out=rms",
                                  "data.paths=[a, b]", "optim={eps: 1e-6}", "eval.sets.books=b.npy", "run.name=a=b"});
   EXPECT_EQ(config.optim.lr, 1e-3);
   EXPECT_EQ(config.optim.eps, 1e-6);
@@ -215,6 +215,16 @@ TEST(Overrides, ApplyInOrderOnTopOfTheFile) {
   EXPECT_EQ(layer.attention.alpha, 2.0);
   EXPECT_EQ(layer.mlp.beta, 3.0);
   EXPECT_EQ(config.norm.layers.at("all").mlp.out.kind, NormKind::rms);
+}
+
+TEST(Overrides, AMapGivenAsAWholeReplacesAndAnEntryJoins) {
+  const std::string text = "norm: {layers: {'3': {attention: {in: layer}}}}\neval: {sets: {old: a.npy}}";
+  EXPECT_TRUE(read(text, {"norm.layers={}"}).norm.layers.empty());
+  EXPECT_TRUE(read(text, {"eval.sets={}"}).eval.sets.empty());
+  EXPECT_TRUE(read(text, {"eval={sets: {}}"}).eval.sets.empty());
+  const RunConfig config = read(text, {"eval.sets={new: b.npy}", "eval.sets.more=c.npy", "norm.layers.1.mlp.in=rms"});
+  EXPECT_EQ(config.eval.sets, (std::map<std::string, Lines>{{"new", {"b.npy"}}, {"more", {"c.npy"}}}));
+  EXPECT_EQ(config.norm.layers.size(), 2u);
 }
 
 TEST(Overrides, MistakesNameTheArgumentAndTheNearestKey) {
@@ -245,16 +255,18 @@ TEST(Overrides, MistakesNameTheArgumentAndTheNearestKey) {
 
 TEST(Describe, FindsTheNearestGivenKey) {
   const ConfigFile file("model:\n  num_heads: 16\nnorm:\n  layers:\n    '3': {}\n");
-  const LoadedConfig loaded = load_config(file.path(), {"norm.final=rms", "model.num_heads=8"});
+  const LoadedConfig loaded =
+      load_config(file.path(), {"norm.final=rms", "model.num_heads=8", "norm.layers.9.mlp.sum=rms"});
   const Lines lines = describe({{"model.num_heads", 0, "A"},
                                 {"norm.layers.3.mlp.in.eps", 0, "B"},
                                 {"train.z_loss", 0, "C"},
                                 {"model.d_model", 0, "D"},
-                                {"norm.final.eps", 0, "E"}},
+                                {"norm.final.eps", 0, "E"},
+                                {"norm.layers.9", 0, "F"}},
                                loaded.source);
   EXPECT_EQ(lines, (Lines{cat(file.path(), ": train.z_loss: C"), cat(file.path(), ":1: model.d_model: D"),
                           cat(file.path(), ":5: norm.layers.3.mlp.in.eps: B"), "argument 'model.num_heads=8': A",
-                          "argument 'norm.final=rms': norm.final.eps: E"}));
+                          "argument 'norm.final=rms': norm.final.eps: E", "argument 'norm.layers.9.mlp.sum=rms': F"}));
 }
 
 TEST(Validation, RangesNameKeyValueAndLimits) {
@@ -288,6 +300,8 @@ TEST(Validation, RangesNameKeyValueAndLimits) {
       {"eval.sets={a/b: [x.npy]}", {"a label is made of letters"}},
       {"data.paths=['']", {"name of a file"}},
       {"metrics.every=0", {"from 1"}},
+      {"model={d_model: 1048576, num_layers: 10000, mlp_dim: 16777216, num_heads: 16}", {"about 5.7", "at most 2^57"}},
+      {"model={num_layers: 10000, mlp_dim: 1e6, sequence_length: 16777216}", {"the activations", "2^58 elements"}},
   };
   for (const auto& [argument, parts] : all) {
     const Lines lines = override_complaints({argument});

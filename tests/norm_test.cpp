@@ -171,6 +171,28 @@ TEST(NormPlan, EditsApplyFromGeneralToParticular) {
   EXPECT_EQ(plan.layers[1].attention.out.eps, 1e-5);
 }
 
+TEST(NormPlan, LayersAreNamedByPlainDigits) {
+  for (const char* key : {"0x1", "1e0", "+1", "1_0", "1.0", "-1", "1-", "1-0x2", "01", ""}) {
+    NormConfig config;
+    config.preset = "pre";
+    config.layers[key] = {};
+    EXPECT_NE(only_problem(config, 12).find("not a layer of this model"), std::string::npos) << key;
+  }
+}
+
+// A wrong norm.eps is validate()'s to report; the sites that take it over have nothing to add.
+TEST(NormPlan, AWrongCommonEpsIsNotBlamedOnASite) {
+  NormConfig config;
+  config.preset = "pre";
+  config.eps = 1.0;
+  config.layers["1"].attention.out.kind = NormKind::rms;
+  Problems problems;
+  make_norm_plan(config, 4, problems);
+  EXPECT_TRUE(problems.empty());
+  config.final.eps = 1.0;
+  EXPECT_NE(only_problem(config, 4).find("below 1"), std::string::npos);
+}
+
 TEST(NormPlan, NamesWhatIsWrong) {
   NormConfig config;
   config.preset = "hybrd_star";

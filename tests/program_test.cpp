@@ -13,50 +13,16 @@
 
 #include "support/fixtures.h"
 #include "support/small_tokenizer.h"
+#include "support/workplace.h"
 
 namespace norma {
 namespace {
 
+using testing::expect_failure;
 using testing::Program;
 using testing::ProgramResult;
 using testing::run_norma;
-
-constexpr const char* kConfig = R"(
-run: {seed: 7, threads: 1}
-model: {d_model: 32, num_layers: 2, num_heads: 4, num_kv_heads: 2, mlp_dim: 48, vocab_size: 61, embedding_rows: 64,
-        sequence_length: 16}
-data: {dtype: uint16}
-train: {max_duration: 12, global_batch_size: 4, micro_batch_size: 3, z_loss: 1e-4}
-optim: {lr: 1e-2}
-schedule: {warmup: 4}
-checkpoint: {every: 0}
-eval: {every: 4, max_instances: 20}
-metrics: {tensorboard: false, console_every: 1, parameters_every: 6}
-)";
-
-// A folder with a config, training tokens and validation tokens.
-class Workplace {
- public:
-  Workplace() {
-    std::ofstream(folder_.path() / "tiny.yaml") << kConfig;
-    testing::write_tokens(folder_.path() / "train.npy", 4000, 61);
-    testing::write_tokens(folder_.path() / "valid.npy", 700, 61);
-  }
-  std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
-
-  std::vector<std::string> train_arguments(const std::string& run, std::vector<std::string> more = {}) const {
-    std::vector<std::string> arguments = {"train", path("tiny.yaml"), "data.paths=[" + path("train.npy") + "]",
-                                          "eval.sets.v=[" + path("valid.npy") + "]", "run.folder=" + path(run)};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
-  }
-  ProgramResult train(const std::string& run, const std::vector<std::string>& more = {}) const {
-    return run_norma(train_arguments(run, more));
-  }
-
- private:
-  testing::TemporaryFolder folder_;
-};
+using testing::Workplace;
 
 bool is_timing(const std::string& metric) {
   return metric.find("per_second") != std::string::npos;
@@ -83,13 +49,6 @@ void expect_equal_runs(const std::string& a, const std::string& b, int step) {
     EXPECT_EQ(read_file(a + name, 1 << 24), read_file(b + name, 1 << 24)) << name;
   }
   EXPECT_EQ(metrics_of(a), metrics_of(b));
-}
-
-void expect_failure(const ProgramResult& result, int code, const std::vector<std::string>& texts) {
-  EXPECT_EQ(result.exit_code, code) << result.err;
-  for (const std::string& text : texts) {
-    EXPECT_NE(result.err.find(text), std::string::npos) << "'" << text << "' is missing in:\n" << result.err;
-  }
 }
 
 TEST(Program, LearnsAndLeavesARunFolder) {
@@ -354,7 +313,7 @@ TEST(Program, TwentyWrongConfigsAreNamed) {
   };
   const Workplace work;
   for (const WrongConfig& wrong : cases) {
-    std::ofstream(work.path("wrong.yaml")) << (*wrong.yaml ? wrong.yaml : kConfig);
+    std::ofstream(work.path("wrong.yaml")) << (*wrong.yaml ? wrong.yaml : testing::kTinyConfig);
     std::vector<std::string> arguments = {"train", work.path("wrong.yaml")};
     arguments.insert(arguments.end(), wrong.overrides.begin(), wrong.overrides.end());
     const ProgramResult result = run_norma(arguments);

@@ -5,7 +5,11 @@
 #include <torch/cuda.h>
 
 #include "norma/base/error.h"
+#include "norma/base/log.h"
+#include "norma/config/names.h"
 #include "norma/model/init.h"
+#include "norma/parallel/launch.h"
+#include "norma/train/run_plan.h"
 
 namespace norma {
 namespace {
@@ -40,9 +44,20 @@ Problems missing_files(const RunConfig& config) {
   return problems;
 }
 
+// What is allowed, but hardly meant. A length in epochs is not known before the data is.
+void warn_of_short_run(const CheckedConfig& checked) {
+  const ScheduleConfig& schedule = checked.config.schedule;
+  const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0);
+  const std::int64_t length = schedule.units == ScheduleUnits::tokens ? plan.max_tokens : plan.max_steps;
+  if (length == 0 || schedule.warmup <= length || read_launch_environment().rank > 0) return;
+  log_warning(cat("schedule.warmup is ", with_commas(schedule.warmup), " ", enum_name(schedule.units),
+                  ", the whole run only ", with_commas(length), ": the learning rate never reaches its peak"));
+}
+
 }  // namespace
 
 CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides, Needs needs) {
+  if (file.empty()) throw ConfigError("[config] which config? For example: configs/tiny.yaml");
   LoadedConfig loaded = load_config(file, overrides);
   Problems problems = loaded.problems;
   Problems found = validate(loaded.config);
@@ -55,7 +70,10 @@ CheckedConfig load_checked_config(const std::string& file, const std::vector<std
   const Problems missing = needs == Needs::training ? missing_files(loaded.config) : Problems();
   const bool only_data = problems.empty();
   append_news(problems, missing);
-  if (problems.empty()) return checked;
+  if (problems.empty()) {
+    warn_of_short_run(checked);
+    return checked;
+  }
   const std::vector<std::string> lines = describe(problems, loaded.source);
   const std::string count = lines.size() == 1 ? "one problem" : cat(lines.size(), " problems");
   const std::string text = cat("[config] ", count, " in the configuration:\n  ", join(lines, "\n  "));

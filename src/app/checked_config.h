@@ -20,7 +20,7 @@ struct CheckedConfig {
 enum class Needs { model, training };
 
 // Reads file and overrides and asks every validator; throws an Error that lists all problems, one a line: DataError
-// when all that is wrong is a missing data file, else ConfigError.
+// when all that is wrong is a missing data file, else ConfigError. Warns of a warm-up that is longer than the run.
 CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides,
                                   Needs needs = Needs::model);
 

@@ -9,8 +9,10 @@
 namespace norma {
 
 fs::path find_checkpoint(const std::string& path) {
-  if (fs::exists(fs::path(path) / kManifestName)) return path;
-  if (!fs::is_directory(path)) {
+  std::error_code error;
+  if (fs::exists(fs::path(path) / kManifestName, error)) return path;
+  if (error) throw CheckpointError(cat("[checkpoint] cannot look into ", path, ": ", error.message()));
+  if (!fs::is_directory(path, error)) {
     throw CheckpointError(cat("[checkpoint] ", path, " is not a folder; give a run folder or a step-N folder"));
   }
   const FoundCheckpoint found = find_newest_checkpoint(path);

@@ -5,12 +5,12 @@
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/config/names.h"
-#include "norma/data/tokenizer.h"
 #include "norma/eval/generate.h"
 
-#include "checked_config.h"
 #include "checkpoint_model.h"
 #include "commands.h"
+#include "option_checks.h"
+#include "run_tokenizer.h"
 #include "signals.h"
 
 namespace norma {
@@ -25,32 +25,12 @@ struct GenerateArguments {
   bool keep_going = false;  // past the end of text
 };
 
-// --tokenizer, else data.tokenizer of the run, else the one its token files name.
-Tokenizer find_tokenizer(const std::string& given, const RunConfig& config) {
-  if (!given.empty()) return Tokenizer::load(given);
-  if (!config.data.tokenizer.empty()) return Tokenizer::load(config.data.tokenizer);
-  try {
-    const TokenDataset tokens(token_options(config, config.data.paths, "data.paths"));
-    if (const auto beside = tokens.tokenizer()) return Tokenizer::load(*beside);
-  } catch (const DataError& error) {
-    throw DataError(
-        cat("[generate] no tokenizer: give --tokenizer; the run's token files do not name one (", error.what(), ")"));
-  }
-  throw DataError("[generate] no tokenizer: give --tokenizer, a tokenizer.json; the run's token files do not name one");
-}
-
 // The prompt's ids; the end-of-text id alone when there is no prompt. A prompt that leaves no room is cut at its front.
 std::vector<std::int64_t> prompt_ids(const Tokenizer& tokenizer, const std::string& prompt, const ModelConfig& model) {
   const std::vector<std::uint32_t> ids = tokenizer.encode(prompt);
   std::vector<std::int64_t> result(ids.begin(), ids.end());
   if (result.empty() && tokenizer.eos_id()) result.push_back(*tokenizer.eos_id());
   if (result.empty()) throw DataError("[generate] the tokenizer has no <|endoftext|> to start from: give a --prompt");
-  for (const std::int64_t id : result) {
-    if (id >= model.vocab_size) {
-      throw DataError(cat("[generate] the tokenizer has ids up to ", tokenizer.vocab_size() - 1, ", the model only ",
-                          model.vocab_size, "; it is not the tokenizer of this model"));
-    }
-  }
   const auto room = static_cast<std::size_t>(model.sequence_length - 1);
   if (result.size() > room) {
     log_warning(cat("the prompt has ", result.size(), " tokens, the model sees at most ", model.sequence_length,
@@ -64,9 +44,9 @@ int run_generate(const GenerateArguments& arguments) {
   const auto device = parse_enum<Device>(arguments.device);
   if (!device) throw ConfigError(cat("[generate] --device must be auto, cpu or cuda; got '", arguments.device, "'"));
   CheckpointModel loaded = load_checkpoint_model(arguments.checkpoint, *device, arguments.threads);
-  const Tokenizer tokenizer = find_tokenizer(arguments.tokenizer, loaded.config);
+  const Tokenizer tokenizer = load_run_tokenizer(arguments.tokenizer, loaded.config, loaded.folder);
   GenerateOptions options = arguments.options;
-  options.vocab_size = std::min(loaded.config.model.vocab_size, tokenizer.vocab_size());
+  options.vocab_size = tokenizer.vocab_size();
   options.device = loaded.session.device;
   if (!arguments.keep_going && tokenizer.eos_id()) options.end_of_text = *tokenizer.eos_id();
   const std::vector<std::int64_t> prompt = prompt_ids(tokenizer, arguments.prompt, loaded.config.model);
@@ -98,19 +78,19 @@ void add_generate_command(CLI::App& app, CommandContext& context) {
   command->add_option("checkpoint", arguments->checkpoint, "run folder (its newest checkpoint) or a step-N folder")
       ->required();
   command->add_option("--prompt", arguments->prompt, "text to continue; empty: from the start of a document");
-  command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json; default: the one beside the run's tokens");
+  command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json; default: the run's own, found again");
   command->add_option("--max-tokens", options.max_tokens, "at most so many")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));
   command->add_option("--temperature", options.temperature, "0: always the most likely token")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(finite_range(0.0, 100.0));
   command->add_option("--top-k", options.top_k, "draw from the k most likely only; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, 1 << 27));
   command->add_option("--top-p", options.top_p, "draw from the smallest set of this probability")
       ->capture_default_str()
-      ->check(CLI::Range(1e-9, 1.0));
+      ->check(finite_range(1e-9, 1.0));
   command->add_option("--seed", options.seed, "of the draw: the same seed, the same text")->capture_default_str();
   command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
   command->add_option("--threads", arguments->threads, "0: every core")

@@ -55,6 +55,26 @@ TokenDtype inspected_dtype(const InspectArguments& arguments, const std::optiona
   throw ConfigError(cat("[inspect] ", arguments.path, " has no sidecar: say --dtype uint16 or --dtype uint32"));
 }
 
+// ", checksum verified", and why not.
+std::string verify_text(const TokenDataset& tokens, const std::optional<Sidecar>& sidecar) {
+  if (!sidecar) return ", NOT verified: no sidecar says what the checksum should be";
+  tokens.verify();
+  return ", checksum verified";
+}
+
+// The first ids in words, if their tokenizer is still where it was put.
+void print_text(const fs::path& tokenizer, const Sidecar& sidecar, const std::vector<std::uint32_t>& ids) {
+  const std::string found = checksum(MappedFile(tokenizer).bytes());
+  if (found == sidecar.tokenizer_checksum) {
+    std::printf("as text: %s\n", Tokenizer::load(tokenizer).decode(ids).c_str());
+  } else {
+    std::printf(
+        "as text: not shown, for %s is not the tokenizer these tokens were made with: its checksum is %s, "
+        "theirs %s\n",
+        tokenizer.c_str(), found.c_str(), sidecar.tokenizer_checksum.c_str());
+  }
+}
+
 void inspect_tokens(const InspectArguments& arguments) {
   const std::optional<Sidecar> sidecar = read_sidecar(arguments.path);
   TokenDatasetOptions options;
@@ -64,9 +84,9 @@ void inspect_tokens(const InspectArguments& arguments) {
   options.id_bound = std::int64_t{1} << 32;
   options.key = "PATH";
   const TokenDataset tokens(options);
-  if (arguments.verify) tokens.verify();
+  const std::string verified = arguments.verify ? verify_text(tokens, sidecar) : "";
   std::printf("token file %s\n%s tokens of %s%s\n", arguments.path.c_str(), with_commas(tokens.num_tokens()).c_str(),
-              std::string(enum_name(options.dtype)).c_str(), arguments.verify && sidecar ? ", checksum verified" : "");
+              std::string(enum_name(options.dtype)).c_str(), verified.c_str());
   if (sidecar) {
     std::printf("%s documents, vocabulary of %s, end of text %lld, split '%s', tokenizer %s\n",
                 with_commas(sidecar->documents).c_str(), with_commas(sidecar->vocab_size).c_str(),
@@ -82,9 +102,8 @@ void inspect_tokens(const InspectArguments& arguments) {
   std::printf("largest id %lld\nfirst %zu ids:", static_cast<long long>(largest), first.size());
   for (const std::uint32_t one : first) std::printf(" %u", one);
   std::printf("\n");
-  if (const auto tokenizer = tokens.tokenizer(); tokenizer && fs::exists(*tokenizer)) {
-    std::printf("as text: %s\n", Tokenizer::load(*tokenizer).decode(first).c_str());
-  }
+  const auto tokenizer = tokens.tokenizer();
+  if (sidecar && tokenizer && fs::exists(*tokenizer)) print_text(*tokenizer, *sidecar, first);
 }
 
 }  // namespace

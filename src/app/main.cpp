@@ -8,15 +8,27 @@
 
 #include "commands.h"
 #include "failure.h"
+#include "option_checks.h"
 #include "version.h"
 
 namespace {
 
 constexpr const char* kFooter =
     "Exit codes: 0 done, 1 a bug in norma, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 lost peer,\n"
-    "7 out of memory, 8 disk, 75 stopped early with a good checkpoint (run the same command again to go on), 130/143 "
+    "7 out of memory, 8 disk, 75 stopped early with a good checkpoint (run the same command again to go on), "
+    "129/130/143 "
     "second signal.\n"
     "Every command explains itself: norma train --help";
+
+// Prints help and version; what is wrong with the command line goes to the user as a ConfigError or in CLI11's words.
+int end_of_parsing(const CLI::App& app, const CLI::ParseError& error) {
+  const auto code = static_cast<CLI::ExitCodes>(error.get_exit_code());
+  if (code == CLI::ExitCodes::RequiredError || code == CLI::ExitCodes::ExtrasError) {
+    const std::string unknown = norma::unknown_word(app);
+    if (!unknown.empty()) throw norma::ConfigError("[usage] " + unknown);
+  }
+  return app.exit(error) == 0 ? 0 : static_cast<int>(norma::ExitCode::usage);
+}
 
 int run(int argc, char** argv) {
   CLI::App app{"Norma trains OLMo2-style language models in which the placement of every norm is a per-layer value.",
@@ -35,8 +47,7 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : static_cast<int>(norma::ExitCode::usage);
+    context.exit_code = end_of_parsing(app, error);
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
     throw norma::DiskError("[output] what was printed could not be written");

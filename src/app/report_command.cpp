@@ -61,13 +61,15 @@ void add_report_command(CLI::App& app) {
   CLI::App* report = app.add_subcommand("report", "Compare finished runs: tables and samples as Markdown.");
   const auto arguments = std::make_shared<ReportArguments>();
   report->add_option("runs", arguments->runs, "run folders")->required();
-  report->add_option("--baseline", arguments->baseline, "JSON of norma baseline, for two more rows");
+  report->add_option("--baseline", arguments->baseline, "JSON file that norma baseline printed, for two more rows");
   report->add_option("--introduction", arguments->introduction, "a paragraph to put above the tables");
   report->add_option("--out", arguments->out, "file to write; default: print");
   report->footer("Example: norma report runs/hybrid_star runs/pre --out report.md");
   report->callback([arguments] { run_report(*arguments); });
 
-  CLI::App* baseline = app.add_subcommand("baseline", "Cross-entropy of unigram and add-one bigram counts, as JSON.");
+  CLI::App* baseline = app.add_subcommand("baseline",
+                                          "Cross-entropy of unigram and add-one bigram counts, the floor a model must "
+                                          "beat, as JSON for report --baseline.");
   const auto counts = std::make_shared<BaselineArguments>();
   baseline->add_option("train", counts->train, "token files to count")->required();
   baseline->add_option("--validation", counts->validation, "token files to score")->required();
@@ -77,7 +79,9 @@ void add_report_command(CLI::App& app) {
   baseline->add_option("--vocab-size", counts->vocab_size, "number of token ids")
       ->required()
       ->check(CLI::Range(1, 1 << 30));
-  baseline->footer("Example: norma baseline data/train-*.npy --validation data/validation-*.npy --vocab-size 8192");
+  baseline->footer(
+      "Example: norma baseline data/train-*.npy --validation data/validation-*.npy --vocab-size 8192 > baseline.json\n"
+      "         norma report runs/pre --baseline baseline.json");
   baseline->callback([counts] { run_baseline(*counts); });
 }
 

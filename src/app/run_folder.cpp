@@ -10,6 +10,7 @@
 #include "norma/base/json.h"
 #include "norma/config/names.h"
 
+#include "run_tokenizer.h"
 #include "version.h"
 
 namespace norma {
@@ -58,10 +59,14 @@ void RunFolder::write_description(const CheckedConfig& checked, const RunPlan& p
   env["commit"] = commit_hash();
   env["libtorch"] = libtorch_version();
   env["command"] = arguments;
+  env["working_folder"] = fs::current_path().string();
+  if (const auto origin = token_origin(checked.config.data.paths, fs::current_path())) {
+    env["tokenizer_checksum"] = origin->checksum;
+  }
   env["device"] = device;
   env["threads"] = at::get_num_threads();
   env["cpu_capability"] = at::get_cpu_capability();
-  write_file_atomic(path_ / "env.json", env.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomic(path_ / kEnvironmentName, env.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 void RunFolder::write_summary(const RunPlan& plan, const RunSummary& summary) {

@@ -3,7 +3,8 @@
 //   config.yaml                           as given
 //   config.resolved.yaml                  every key with its value
 //   plan.txt                              the derived plan
-//   env.json                              version, device, threads; no environment variables
+//   env.json                              version, device, threads, working folder, the tokenizer's checksum; no
+//                                         environment variables
 //   logs/rank0.log
 //   metrics.jsonl, events.out.tfevents.*
 //   step-N/, latest
@@ -20,6 +21,8 @@
 #include "checked_config.h"
 
 namespace norma {
+
+inline constexpr const char* kEnvironmentName = "env.json";
 
 fs::path run_folder_of(const RunConfig& config);
 

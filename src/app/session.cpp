@@ -12,6 +12,7 @@
 #include <torch/cuda.h>
 
 #include "norma/base/error.h"
+#include "norma/base/log.h"
 #include "norma/base/thread_pool.h"
 
 namespace norma {
@@ -33,6 +34,17 @@ void keep_freed_memory() {
   mallopt(M_TRIM_THRESHOLD, 0x7fffffff);
 }
 
+// run.threads, or this process's share of the cores. Far more threads than cores spin without getting anywhere.
+int thread_count(const RunSettings& run, const LaunchEnvironment& launch) {
+  constexpr std::int64_t kMostPerCore = 4;
+  const int cores = available_cores();
+  if (run.threads == 0) return std::max(1, cores / launch.local_world_size);  // with the node's other processes
+  if (run.threads <= kMostPerCore * cores) return static_cast<int>(run.threads);
+  log_warning(cat("run.threads asks for ", run.threads, " threads, but this process may use ", cores,
+                  cores == 1 ? " core: using 1" : cat(" cores: using ", cores)));
+  return cores;
+}
+
 }  // namespace
 
 at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch) {
@@ -42,9 +54,7 @@ at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch
   // cuBLAS repeats itself only with a fixed workspace, and reads this before its first call.
   if (run.deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   at::globalContext().setDeterministicAlgorithms(run.deterministic, /*warn_only=*/false);
-  const int shared_cores = std::max(1, available_cores() / launch.local_world_size);  // with the node's other processes
-  const int threads = run.threads > 0 ? static_cast<int>(run.threads) : shared_cores;
-  at::set_num_threads(threads);
+  at::set_num_threads(thread_count(run, launch));
   const bool cuda = run.device == Device::cuda || (run.device == Device::automatic && torch::cuda::is_available());
   if (cuda && !torch::cuda::is_available()) {
     throw ConfigError("[run.device] cuda needs a GPU and a CUDA build; none was found. Allowed here: auto, cpu");

@@ -1,4 +1,4 @@
-// SIGINT and SIGTERM: the first asks the command to come to a good end, the second ends the process at once.
+// SIGINT, SIGTERM and SIGHUP: the first asks the command to come to a good end, the second ends the process at once.
 #pragma once
 
 #include <atomic>

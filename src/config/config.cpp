@@ -52,6 +52,7 @@ class Checker {
                    cat("must be at least ", shortest(low), " and below ", shortest(high), "; got ", shortest(value)));
   }
 
+  bool empty() const { return problems_.empty(); }
   Problems take() { return std::move(problems_); }
 
  private:
@@ -126,6 +127,30 @@ void check_norm(const NormConfig& norm, const ModelConfig& model, Checker& check
   check.below("norm.eps", norm.eps, 0.0, 1.0);
   check.integer("norm.post_layers", norm.post_layers, 0, std::max<std::int64_t>(model.num_layers, 0));
   check.number("norm.mix_alpha", norm.mix_alpha, 0.0, 1.0);
+}
+
+// Bytes are counted in 64 bits: those of all parameters (at most 32 each: fp64 weights, gradients, two moments), and
+// those of all activations (at most 8 an element), stay below half of that each.
+void check_memory(const RunConfig& config, Checker& check) {
+  constexpr double kMostBytes = 4611686018427387904.0;  // 2^62
+  const ModelConfig& m = config.model;
+  const auto number = [](std::int64_t value) { return static_cast<double>(value); };
+  const double layers = number(m.num_layers), d = number(m.d_model), mlp = number(m.mlp_dim);
+  const double q = number(m.q_width()), qkv = number(m.qkv_width());
+  const double norms = 6.0 * d + 2.0 * qkv;  // of one layer, at most
+  const double parameters = layers * (d * (q + qkv + 3.0 * mlp) + norms) + 2.0 * number(m.rows()) * d;
+  if (!check.require(parameters <= kMostBytes / 32.0, "model",
+                     cat("about ", parameters, " parameters, and at most 2^57 can be counted: lower model.d_model, ",
+                         "model.mlp_dim, model.num_layers or model.embedding_rows"))) {
+    return;
+  }
+  const std::int64_t micro_batch = config.train.micro_batch_size.value_or(config.train.global_batch_size);
+  const double tokens = number(micro_batch) * number(m.sequence_length);
+  const double kept = tokens * (layers * (2.0 * d + qkv + 2.0 * q + 3.0 * mlp + norms) + d);
+  check.require(
+      kept <= kMostBytes / 16.0, "train.micro_batch_size",
+      cat("the activations of a micro-batch must not pass 2^58 elements; got about ", kept, " of ",
+          human_count(number(micro_batch)), " instances of ", human_count(number(m.sequence_length)), " tokens"));
 }
 
 void check_init(const InitConfig& init, Checker& check) {
@@ -239,6 +264,7 @@ Problems validate(const RunConfig& config) {
   check_init(config.init, check);
   check_data(config, check);
   check_train(config.train, config.model, check);
+  if (check.empty()) check_memory(config, check);  // of sizes that are right one by one
   check_optim(config.optim, check);
   check_schedule(config.schedule, check);
   check.integer("checkpoint.every", config.checkpoint.every, 0, kMaxSteps);

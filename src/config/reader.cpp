@@ -66,7 +66,7 @@ void Reader::note(const ConfigNode& node, const std::string& key) {
   if (key.empty()) return;
   if (argument_.empty()) {
     source_.lines[key] = node.key_line > 0 ? node.key_line : node.line;
-  } else if (key.starts_with(argument_key_)) {
+  } else if (in_argument(key)) {
     source_.arguments[key] = argument_;
   }
 }
@@ -75,7 +75,7 @@ void Reader::report(const ConfigNode& node, const std::string& key, const std::s
   if (argument_.empty()) {
     problems_.push_back({key, node.key_line > 0 ? node.key_line : node.line, text});
   } else {
-    problems_.push_back({key.starts_with(argument_key_) ? key : argument_key_, 0, text});
+    problems_.push_back({in_argument(key) ? key : argument_key_, 0, text, argument_});
   }
 }
 

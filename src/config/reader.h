@@ -42,6 +42,8 @@ class Reader {
   // Remembers where `key` was given, so that later problems find the line or the argument.
   void note(const ConfigNode& node, const std::string& key);
   void report(const ConfigNode& node, const std::string& key, const std::string& text);
+  // Whether `key` is what the override sets, or lies inside of it; false for the sections on the way there.
+  bool in_argument(const std::string& key) const { return !argument_.empty() && key.starts_with(argument_key_); }
   void report_type(const ConfigNode& node, const std::string& key, const std::string& wanted);
   void report_unknown(const ConfigNode& node, const std::string& section, const std::vector<std::string>& allowed);
 
@@ -108,14 +110,13 @@ void Reader::read(const ConfigNode& node, const std::string& key, std::vector<T>
   values = given;
 }
 
+// A map that an override writes out takes the place of the one before; an entry named by a dotted key joins it.
 template <class T>
 void Reader::read(const ConfigNode& node, const std::string& key, std::map<std::string, T>& values) {
   note(node, key);
-  if (node.kind == ConfigNode::Kind::null) {
-    values.clear();
-  } else if (node.kind != ConfigNode::Kind::map) {
-    return report_type(node, key, "a map such as {name: value}");
-  }
+  const bool empty = node.kind == ConfigNode::Kind::null;
+  if (!empty && node.kind != ConfigNode::Kind::map) return report_type(node, key, "a map such as {name: value}");
+  if (empty || in_argument(key)) values.clear();
   for (const ConfigNode& child : node.children) read(child, join_key(key, child.key), values[child.key]);
 }
 

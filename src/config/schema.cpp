@@ -47,12 +47,12 @@ void apply_override(const std::string& argument, LoadedConfig& loaded) {
     problems.push_back({key, 0, "an override must be key=value, for example optim.lr=3e-4"});
   } else {
     ConfigNode value = parse_yaml(argument.substr(equals + 1), problems);
-    for (Problem& problem : problems) problem.key = key, problem.line = 0;
+    for (Problem& problem : problems) problem.key = key;
     if (problems.empty()) {
       Reader(loaded.source, problems, argument, key).read(nest(key, std::move(value)), "", loaded.config);
     }
   }
-  if (!problems.empty()) loaded.source.arguments[key] = argument;
+  for (Problem& problem : problems) problem.line = 0, problem.argument = argument;
   append(loaded.problems, std::move(problems));
 }
 
@@ -69,15 +69,28 @@ struct Placed {
   std::string text;
 };
 
+// The override that made `key` by setting something inside of it, or "".
+std::string argument_inside(const std::string& key, const ConfigSource& source) {
+  const auto found = source.arguments.lower_bound(key + ".");
+  return found != source.arguments.end() && found->first.starts_with(key + ".") ? found->second : "";
+}
+
 Placed place(const Problem& problem, const ConfigSource& source) {
   const std::string text = problem.key.empty() ? problem.text : cat(problem.key, ": ", problem.text);
+  std::string argument = problem.argument;
   int line = problem.line;
-  for (std::string key = problem.key; line == 0 && !key.empty(); key = enclosing(key)) {
-    if (const auto found = source.arguments.find(key); found != source.arguments.end()) {
-      const bool named = found->second.starts_with(problem.key);
-      return {2, 0, cat("argument ", quote(found->second), ": ", named ? problem.text : text)};
+  for (std::string key = problem.key; line == 0 && argument.empty() && !key.empty(); key = enclosing(key)) {
+    if (const auto given = source.arguments.find(key); given != source.arguments.end()) {
+      argument = given->second;
+    } else if (const auto found = source.lines.find(key); found != source.lines.end()) {
+      line = found->second;
+    } else if (key == problem.key) {
+      argument = argument_inside(key, source);
     }
-    if (const auto found = source.lines.find(key); found != source.lines.end()) line = found->second;
+  }
+  if (!argument.empty()) {
+    const bool named = argument.starts_with(problem.key);
+    return {2, 0, cat("argument ", quote(argument), ": ", named ? problem.text : text)};
   }
   if (source.file.empty()) return {0, 0, text};
   if (line == 0) return {0, 0, cat(source.file, ": ", text)};

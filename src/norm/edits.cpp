@@ -17,6 +17,7 @@ struct LayerRange {
 
 std::optional<LayerRange> parse_range(const std::string& key, std::int64_t num_layers) {
   if (key == "all") return LayerRange{key, 0, num_layers - 1, 0};
+  if (key.find_first_not_of("0123456789-") != std::string::npos) return std::nullopt;
   const std::size_t dash = key.find('-');
   const auto first = parse_integer(key.substr(0, dash));
   const auto last = dash == std::string::npos ? first : parse_integer(key.substr(dash + 1));
@@ -69,7 +70,7 @@ void edit_site(const Edit& edit, const NormSite& norm, const std::string& key, N
   }
   if (edit.eps) site.eps = *edit.eps;
   if (edit.gain_init) site.gain_init = *edit.gain_init;
-  if (!(site.eps >= 0.0 && site.eps < 1.0)) {
+  if (edit.eps && !(site.eps >= 0.0 && site.eps < 1.0)) {
     problems.push_back({key + ".eps", 0, cat("must be at least 0 and below 1; got ", shortest(site.eps))});
   }
 }

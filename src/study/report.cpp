@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 30;
 constexpr std::size_t kCurvePoints = 8;
+constexpr std::string_view kPlainLabel = "validation";  // of a set that needs no more name than that
 
 struct Run {
   fs::path folder;
@@ -99,6 +100,11 @@ std::set<std::string> labels_of(const std::vector<Run>& runs) {
   return labels;
 }
 
+// "validation: books"; a set that is itself called so stands once.
+std::string title_of(const std::string& label) {
+  return label == kPlainLabel ? label : "validation: " + label;
+}
+
 std::string loss_text(double loss) {
   return cat(fixed(loss, 4), " (ppl ", fixed(std::exp(loss), 1), ")");
 }
@@ -106,7 +112,7 @@ std::string loss_text(double loss) {
 std::string results_table(const std::vector<Run>& runs, const std::set<std::string>& labels,
                           const std::optional<Json>& baseline) {
   std::vector<std::string> names = {"run", "placement", "parameters", "steps", "tokens", "train loss"};
-  for (const std::string& label : labels) names.push_back("validation: " + label);
+  for (const std::string& label : labels) names.push_back(title_of(label));
   names.insert(names.end(), {"tokens/s", "time"});
   std::string text = header(names);
   for (const Run& run : runs) {
@@ -204,7 +210,8 @@ std::string make_report(const ReportInput& input) {
   if (!input.introduction.empty()) text += input.introduction + "\n\n";
   text += "Losses are cross-entropies in nats per token.\n\n" + results_table(runs, labels, baseline);
   for (const std::string& label : labels) {
-    text += cat("\n## Validation over time: ", label, "\n\n", curve_table(runs, label));
+    text +=
+        cat("\n## Validation over time", label == kPlainLabel ? "" : ": " + label, "\n\n", curve_table(runs, label));
   }
   if (runs.size() > 1) text += "\n## Config keys that differ\n\n" + differences_table(runs);
   for (const Run& run : runs) {

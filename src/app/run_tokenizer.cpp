@@ -1,0 +1,145 @@
+#include "run_tokenizer.h"
+
+#include "norma/base/error.h"
+#include "norma/base/json.h"
+#include "norma/base/log.h"
+#include "norma/data/token_file.h"
+
+#include "run_folder.h"
+
+namespace norma {
+namespace {
+
+constexpr std::uint64_t kMaxRecordBytes = 1 << 20;
+
+// What env.json remembers of where the run was started; empty without one.
+struct RunRecord {
+  std::string working_folder, tokenizer_checksum;
+};
+
+std::string text_of(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+RunRecord read_record(const fs::path& checkpoint) {
+  try {
+    const Json env = read_json(fs::canonical(checkpoint).parent_path() / kEnvironmentName, kMaxRecordBytes);
+    return {text_of(env, "working_folder"), text_of(env, "tokenizer_checksum")};
+  } catch (const DataError&) {
+    return {};  // a checkpoint may lie anywhere, without its run
+  }
+}
+
+std::vector<fs::path> folders_to_search(const RunRecord& record) {
+  std::vector<fs::path> folders = {fs::current_path()};
+  if (!record.working_folder.empty() && record.working_folder != folders[0]) {
+    folders.emplace_back(record.working_folder);
+  }
+  return folders;
+}
+
+// `pattern` with its relative names starting at `base`, whose own characters mean themselves.
+std::string pattern_in(const fs::path& base, const std::string& pattern) {
+  if (fs::path(pattern).is_absolute()) return pattern;
+  std::string escaped;
+  for (const char c : (base / "").string()) {
+    if (std::string_view("*?[\\").find(c) != std::string_view::npos) escaped += '\\';
+    escaped += c;
+  }
+  return escaped + pattern;
+}
+
+struct Candidate {
+  fs::path file;
+  std::string wanted;  // its checksum; "" when nothing says so
+};
+
+std::vector<Candidate> find_candidates(const RunConfig& config, const std::vector<fs::path>& folders,
+                                       const RunRecord& record) {
+  std::vector<Candidate> candidates;
+  for (const fs::path& folder : folders) {
+    const std::optional<TokenOrigin> origin = token_origin(config.data.paths, folder);
+    if (config.data.tokenizer.empty() && !origin) continue;
+    const fs::path file = config.data.tokenizer.empty() ? origin->tokenizer : folder / config.data.tokenizer;
+    const std::string beside = origin ? origin->checksum : "";
+    candidates.push_back({file, record.tokenizer_checksum.empty() ? beside : record.tokenizer_checksum});
+  }
+  return candidates;
+}
+
+std::string not_the_one(const fs::path& file, const std::string& checksum, const std::string& wanted) {
+  return cat(file.string(), " is not the tokenizer that made this run's tokens: its checksum is ", checksum,
+             ", theirs ", wanted);
+}
+
+// What was asked for in vain.
+std::string search_text(const RunConfig& config, const std::vector<fs::path>& folders,
+                        const std::vector<Candidate>& candidates) {
+  std::vector<std::string> places;
+  for (const Candidate& candidate : candidates) places.push_back(candidate.file.string());
+  if (!places.empty()) return "there is no " + join(places, " and no ");
+  for (const fs::path& folder : folders) places.push_back(folder.string());
+  return cat("no sidecar that names one lies beside data.paths, ", join(config.data.paths, ", "), ", seen from ",
+             join(places, " or from "));
+}
+
+Tokenizer find_tokenizer(const RunConfig& config, const RunRecord& record) {
+  const std::vector<fs::path> folders = folders_to_search(record);
+  const std::vector<Candidate> candidates = find_candidates(config, folders, record);
+  std::string refused;
+  for (const auto& [file, wanted] : candidates) {
+    if (!fs::exists(file)) continue;
+    Tokenizer tokenizer = Tokenizer::load(file);
+    if (wanted.empty() || tokenizer.checksum() == wanted) return tokenizer;
+    refused = not_the_one(file, tokenizer.checksum(), wanted);
+  }
+  if (!refused.empty()) {
+    throw DataError(
+        cat("[generate] ", refused, "; name the right one with --tokenizer (or this one, to use it all ", "the same)"));
+  }
+  throw DataError(cat("[generate] no tokenizer: ", search_text(config, folders, candidates),
+                      "; name a tokenizer.json with --tokenizer"));
+}
+
+// A tokenizer that was named is used, and judged as far as the run's own can be found.
+Tokenizer load_given(const std::string& given, const RunConfig& config, const RunRecord& record) {
+  Tokenizer tokenizer = Tokenizer::load(given);
+  std::string wanted = record.tokenizer_checksum;
+  try {
+    for (const fs::path& folder : folders_to_search(record)) {
+      const std::optional<TokenOrigin> origin = token_origin(config.data.paths, folder);
+      if (wanted.empty() && origin) wanted = origin->checksum;
+    }
+  } catch (const DataError&) {  // data that is damaged today says nothing about the tokenizer
+  }
+  if (!wanted.empty() && tokenizer.checksum() != wanted) {
+    log_warning(not_the_one(given, tokenizer.checksum(), wanted));
+  }
+  return tokenizer;
+}
+
+}  // namespace
+
+std::optional<TokenOrigin> token_origin(const std::vector<std::string>& paths, const fs::path& base) {
+  for (const std::string& pattern : paths) {
+    for (const std::string& file : expand_glob(pattern_in(base, pattern))) {
+      if (const auto sidecar = read_sidecar(file)) {
+        return TokenOrigin{fs::path(file).parent_path() / sidecar->tokenizer, sidecar->tokenizer_checksum};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+Tokenizer load_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint) {
+  const RunRecord record = read_record(checkpoint);
+  Tokenizer tokenizer = given.empty() ? find_tokenizer(config, record) : load_given(given, config, record);
+  if (tokenizer.vocab_size() > config.model.vocab_size) {
+    throw DataError(cat("[generate] the tokenizer has ", with_commas(tokenizer.vocab_size()), " ids, the model only ",
+                        with_commas(config.model.vocab_size), " (model.vocab_size): it is not this model's"));
+  }
+  return tokenizer;
+}
+
+}  // namespace norma

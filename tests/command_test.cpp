@@ -1,0 +1,206 @@
+// The commands beside training, as their users meet them: what they accept, what they refuse and in which words.
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <utility>
+
+#include <gtest/gtest.h>
+
+#include "norma/base/file.h"
+#include "norma/base/json.h"
+#include "norma/base/text.h"
+
+#include "support/small_tokenizer.h"
+#include "support/workplace.h"
+
+namespace norma {
+namespace {
+
+using testing::expect_failure;
+using testing::Program;
+using testing::ProgramResult;
+using testing::run_norma;
+using testing::Workplace;
+
+// Another working folder for as long as it lives.
+class WorkingFolder {
+ public:
+  explicit WorkingFolder(const fs::path& path) : before_(fs::current_path()) { fs::current_path(path); }
+  ~WorkingFolder() { fs::current_path(before_); }
+  WorkingFolder(const WorkingFolder&) = delete;
+  WorkingFolder& operator=(const WorkingFolder&) = delete;
+
+ private:
+  fs::path before_;
+};
+
+// A project with text, tokens and a run made with relative names, as people do.
+class TextProject {
+ public:
+  TextProject() {
+    const WorkingFolder inside(path(""));
+    write_tokenizer(path("tokenizer.json"), testing::kSmallMerges);
+    fs::create_directory("text");
+    for (int i = 0; i < 20; ++i)
+      std::ofstream(cat("text/", i, ".txt")) << "a new low lower newer " << i << " low new\n";
+    EXPECT_EQ(run_norma({"prepare", "text", "--tokenizer", "tokenizer.json", "--out", "tokens"}).exit_code, 0);
+    const ProgramResult trained =
+        run_norma({"train", "tiny.yaml", "data.paths=[tokens/train-*.npy]", "run.folder=run", "model.vocab_size=280",
+                   "model.embedding_rows=288", "data.dtype=auto", "train.max_duration=2", "schedule.warmup=0"});
+    EXPECT_EQ(trained.exit_code, 0) << trained.err;
+  }
+  std::string path(const std::string& name) const { return work_.path(name); }
+
+  static void write_tokenizer(const std::string& file, const testing::MergeList& merges) {
+    std::ofstream(file) << testing::small_tokenizer_json(merges).dump();
+  }
+  // The same number of ids, other meanings.
+  void replace_tokenizer() const {
+    testing::MergeList merges = testing::kSmallMerges;
+    std::swap(merges[0], merges[2]);
+    std::swap(merges[1], merges[5]);
+    write_tokenizer(path("tokens/tokenizer.json"), merges);
+  }
+  static ProgramResult generate(const std::string& run, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments = {"generate", run, "--prompt", "a low", "--max-tokens", "3"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_norma(arguments);
+  }
+
+ private:
+  Workplace work_;
+};
+
+TEST(ProgramGenerate, WorksFromAnyFolder) {
+  const TextProject project;
+  const WorkingFolder elsewhere("/");
+  for (const char* run : {"run", "run/step-2"}) {
+    const ProgramResult result = TextProject::generate(project.path(run));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_TRUE(result.out.starts_with("a low"));
+  }
+  fs::rename(project.path("tokens"), project.path("moved"));
+  const std::string data = fs::canonical(project.path("")).string();
+  expect_failure(TextProject::generate(project.path("run")), 3, {"--tokenizer", data, "tokens/train-*.npy"});
+  EXPECT_EQ(TextProject::generate(project.path("run"), {"--tokenizer", project.path("moved/tokenizer.json")}).exit_code,
+            0);
+}
+
+TEST(ProgramGenerate, RefusesATokenizerThatDidNotMakeTheTokens) {
+  const TextProject project;
+  project.replace_tokenizer();
+  const std::string file = project.path("tokens/tokenizer.json");
+  {
+    const WorkingFolder inside(project.path(""));
+    expect_failure(TextProject::generate("run"), 3, {"is not the tokenizer", "--tokenizer"});
+  }
+  const ProgramResult insisting = TextProject::generate(project.path("run"), {"--tokenizer", file});
+  expect_failure(insisting, 0, {"is not the tokenizer"});
+  const ProgramResult right =
+      TextProject::generate(project.path("run"), {"--tokenizer", project.path("tokenizer.json")});
+  EXPECT_EQ(right.exit_code, 0);
+  EXPECT_EQ(right.err.find("is not the tokenizer"), std::string::npos) << right.err;
+  const ProgramResult inspected = run_norma({"inspect", project.path("tokens/train-00000.npy")});
+  EXPECT_EQ(inspected.exit_code, 0) << inspected.err;
+  EXPECT_NE(inspected.out.find("is not the tokenizer"), std::string::npos) << inspected.out;
+}
+
+TEST(ProgramGenerate, RefusesATokenizerWithMoreIdsThanTheModel) {
+  const TextProject project;
+  testing::MergeList merges = testing::kSmallMerges;
+  for (const char* letter : {"c", "d", "f", "g", "h", "i", "j", "k"}) merges.emplace_back(letter, letter);
+  TextProject::write_tokenizer(project.path("large.json"), merges);
+  expect_failure(TextProject::generate(project.path("run"), {"--tokenizer", project.path("large.json")}), 3,
+                 {"281 ids", "280", "model.vocab_size"});
+}
+
+TEST(ProgramUsage, MistypedWordsAreNamed) {
+  expect_failure(run_norma({"trian"}), 2, {"unknown command 'trian'", "did you mean 'train'?"});
+  expect_failure(run_norma({"train", "--dryrun"}), 2, {"unknown option '--dryrun'", "did you mean '--dry-run'?"});
+  expect_failure(run_norma({"--dry-run", "train"}), 2, {"'--dry-run' must follow norma train"});
+  expect_failure(run_norma({"plan", "--jsn=1"}), 2, {"unknown option '--jsn'", "did you mean '--json'?"});
+  expect_failure(run_norma({"generate", "run", "more"}), 2, {"'more'", "norma generate"});
+  expect_failure(run_norma({"plan", ""}), 2, {"which config?"});
+}
+
+TEST(ProgramUsage, NumbersOfOptionsAreChecked) {
+  for (const char* option : {"--temperature", "--top-p"}) {
+    for (const char* value : {"nan", "inf", "-1", "1e9"}) {
+      expect_failure(run_norma({"generate", "run", option, value}), 2, {option, "must be a number from"});
+    }
+  }
+  const ProgramResult result = run_norma({"generate", "run", "--top-k", "-1"});
+  expect_failure(result, 2, {"--top-k"});
+  EXPECT_LT(result.err.size(), 200u) << result.err;
+}
+
+TEST(ProgramUsage, HelpThatCannotBeWrittenIsAnError) {
+  for (const char* option : {"--help", "--version"}) {
+    const std::string command = cat(NORMA_BINARY_DIR, "/norma ", option, " > /dev/full 2> /dev/null");
+    EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 8) << option;
+  }
+}
+
+TEST(ProgramUsage, BaselineIsFoundInTheHelp) {
+  EXPECT_NE(run_norma({"report", "--help"}).out.find("norma baseline"), std::string::npos);
+  EXPECT_NE(run_norma({"baseline", "--help"}).out.find("norma report"), std::string::npos);
+}
+
+TEST(ProgramSignals, AClosedTerminalSavesLikeATermination) {
+  const Workplace work;
+  Program program(work.train_arguments("run", {"train.max_duration=1000000"}));
+  ASSERT_TRUE(program.wait_for("step 5/", 60));
+  program.send(SIGHUP);
+  const ProgramResult result = program.wait();
+  EXPECT_EQ(result.exit_code, 75) << result.err;
+  EXPECT_TRUE(fs::exists(work.path("run") + "/latest"));
+}
+
+TEST(ProgramRuntime, MoreThreadsThanTheMachineBearsAreNotStarted) {
+  const Workplace work;
+  const ProgramResult result = work.train("run", {"run.threads=4096", "train.max_duration=2"});
+  expect_failure(result, 0, {"4096 threads", "using"});
+  EXPECT_LT(read_json(work.path("run") + "/env.json", 1 << 20)["threads"].get<int>(), 4096);
+}
+
+TEST(ProgramPlan, WarnsOfAWarmUpThatIsLongerThanTheRun) {
+  const Workplace work;
+  const auto plan = [&](const char* duration, const char* warmup) {
+    const ProgramResult result = run_norma({"plan", work.path("tiny.yaml"), duration, warmup});
+    EXPECT_EQ(result.exit_code, 0);
+    return result.err.find("never reaches its peak") != std::string::npos;
+  };
+  EXPECT_TRUE(plan("train.max_duration=10", "schedule.warmup=11"));
+  EXPECT_FALSE(plan("train.max_duration=10", "schedule.warmup=10"));
+  EXPECT_TRUE(plan("train.max_duration=640T", "schedule.warmup=11"));  // 64 tokens a step
+  EXPECT_FALSE(plan("train.max_duration=1ep", "schedule.warmup=1000"));
+  const ProgramResult trained = work.train("run", {"train.max_duration=2", "schedule.warmup=3"});
+  expect_failure(trained, 0, {"never reaches its peak"});
+}
+
+TEST(ProgramInspect, SaysWhenThereIsNothingToVerifyAgainst) {
+  const Workplace work;
+  const ProgramResult result = run_norma({"inspect", work.path("train.npy"), "--dtype", "uint16", "--verify"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.out.find("NOT verified"), std::string::npos) << result.out;
+}
+
+TEST(ProgramInspect, AFolderThatCannotBeReadIsACheckpointError) {
+  const Workplace work;
+  fs::create_directory(work.path("run"));
+  fs::create_symlink("manifest.json", work.path("run/manifest.json"));  // a loop: unreadable even to root
+  for (const char* command : {"inspect", "generate"}) {
+    expect_failure(run_norma({command, work.path("run")}), 4, {"cannot look into"});
+  }
+}
+
+TEST(ProgramReport, AValidationSetOfThatNameStandsOnce) {
+  const Workplace work;
+  ASSERT_EQ(work.train("run", {"eval.sets={validation: " + work.path("valid.npy") + "}"}).exit_code, 0);
+  const std::string report = run_norma({"report", work.path("run")}).out;
+  EXPECT_NE(report.find("| validation |"), std::string::npos) << report;
+  EXPECT_NE(report.find("## Validation over time\n"), std::string::npos) << report;
+}
+
+}  // namespace
+}  // namespace norma
