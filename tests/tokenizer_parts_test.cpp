@@ -59,6 +59,7 @@ TEST(AddedTokens, FollowTheirFlags) {
   EXPECT_EQ(tokenizer.encode("[A][A]"), Ids{301});
   EXPECT_EQ(tokenizer.encode("key,key"), (Ids{302, ',', 302}));
   EXPECT_EQ(tokenizer.encode("keys"), (Ids{'k', 'e', 'y', 's'}));
+  EXPECT_EQ(tokenizer.encode("key\u0897").size(), 3 + 3U);  // a mark since Unicode 16
   EXPECT_EQ(tokenizer.encode("e\u0301!"), Ids{303});
   EXPECT_EQ(tokenizer.encode("a<|endoftext|>a"), (Ids{'a', *tokenizer.eos_id(), 'a'}));
   const Ids ids{'a', *tokenizer.eos_id(), 300};
@@ -121,6 +122,80 @@ TEST(PreTokenizer, ScannersEqualTheirExpressions) {
     const PreTokenizer fast(component), general(component, true);
     for (const std::string& text : texts) ASSERT_EQ(words_of(fast, text), words_of(general, text)) << text;
   }
+}
+
+PreTokenizer matches_of(const std::string& pattern) {
+  const json split = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Removed"}, {"invert", true}};
+  return PreTokenizer({split, "t.json", "s"});
+}
+
+// Matches as Hugging Face tokenizers 0.22.2 gives them.
+TEST(PreTokenizer, ReadsExpressionsAsOnigurumaDoes) {
+  struct Case {
+    const char *pattern, *text;
+    std::vector<std::string> matches;
+  };
+  const std::vector<Case> cases = {{"a?+a", "aa", {"aa"}},
+                                   {"a++a|b", "aab", {"b"}},
+                                   {"a{1,3}?", "aaa", {"a", "a", "a"}},
+                                   {"a{2}|]|}", "aaa]}", {"aa", "]", "}"}},
+                                   {R"(\s+$)", "a \n", {" \n"}},
+                                   {R"(\u0041\x{42}\x43)", "ABC", {"ABC"}},
+                                   {R"(\v)", "\v\n", {"\v"}},
+                                   {"(?i:k|s)", "sSſkK\u212A", {"s", "S", "ſ", "k", "K", "\u212A"}},
+                                   {"'(?i:[sdmt]|ll|ve|re)", "'S'LL'ſ", {"'S", "'LL", "'ſ"}},
+                                   {"(?i:[^a-c])", "aBd", {"d"}},
+                                   {"(?i:a)b|(?-i:C)", "AbABCc", {"Ab", "C"}},
+                                   {R"(\w+)", "a²_\u24B6-", {"a²_\u24B6"}},
+                                   {R"([\w]+)", "a²_\u24B6-", {"a", "_\u24B6"}},
+                                   {R"([^\W\d_]+|\P{^Nd})", "ab_12", {"ab", "1", "2"}},
+                                   {R"(\A.|.\z)", "abc", {"a", "c"}},
+                                   {R"(\`\'\<\>\ \#)", "`'<> #", {"`'<> #"}},
+                                   {"(?<=a|bc)x(?!y)", "axbcxxaxy", {"x", "x"}}};
+  for (const Case& c : cases) EXPECT_EQ(words_of(matches_of(c.pattern), c.text), c.matches) << c.pattern;
+}
+
+// The last characters of each kind came with Unicode 16, the ones after them come with Unicode 17.
+TEST(PreTokenizer, KnowsTheCharactersThatTheReferenceKnows) {
+  const auto matches = [](const char* pattern, const std::string& character) {
+    return words_of(matches_of(pattern), character).size() == 1;
+  };
+  const std::vector<std::pair<const char*, const char*>> known = {
+      {R"(\p{Lu})", "\u1C89"},     {R"(\p{Ll})", "\u1C8A"},    {R"(\p{Lo})", "\U000105C0"},
+      {R"(\p{M})", "\u0897"},      {R"(\d)", "\U00010D40"},    {R"(\w)", "\u0897"},
+      {R"(\p{So})", "\U0001CC00"}, {R"(\p{P})", "\U00010D6E"}, {R"([\p{Lm}])", "\U00010D4E"}};
+  for (const auto& [pattern, character] : known) EXPECT_TRUE(matches(pattern, character)) << pattern;
+  EXPECT_TRUE(matches(R"(\p{Cn})", "\uA7CE"));
+  EXPECT_FALSE(matches(R"(\p{L}|\w|\d)", "\uA7CE"));
+  EXPECT_FALSE(matches(R"(\p{N})", "\U00011DE0"));
+  const json digits = {{"type", "Digits"}, {"individual_digits", true}};  // of another version, as there
+  EXPECT_EQ(words_of(PreTokenizer({digits, "t.json", "d"}), "a\U00011DE0").size(), 2U);
+  EXPECT_EQ(words_of(PreTokenizer({digits, "t.json", "d"}), "a\uA7CE").size(), 1U);
+}
+
+TEST(PreTokenizer, ReadsTheExpressionsOfKnownTokenizers) {
+  const std::string suffix = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+  const std::string rest = R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  const std::string o200k = R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)" + suffix +
+                            R"(?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)" +
+                            suffix + "?" + rest;
+  const std::string cl100k =
+      R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)";
+  const std::string qwen =
+      suffix + R"(|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  const std::string deepseek =
+      R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*)" +
+      rest;
+  const std::string text = "HelloWorld's don'T 12345 !?/\n\n  x";
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(words_of(matches_of(o200k), text),
+            (Words{"Hello", "World's", " don'T", " ", "123", "45", " !?/\n\n", " ", " x"}));
+  EXPECT_EQ(words_of(matches_of(cl100k), text),
+            (Words{"HelloWorld", "'s", " don", "'T", " ", "123", "45", " !?/\n\n", " ", " x"}));
+  EXPECT_EQ(words_of(matches_of(qwen), text),
+            (Words{"HelloWorld", "'s", " don", "'T", " ", "1", "2", "3", "4", "5", " !?/\n\n", " ", " x"}));
+  EXPECT_EQ(words_of(matches_of(deepseek), text),
+            (Words{"HelloWorld", "'s", " don", "'T", " ", "123", "45", " !?/\n\n", " ", " x"}));
 }
 
 TEST(PreTokenizer, StopsAnExpressionThatNeverEnds) {
@@ -196,10 +271,29 @@ TEST(TokenizerFile, NamesWhatIsWrong) {
 }
 
 TEST(TokenizerFile, RefusesPatternsItWouldReadDifferently) {
-  for (const char* pattern : {"(", "[a", "\\p{Nonsense}", "\\h+", "[a[b]]", "[a&&b]", "[[:alpha:]]", "\\bx", "[]a]"}) {
+  const std::vector<std::pair<std::string, std::string>> refused = {
+      {"(", "not closed"},   {"a)", "not opened"},     {"[a", "not closed"},    {"*a", "nothing to repeat"},
+      {"\\p{Nonsense}", ""}, {"\\p{Han}", "category"}, {"\\pL", "\\pL"},        {"\\h+", "'\\h'"},
+      {"[a[b]]", "nests"},   {"[a&&b]", "&&"},         {"[[:alpha:]]", "[:"},   {"\\bx", "'\\b'"},
+      {"[]a]", "\\]"},       {"[^]a]", "\\]"},         {"a{1,2}+", "{1,2}+"},   {"a{2}?", "{2}?"},
+      {"a{,2}", "{,2}"},     {"a{2,1}", "{2,1}"},      {"a{x", "{x"},           {"{", "\\{"},
+      {"a**", "repeats"},    {"a+?*", "repeats"},      {"a{2}{3}", "repeats"},  {"(?m:.)", "(?m:"},
+      {"(?i)a", "(?i)"},     {"(?s:.)", "(?s:"},       {"(?x: a)", "(?x:"},     {"(?<n>a)", "(?<n"},
+      {"(?#c)", "(?#c"},     {"(?~a)", "(?~a"},        {"(*FAIL)", "(*FA"},     {"(?(1)a)", "(?(1"},
+      {"\\R", "'\\R'"},      {"\\K", "'\\K'"},         {"\\G", "'\\G'"},        {"\\Z", "'\\Z'"},
+      {"\\X", "'\\X'"},      {"\\N", "'\\N'"},         {"\\O", "'\\O'"},        {"\\H", "'\\H'"},
+      {"\\Qa\\E", "'\\Q'"},  {"(a)\\1", "'\\1'"},      {"\\0", "'\\0'"},        {"\\k<a>", "'\\k'"},
+      {"\\xC3", "\\xC3"},    {"\\x{D800}", "D800"},    {"\\x{110000}", "1100"}, {"\\u12", "\\u12"},
+      {"[a-c-e]", "range"},  {"[z-a]", "range"},       {"[a-\\d]", "range"},    {"(?=a)*", "nothing to repeat"},
+      {"^*", "nothing to"},  {"(?i:ss)", "'ss'"},      {"(?i:s(?:t))", "'st'"}, {"(?i:fFi)", "'ff'"},
+      {"(?i:é)", "ASCII"},   {"(?i:\\w)", "(?i:"},     {"\\", "escapes"},       {"a\\é", "escape"}};
+  for (const auto& [pattern, told] : refused) {
     json document = small_tokenizer_json();
-    document["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}};
-    EXPECT_NE(error_of(document.dump()).find("pre_tokenizer.pattern.Regex"), std::string::npos) << pattern;
+    document["pre_tokenizer"] = {
+        {"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
+    const std::string error = error_of(document.dump());
+    EXPECT_NE(error.find("small.json: pre_tokenizer.pattern.Regex '" + pattern + "'"), std::string::npos) << error;
+    EXPECT_NE(error.find(told), std::string::npos) << pattern << ": " << error;
   }
   json document = small_tokenizer_json();
   document["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "Sideways"}};

@@ -8,20 +8,20 @@
 #include <string_view>
 #include <vector>
 
+#include "code_set.h"
 #include "json_component.h"
 #include "word_scanner.h"
 
 namespace norma {
 
-// A regular expression over well-formed UTF-8. Expressions are written for Oniguruma and run by PCRE2: \p{L},
-// \p{N} and \s are replaced by explicit ranges of Unicode 16.0, \w by those of its own definition, so that
-// they match what they match there; other properties (\p{Lu}, \d ...) are those of the installed PCRE2, which
-// may be older. Escapes and classes that the two engines read differently are refused.
+// A regular expression over well-formed UTF-8, written for Oniguruma and run by PCRE2; what it may hold, and what
+// its classes match, is told in regex_syntax.h.
 class Regex {
  public:
   // `where` reports what is wrong with the pattern.
   static Regex compile(const std::string& pattern, const Component& where);
   static Regex literal(const std::string& text, const Component& where);
+  static Regex any_of(const CodeSet& set, const Component& where);
 
   struct Match {
     std::size_t begin, end;
@@ -33,9 +33,6 @@ class Regex {
   Regex(const std::string& pattern, std::uint32_t options, const Component& where);
   std::shared_ptr<const void> code_;  // pcre2_code, read only once compiled
 };
-
-// The pattern with \p{L}, \p{N}, \s, \w and their opposites written as ranges.
-std::string with_explicit_classes(const std::string& pattern, const Component& where);
 
 class PreTokenizer {
  public:
