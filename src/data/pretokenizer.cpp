@@ -132,7 +132,8 @@ void PreTokenizer::read_split(const Component& component) {
                   "'; allowed: Removed, Isolated, Contiguous, MergedWithPrevious, MergedWithNext");
   }
   const Component pattern = component.at("pattern");
-  const bool invert = component.flag("invert", false);
+  const bool invert = component.required_flag("invert");
+  if (!pattern.value().is_object() || pattern.value().size() != 1) pattern.fail("must hold one Regex or one String");
   if (pattern.has("Regex")) {
     only_pattern_ = pattern.at("Regex").text();
     splits_.push_back({Regex::compile(only_pattern_, pattern.at("Regex")), known->second, invert});
@@ -145,7 +146,7 @@ void PreTokenizer::read_split(const Component& component) {
 }
 
 void PreTokenizer::read_digits(const Component& component) {
-  const bool alone = component.flag("individual_digits", false);
+  const bool alone = component.required_flag("individual_digits");
   only_pattern_.clear();
   splits_.push_back(
       {Regex::any_of(component_digit_set(), component), alone ? Behavior::isolated : Behavior::contiguous, false});
@@ -153,9 +154,10 @@ void PreTokenizer::read_digits(const Component& component) {
 
 void PreTokenizer::read_byte_level(const Component& component) {
   byte_level_ = true;
-  add_prefix_space_ = component.flag("add_prefix_space", true);
+  add_prefix_space_ = component.required_flag("add_prefix_space");
+  component.required_flag("trim_offsets");
   splits_before_prefix_ = splits_.size();
-  if (!component.flag("use_regex", true)) return;
+  if (component.has("use_regex") && !component.required_flag("use_regex")) return;
   only_pattern_ = kGpt2Pattern;
   splits_.push_back({Regex::compile(only_pattern_, component), Behavior::isolated, false});
 }
