@@ -24,7 +24,7 @@ std::vector<std::string> texts(const std::vector<std::string>& inputs,
                                std::uint64_t max_bytes = TextReader::kMaxDocumentBytes) {
   TextReader reader(find_text_files(inputs), max_bytes);
   std::vector<std::string> all;
-  for (RawDocument document; reader.next(document);) all.push_back(document_text(document));
+  for (RawDocument document; reader.next(document);) all.push_back(document_text(document).text);
   EXPECT_EQ(reader.bytes_read(), reader.bytes_total());
   return all;
 }
@@ -74,6 +74,26 @@ TEST(TextReader, IllFormedUtf8IsReplaced) {
   EXPECT_EQ(texts({folder.path().string()}), (std::vector<std::string>{"a\ufffd\ufffdz", "\ufffd"}));
 }
 
+TEST(TextReader, ReadsWhatPythonReadsBeyondStrictJson) {
+  const auto read = [](const std::string& line) {
+    RawDocument document;
+    document.bytes = line;
+    document.is_json = true;
+    return document_text(std::move(document));
+  };
+  const DocumentText numbers =
+      read(R"({"a": NaN, "b": [Infinity, -Infinity, 1e999, -1E+999], "text": "NaN 1e999 Infinity"})");
+  EXPECT_EQ(numbers.text, "NaN 1e999 Infinity");
+  EXPECT_FALSE(numbers.is_repaired);
+  const DocumentText lone = read(R"({"text": "a\ud800b\\ud800\udc00\ud83d\ude00\ud83d\ud83d\ude00\ud800"})");
+  EXPECT_EQ(lone.text, "a\ufffdb\\ud800\ufffd\U0001F600\ufffd\U0001F600\ufffd");
+  EXPECT_TRUE(lone.is_repaired);
+  EXPECT_FALSE(read(R"({"text": "\ud83d\ude00"})").is_repaired);
+  EXPECT_TRUE(read("{\"text\": \"\xff\"}").is_repaired);
+  expect_error<DataError>([&] { read(R"({"text": NaN})"); }, {"\"text\""});
+  expect_error<DataError>([&] { read(R"({"text": nan})"); }, {"byte 11: syntax error", "invalid literal"});
+}
+
 TEST(TextReader, ErrorsNameFileAndLine) {
   const TemporaryFolder folder;
   const auto fails = [&](const std::string& file, const std::string& bytes, const std::vector<std::string>& parts,
@@ -85,7 +105,7 @@ TEST(TextReader, ErrorsNameFileAndLine) {
     expect_error<DataError>([&] { texts({path.string()}, max_bytes); }, all);
   };
   const std::string good = "{\"text\": \"x\"}\n";
-  fails("bad.jsonl", good + "\n{\"text\": }\n", {"bad.jsonl:3", "JSON"});
+  fails("bad.jsonl", good + "\n{\"text\": }\n", {"bad.jsonl:3", "JSON at byte 10: syntax error", "unexpected '}'"});
   fails("two.jsonl", good + "{\"text\": \"x\"} {}\n", {"two.jsonl:2", "JSON"});
   fails("none.jsonl", good + good + "{\"body\": \"x\"}", {"none.jsonl:3", "\"text\""});
   fails("number.jsonl", "{\"text\": 5}", {"number.jsonl:1", "string"});
@@ -256,6 +276,98 @@ TEST(Prepare, AnErrorLeavesNothingThatLooksWhole) {
   EXPECT_TRUE(cancelled.contents().empty());
 }
 
+TEST(Prepare, ASecondOneIntoTheSameFolderIsRefused) {
+  Workplace place;
+  place.add("a.jsonl", numbered_documents(100));
+  bool tried = false;
+  const auto meanwhile = [&](const PrepareProgress&) {
+    if (tried) return;
+    tried = true;
+    expect_error<ConfigError>([&] { prepare(place.options, {}); }, {"another prepare", place.options.output.string()});
+  };
+  EXPECT_EQ(prepare(place.options, meanwhile).documents, 100);
+  EXPECT_TRUE(tried);
+  EXPECT_EQ(place.contents().size(), 3U);
+}
+
+TEST(Prepare, CountsRepairedDocuments) {
+  Workplace place;
+  place.add("a.jsonl", "{\"text\": \"good\"}\n{\"text\": \"a\\ud800\"}\n{\"text\": \"b\xff\", \"x\": NaN}\n");
+  place.add("b.txt", "\xc3");
+  const PrepareReport report = prepare(place.options, {});
+  EXPECT_EQ(report.documents, 4);
+  EXPECT_EQ(report.repaired, 3);
+}
+
+TEST(Prepare, CanBeStoppedWithinADocument) {
+  Workplace place;
+  std::string text;
+  for (int i = 0; text.size() < (std::size_t{32} << 20); ++i) text += cat("word", i, " ");
+  place.add("a.txt", text);
+  const auto stop = [](const PrepareProgress& progress) {
+    EXPECT_EQ(progress.documents, 0);
+    throw DiskError("stopped");
+  };
+  expect_error<DiskError>([&] { prepare(place.options, stop); }, {"stopped"});
+  EXPECT_TRUE(place.contents().empty());
+}
+
+TEST(Prepare, OneDocumentIsCutAtAParagraph) {
+  Workplace place;
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += cat("First line of ", i, ".\nSecond line.\n\n");
+  place.add("one.txt", text);
+  place.options.validation_fraction = 0.05;
+  const PrepareReport report = prepare(place.options, {});
+  EXPECT_EQ(report.documents, 2);
+  EXPECT_EQ(report.validation_documents, 1);
+  EXPECT_EQ(report.skipped, 0);
+  EXPECT_NE(report.note.find("one document"), std::string::npos);
+  EXPECT_NEAR(static_cast<double>(report.validation_tokens), 0.05 * static_cast<double>(report.tokens()), 40);
+  const auto ids = [&](const char* file) { return slurp(place.out(file)); };
+  const std::size_t cut = text.find("First line of 95.");
+  Ids train, validation;
+  for (const char c : strip(std::string_view(text).substr(0, cut))) train.push_back(c);
+  for (const char c : strip(std::string_view(text).substr(cut))) validation.push_back(c);
+  train.push_back(256);
+  validation.push_back(256);
+  EXPECT_EQ(ids("train-00000.npy"), raw<std::uint16_t>(train));
+  EXPECT_EQ(ids("validation-00000.npy"), raw<std::uint16_t>(validation));
+}
+
+TEST(Prepare, OneDocumentWithoutBordersIsCutBetweenCharacters) {
+  Workplace place;
+  place.add("one.jsonl", "\n{\"text\": \"aaaaaaa\u00e9\u00e9\u00e9\"}\n{\"text\": \" \"}\n");
+  place.options.validation_every = 4;
+  const PrepareReport report = prepare(place.options, {});
+  EXPECT_EQ(report.validation_documents, 1);
+  EXPECT_EQ(report.skipped, 1);
+  EXPECT_EQ(slurp(place.out("validation-00000.npy")), raw<std::uint16_t>({0xC3, 0xA9, 0xC3, 0xA9, 256}));
+}
+
+TEST(Prepare, OfFewDocumentsTheNearestIsMoved) {
+  for (const double fraction : {0.001, 0.999}) {
+    Workplace place;
+    place.add("a.txt", "first");
+    place.add("b.txt", "second one");
+    place.options.validation_fraction = fraction;
+    const PrepareReport report = prepare(place.options, {});
+    EXPECT_EQ(report.documents, 2);
+    EXPECT_EQ(report.validation_documents, 1);
+    EXPECT_NE(report.note.find(fraction < 0.5 ? "left validation" : "left training"), std::string::npos) << report.note;
+    EXPECT_EQ(report.files.size(), 2U);
+    EXPECT_EQ(place.contents().size(), 5U);
+  }
+  Workplace place;
+  place.add("a.jsonl", numbered_documents(3));
+  place.options.validation_every = 10;
+  EXPECT_EQ(prepare(place.options, {}).validation_documents, 1);
+  EXPECT_EQ(slurp(place.out("validation-00000.npy")).size(), 2 * (12 + 1));  // the last one
+  place.options.validation_every = 2;
+  place.options.overwrite = true;
+  EXPECT_EQ(prepare(place.options, {}).note, "");
+}
+
 TEST(Prepare, RefusesOptionsThatCannotWork) {
   const auto refuses = [](auto error, const std::function<void(PrepareOptions&)>& edit,
                           const std::vector<std::string>& parts) {
@@ -276,7 +388,9 @@ TEST(Prepare, RefusesOptionsThatCannotWork) {
   refuses(usage, [](auto& o) { write(o.tokenizer, byte_tokenizer(70000)), o.dtype = TokenDtype::uint16; },
           {"uint16", "70001"});
   refuses(data, [](auto& o) { o.eos_token = "</s>"; }, {"'</s>'"});
-  refuses(data, [](auto& o) { o.validation_every = 4; }, {"3 document(s)", "0 to validation"});
+  refuses(usage, [](auto& o) { o.output.clear(); }, {"output folder", "empty"});
+  refuses(data, [](auto& o) { write(o.inputs[0], "{\"text\": \"a\"}\n"), o.validation_every = 4; },
+          {"1 went to training", "0 to validation"});
   refuses(data, [](auto& o) { write(o.inputs[0], "\n"); }, {"0 document(s)"});
   refuses(data, [](auto& o) { o.tokenizer = "none.json"; }, {"none.json"});
 }

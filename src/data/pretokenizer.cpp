@@ -66,7 +66,7 @@ Regex::Regex(const std::string& pattern, std::uint32_t options, const Component&
       code, [](const void* c) { pcre2_code_free(static_cast<pcre2_code*>(const_cast<void*>(c))); });
 }
 
-void Regex::find_all(std::string_view text, std::vector<Match>& matches) const {
+void Regex::find_all(std::string_view text, std::vector<Match>& matches, const std::atomic<bool>* stop) const {
   const auto* code = static_cast<const pcre2_code*>(code_.get());
   const std::unique_ptr<pcre2_match_data, PcreFree> data(pcre2_match_data_create(1, nullptr));
   const std::unique_ptr<pcre2_match_context, PcreFree> context(pcre2_match_context_create(nullptr));
@@ -76,6 +76,7 @@ void Regex::find_all(std::string_view text, std::vector<Match>& matches) const {
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   matches.clear();
   for (std::size_t from = 0; from <= text.size();) {
+    if (stop != nullptr && stop->load(std::memory_order_relaxed)) return;
     const int result = pcre2_match(code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, data.get(), context.get());
     if (result == PCRE2_ERROR_NOMATCH) return;
     if (result < 0) {
@@ -199,7 +200,7 @@ void PreTokenizer::prefix_words(Work& work) {
 void PreTokenizer::apply(const Split& split, Work& work) {
   work.pieces.clear();
   for (std::string_view piece : work.words) {
-    split.regex.find_all(piece, work.matches);
+    split.regex.find_all(piece, work.matches, work.stop);
     work.parts.clear();
     std::size_t done = 0;
     for (const Regex::Match& match : work.matches) {

@@ -2,6 +2,7 @@
 // after another. BPE never joins across words.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -27,7 +28,8 @@ class Regex {
     std::size_t begin, end;
   };
   // All matches in order; an empty one right after a match is passed over. DataError beyond the step limits.
-  void find_all(std::string_view text, std::vector<Match>& matches) const;
+  // Ends early once *stop (may be null) is true.
+  void find_all(std::string_view text, std::vector<Match>& matches, const std::atomic<bool>* stop) const;
 
  private:
   Regex(const std::string& pattern, std::uint32_t options, const Component& where);
@@ -49,6 +51,7 @@ class PreTokenizer {
     std::vector<Regex::Match> matches;
     std::vector<std::pair<Regex::Match, bool>> parts;  // with whether it is a match
     std::string prefixed;
+    const std::atomic<bool>* stop = nullptr;  // may be null
   };
 
   // Calls sink(word) for every word in order; the text must be well-formed UTF-8. Words may lie in `work`.

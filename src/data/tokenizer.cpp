@@ -239,13 +239,23 @@ void Tokenizer::Impl::encode(std::string_view text, std::vector<std::uint32_t>& 
 
 void Tokenizer::Impl::encode_plain(std::string_view text, std::vector<std::uint32_t>& out, Work& work) const {
   WordCache* cache = work.cache.get();
-  pre_tokenizer.for_each_word(text, work.words, [&](std::string_view word) { bpe.encode(word, out, work.bpe, cache); });
+  const std::atomic<bool>* stop = work.words.stop;
+  pre_tokenizer.for_each_word(text, work.words, [&](std::string_view word) {
+    if (stop != nullptr && stop->load(std::memory_order_relaxed)) {
+      throw Error(ExitCode::interrupted, "[tokenizer] stopped");
+    }
+    bpe.encode(word, out, work.bpe, cache);
+  });
 }
 
 Tokenizer::Scratch::Scratch() : work_(std::make_unique<Work>()) {}
 Tokenizer::Scratch::~Scratch() = default;
 Tokenizer::Scratch::Scratch(Scratch&&) noexcept = default;
 Tokenizer::Scratch& Tokenizer::Scratch::operator=(Scratch&&) noexcept = default;
+
+void Tokenizer::Scratch::stop_on(const std::atomic<bool>* stop) {
+  work_->words.stop = stop;
+}
 
 Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 

@@ -13,6 +13,7 @@
 // errors="replace" does.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -39,6 +40,8 @@ class Tokenizer {
     ~Scratch();
     Scratch(Scratch&&) noexcept;
     Scratch& operator=(Scratch&&) noexcept;
+    // encode() ends soon after *stop becomes true, with an Error; null: never. It must outlive its use.
+    void stop_on(const std::atomic<bool>* stop);
 
    private:
     friend class Tokenizer;
