@@ -1,8 +1,8 @@
 // What Python's json reads beyond strict JSON: NaN, Infinity and numbers beyond a double become 0, lone surrogates
-// ("\\ud800") become U+FFFD. Every replacement has the length of what it replaces, so that places in the text stay.
+// ("\ud800") become U+FFFD. Every replacement has the length of what it replaces, so that places in the text stay.
 #pragma once
 
-#include <cctype>
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -22,6 +22,11 @@ class JsonRepair {
  private:
   bool has(std::size_t at, std::string_view part) const { return std::string_view(text_).substr(at).starts_with(part); }
 
+  static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+  static bool continues_value(char c) {
+    return is_digit(c) || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
+  }
+
   void replace(std::size_t at, std::size_t length, std::string_view by) {
     std::string padded(by);
     padded.resize(length, ' ');
@@ -31,20 +36,21 @@ class JsonRepair {
   // A value outside of strings; returns where it goes on.
   std::size_t mend_value(std::size_t at) {
     for (const std::string_view word : {"NaN", "Infinity", "-Infinity"}) {
-      if (!has(at, word)) continue;
+      if (!has(at, word) || (at > 0 && continues_value(text_[at - 1]))) continue;
       replace(at, word.size(), "0");
       return at + word.size();
     }
-    if (std::isdigit(static_cast<unsigned char>(text_[at])) == 0) return at + 1;
+    if (!is_digit(text_[at])) return at + 1;
     const std::size_t end = std::min(text_.find_first_not_of("0123456789.eE+-", at), text_.size());
     const std::string number = text_.substr(at, end - at);
     char* stop = nullptr;
     const double value = std::strtod(number.c_str(), &stop);
-    if (*stop == '\0' && std::isinf(value)) replace(at, end - at, "0");
+    const bool is_octal = number.size() > 1 && number[0] == '0' && is_digit(number[1]);  // no JSON
+    if (*stop == '\0' && std::isinf(value) && !is_octal) replace(at, end - at, "0");
     return end;
   }
 
-  // The code of "\\uXXXX" at a place, or 0.
+  // The code of \uXXXX at a place, or 0.
   unsigned unit(std::size_t at) const {
     if (!has(at, "\\u") || at + 6 > text_.size()) return 0;
     const std::string digits = text_.substr(at + 2, 4);
