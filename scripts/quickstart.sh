@@ -142,6 +142,13 @@ train_tokenizer() {
   .venv/bin/python scripts/train_tokenizer.py "${texts[@]}" --vocab-size "$vocab_size" --out "$folder/tokenizer.json"
 }
 
+# A two-hundredth of the text, but of a small text enough for a few sequences: 64 KiB, at most a tenth.
+validation_fraction() {
+  local bytes
+  bytes=$(du -cb --apparent-size "${texts[@]}" | tail -n 1 | cut -f1)
+  awk -v bytes="$bytes" 'BEGIN { f = 65536 / (bytes + 1); print (f < 0.005 ? 0.005 : f > 0.1 ? 0.1 : f) }'
+}
+
 prepare_tokens() {
   if [ -d "$folder/tokens" ]; then
     reused "$folder/tokens"
@@ -149,7 +156,7 @@ prepare_tokens() {
   fi
   rm -rf "$folder/tokens.part"
   build/norma prepare "${texts[@]}" --tokenizer "$folder/tokenizer.json" --out "$folder/tokens.part" \
-    --validation-fraction 0.005
+    --validation-fraction "$(validation_fraction)"
   mv "$folder/tokens.part" "$folder/tokens"
 }
 

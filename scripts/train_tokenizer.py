@@ -14,6 +14,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,18 @@ def open_bytes(path):
     return read_zst(path) if path.suffix == ".zst" else open(path, "rb")
 
 
+def line_text(line, where):
+    """The text of a JSONL line; what cannot be a character becomes U+FFFD, as `norma prepare` reads it."""
+    try:
+        document = json.loads(line.decode("utf-8", errors="replace"))
+    except (ValueError, RecursionError) as error:
+        sys.exit(f"train_tokenizer: {where}: must be a JSON object on one line; {error}")
+    text = document.get("text") if isinstance(document, dict) else None
+    if not isinstance(text, str):
+        sys.exit(f'train_tokenizer: {where}: must be a JSON object with a string "text"')
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
 def documents(files):
     for path in files:
         with open_bytes(path) as file:
@@ -77,10 +90,7 @@ def documents(files):
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
-                try:
-                    yield json.loads(line)["text"]
-                except (ValueError, KeyError, TypeError):
-                    sys.exit(f'train_tokenizer: {path}:{number}: must be a JSON object with a string "text"')
+                yield line_text(line, f"{path}:{number}")
 
 
 def sample(texts, limit):

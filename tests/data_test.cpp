@@ -69,6 +69,7 @@ TEST(Sidecar, ReadsBackAndRefusesBadFields) {
   refuses("tokens", -1, "integer");
   refuses("tokens", 1.5, "integer");
   refuses("vocab_size", std::uint64_t{1} << 63, "2^60");
+  refuses("eos_id", 100, "below vocab_size 100");
   refuses("dtype", "int64", "uint16 or uint32");
   refuses("tokenizer", "../x.json", "folder");
   refuses("version", 2, "another Norma");

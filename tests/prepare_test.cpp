@@ -1,4 +1,4 @@
-// Text files, preparing token files, n-gram baselines.
+// Preparing token files, n-gram baselines.
 #include "norma/data/prepare.h"
 
 #include <cmath>
@@ -17,111 +17,6 @@ namespace norma {
 namespace {
 
 using namespace testing;
-
-// ---- text files
-
-std::vector<std::string> texts(const std::vector<std::string>& inputs,
-                               std::uint64_t max_bytes = TextReader::kMaxDocumentBytes) {
-  TextReader reader(find_text_files(inputs), max_bytes);
-  std::vector<std::string> all;
-  for (RawDocument document; reader.next(document);) all.push_back(document_text(document));
-  EXPECT_EQ(reader.bytes_read(), reader.bytes_total());
-  return all;
-}
-
-TEST(TextReader, ReadsEveryKindOfFile) {
-  const TemporaryFolder folder;
-  const fs::path& root = folder.path();
-  fs::create_directories(root / "deep/er");
-  fs::create_directories(root / ".git");
-  write(root / "a.jsonl",
-        "{\"id\": 1, \"text\": \"one\"}\n\n  \r\n{\"meta\": {\"text\": \"no\"}, \"list\": [{\"text\": 1}], "
-        "\"text\": \"two\\n\\u00e9\"}");
-  write(root / "b.jsonl.gz",
-        gzip("{\"text\": \"thr") + gzip("ee\"}\n") + gzip("{\"text\": \"four\"}\n") + std::string(7, '\0'));
-  write(root / "c.jsonl.zst", zstd("{\"text\": \"fi") + zstd("ve\"}\n{\"text\": \"six\"}"));
-  write(root / "d.txt", "whole\nfile\n");
-  write(root / "deep/e.md.gz", gzip("# seven"));
-  write(root / "deep/er/f.rst.txt.zst", zstd("eight"));
-  write(root / "deep/g.json.gz", gzip("{\"text\": \"nine\"}"));
-  write(root / "deep/settings.json", "{}");
-  write(root / ".git/hidden.txt", "hidden");
-  write(root / "z.rst", "");
-  const std::vector<std::string> expected{"one",           "two\n\u00e9", "three", "four", "five", "six",
-                                          "whole\nfile\n", "# seven",     "eight", "nine", ""};
-  EXPECT_EQ(texts({root.string()}), expected);
-  EXPECT_EQ(texts({(root / "[ca].jsonl*").string(), (root / "d.txt").string()}),
-            (std::vector<std::string>{"one", "two\n\u00e9", "five", "six", "whole\nfile\n"}));
-}
-
-TEST(TextReader, DocumentsMayBeLongerThanItsBuffers) {
-  const TemporaryFolder folder;
-  std::string text;
-  while (text.size() < (std::size_t{5} << 20)) text += cat("line ", text.size(), " ");
-  const std::string lines = "{\"text\": \"" + text + "\"}\n{\"text\": \"after\"}\n";
-  write(folder.path() / "1.jsonl", lines);
-  write(folder.path() / "2.jsonl.gz", gzip(lines));
-  write(folder.path() / "3.jsonl.zst", zstd(lines));
-  write(folder.path() / "4.txt.zst", zstd(text));
-  EXPECT_EQ(texts({folder.path().string()}),
-            (std::vector<std::string>{text, "after", text, "after", text, "after", text}));
-}
-
-TEST(TextReader, IllFormedUtf8IsReplaced) {
-  const TemporaryFolder folder;
-  write(folder.path() / "a.jsonl", "{\"text\": \"a\xff\xe2\x82z\"}\n");
-  write(folder.path() / "b.txt", "\xc3");
-  EXPECT_EQ(texts({folder.path().string()}), (std::vector<std::string>{"a\ufffd\ufffdz", "\ufffd"}));
-}
-
-TEST(TextReader, ErrorsNameFileAndLine) {
-  const TemporaryFolder folder;
-  const auto fails = [&](const std::string& file, const std::string& bytes, const std::vector<std::string>& parts,
-                         std::uint64_t max_bytes = TextReader::kMaxDocumentBytes) {
-    const fs::path path = folder.path() / file;
-    write(path, bytes);
-    std::vector<std::string> all = parts;
-    all.push_back(file);
-    expect_error<DataError>([&] { texts({path.string()}, max_bytes); }, all);
-  };
-  const std::string good = "{\"text\": \"x\"}\n";
-  fails("bad.jsonl", good + "\n{\"text\": }\n", {"bad.jsonl:3", "JSON"});
-  fails("two.jsonl", good + "{\"text\": \"x\"} {}\n", {"two.jsonl:2", "JSON"});
-  fails("none.jsonl", good + good + "{\"body\": \"x\"}", {"none.jsonl:3", "\"text\""});
-  fails("number.jsonl", "{\"text\": 5}", {"number.jsonl:1", "string"});
-  fails("array.jsonl", "[{\"text\": \"x\"}]", {"array.jsonl:1", "object"});
-  fails("twice.jsonl", "{\"text\": \"x\", \"text\": \"y\"}", {"twice.jsonl:1", "once"});
-  fails("deep.jsonl", std::string(2000000, '['), {"deep.jsonl:1", "JSON"});
-  fails("long.jsonl", good + "{\"text\": \"" + std::string(5000, 'x') + "\"}", {"long.jsonl:2", "at most 4096"}, 4096);
-  fails("long.txt.gz", gzip(std::string(5000, 'x')), {"at most 4096"}, 4096);
-  fails("plain.jsonl.gz", good, {"not valid gzip"});
-  fails("plain.jsonl.zst", good, {"not valid zstd"});
-  fails("cut.jsonl.gz", gzip(good).substr(0, 15), {"cut off"});
-  fails("cut.jsonl.zst", zstd(good).substr(0, 15), {"cut off"});
-  fails("tail.jsonl.gz", gzip(good) + "tail", {"not valid gzip"});
-  fails("tail.jsonl.zst", zstd(good) + "tail!", {"not valid zstd"});
-}
-
-TEST(TextReader, ErrorsNameWhatWasAskedFor) {
-  const TemporaryFolder folder;
-  const auto name = [&](const char* file) { return (folder.path() / file).string(); };
-  write(name("x.pdf"), "x");
-  expect_error<DataError>([] { find_text_files({}); }, {"at least one input"});
-  expect_error<DataError>([&] { find_text_files({name("none.txt")}); }, {"none.txt", "does not exist"});
-  expect_error<DataError>([&] { find_text_files({name("*.txt")}); }, {"*.txt", "match"});
-  expect_error<DataError>([&] { find_text_files({name("x.pdf")}); }, {"x.pdf", ".jsonl"});
-  expect_error<DataError>([&] { find_text_files({folder.path().string()}); }, {folder.path().string(), ".jsonl"});
-}
-
-TEST(Strip, CutsWhatPythonCuts) {
-  EXPECT_EQ(strip(" \t\n\v\f\r\x1c\x1d\x1e\x1f\u0085\u00a0\u1680\u2000\u2005\u200a\u2028\u2029\u202f\u205f"
-                  "\u3000x y\u3000 \u0085"),
-            "x y");
-  EXPECT_EQ(strip("\u200bx\ufeff"), "\u200bx\ufeff");  // zero width, not white space
-  EXPECT_EQ(strip("\xa0x\x85"), "\xa0x\x85");          // bytes of no character
-  EXPECT_EQ(strip(" \u2003 "), "");
-  EXPECT_EQ(strip(""), "");
-}
 
 // ---- prepare
 
@@ -256,6 +151,98 @@ TEST(Prepare, AnErrorLeavesNothingThatLooksWhole) {
   EXPECT_TRUE(cancelled.contents().empty());
 }
 
+TEST(Prepare, ASecondOneIntoTheSameFolderIsRefused) {
+  Workplace place;
+  place.add("a.jsonl", numbered_documents(100));
+  bool tried = false;
+  const auto meanwhile = [&](const PrepareProgress&) {
+    if (tried) return;
+    tried = true;
+    expect_error<ConfigError>([&] { prepare(place.options, {}); }, {"another prepare", place.options.output.string()});
+  };
+  EXPECT_EQ(prepare(place.options, meanwhile).documents, 100);
+  EXPECT_TRUE(tried);
+  EXPECT_EQ(place.contents().size(), 3U);
+}
+
+TEST(Prepare, CountsRepairedDocuments) {
+  Workplace place;
+  place.add("a.jsonl", "{\"text\": \"good\"}\n{\"text\": \"a\\ud800\"}\n{\"text\": \"b\xff\", \"x\": NaN}\n");
+  place.add("b.txt", "\xc3");
+  const PrepareReport report = prepare(place.options, {});
+  EXPECT_EQ(report.documents, 4);
+  EXPECT_EQ(report.repaired, 3);
+}
+
+TEST(Prepare, CanBeStoppedWithinADocument) {
+  Workplace place;
+  std::string text;
+  for (int i = 0; text.size() < (std::size_t{32} << 20); ++i) text += cat("word", i, " ");
+  place.add("a.txt", text);
+  const auto stop = [](const PrepareProgress& progress) {
+    EXPECT_EQ(progress.documents, 0);
+    throw DiskError("stopped");
+  };
+  expect_error<DiskError>([&] { prepare(place.options, stop); }, {"stopped"});
+  EXPECT_TRUE(place.contents().empty());
+}
+
+TEST(Prepare, OneDocumentIsCutAtAParagraph) {
+  Workplace place;
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += cat("First line of ", i, ".\nSecond line.\n\n");
+  place.add("one.txt", text);
+  place.options.validation_fraction = 0.05;
+  const PrepareReport report = prepare(place.options, {});
+  EXPECT_EQ(report.documents, 2);
+  EXPECT_EQ(report.validation_documents, 1);
+  EXPECT_EQ(report.skipped, 0);
+  EXPECT_NE(report.note.find("one document"), std::string::npos);
+  EXPECT_NEAR(static_cast<double>(report.validation_tokens), 0.05 * static_cast<double>(report.tokens()), 40);
+  const auto ids = [&](const char* file) { return slurp(place.out(file)); };
+  const std::size_t cut = text.find("First line of 95.");
+  Ids train, validation;
+  for (const char c : strip(std::string_view(text).substr(0, cut))) train.push_back(c);
+  for (const char c : strip(std::string_view(text).substr(cut))) validation.push_back(c);
+  train.push_back(256);
+  validation.push_back(256);
+  EXPECT_EQ(ids("train-00000.npy"), raw<std::uint16_t>(train));
+  EXPECT_EQ(ids("validation-00000.npy"), raw<std::uint16_t>(validation));
+}
+
+TEST(Prepare, OneDocumentWithoutBordersIsCutBetweenCharacters) {
+  Workplace place;
+  place.add("one.jsonl", "\n{\"text\": \"aaaaaaa\u00e9\u00e9\u00e9\"}\n{\"text\": \" \"}\n");
+  place.options.validation_every = 4;
+  const PrepareReport report = prepare(place.options, {});
+  EXPECT_EQ(report.validation_documents, 1);
+  EXPECT_EQ(report.skipped, 1);
+  EXPECT_EQ(slurp(place.out("validation-00000.npy")), raw<std::uint16_t>({0xC3, 0xA9, 0xC3, 0xA9, 256}));
+}
+
+TEST(Prepare, OfFewDocumentsTheNearestIsMoved) {
+  for (const double fraction : {0.001, 0.999}) {
+    Workplace place;
+    place.add("a.txt", "first");
+    place.add("b.txt", "second one");
+    place.options.validation_fraction = fraction;
+    const PrepareReport report = prepare(place.options, {});
+    EXPECT_EQ(report.documents, 2);
+    EXPECT_EQ(report.validation_documents, 1);
+    EXPECT_NE(report.note.find(fraction < 0.5 ? "left validation" : "left training"), std::string::npos) << report.note;
+    EXPECT_EQ(report.files.size(), 2U);
+    EXPECT_EQ(place.contents().size(), 5U);
+  }
+  Workplace place;
+  place.add("a.jsonl", numbered_documents(3));
+  place.options.validation_every = 10;
+  EXPECT_EQ(prepare(place.options, {}).validation_documents, 1);
+  EXPECT_EQ(slurp(place.out("validation-00000.npy")).size(), 2 * (12 + 1));  // the last one
+  place.options.validation_every = 2;
+  place.options.overwrite = true;
+  EXPECT_EQ(prepare(place.options, {}).note, "");
+}
+
 TEST(Prepare, RefusesOptionsThatCannotWork) {
   const auto refuses = [](auto error, const std::function<void(PrepareOptions&)>& edit,
                           const std::vector<std::string>& parts) {
@@ -276,7 +263,9 @@ TEST(Prepare, RefusesOptionsThatCannotWork) {
   refuses(usage, [](auto& o) { write(o.tokenizer, byte_tokenizer(70000)), o.dtype = TokenDtype::uint16; },
           {"uint16", "70001"});
   refuses(data, [](auto& o) { o.eos_token = "</s>"; }, {"'</s>'"});
-  refuses(data, [](auto& o) { o.validation_every = 4; }, {"3 document(s)", "0 to validation"});
+  refuses(usage, [](auto& o) { o.output.clear(); }, {"output folder", "empty"});
+  refuses(data, [](auto& o) { write(o.inputs[0], "{\"text\": \"a\"}\n"), o.validation_every = 4; },
+          {"1 went to training", "0 to validation"});
   refuses(data, [](auto& o) { write(o.inputs[0], "\n"); }, {"0 document(s)"});
   refuses(data, [](auto& o) { o.tokenizer = "none.json"; }, {"none.json"});
 }

@@ -264,6 +264,23 @@ TEST(Tokenizer, KeepsScratchesOfDifferentTokenizersApart) {
   }
 }
 
+TEST(Tokenizer, StopsWhenAsked) {
+  json split = small_tokenizer_json();
+  split["pre_tokenizer"] = {
+      {"type", "Split"}, {"pattern", {{"Regex", "[a-z]+ ?"}}}, {"behavior", "Isolated"}, {"invert", false}};
+  for (const json& document : {small_tokenizer_json(), split}) {
+    const Tokenizer tokenizer = make(document);
+    Tokenizer::Scratch scratch;
+    std::atomic<bool> stop{false};
+    scratch.stop_on(&stop);
+    Ids ids;
+    tokenizer.encode("low lower", ids, scratch);
+    EXPECT_EQ(ids, tokenizer.encode("low lower"));
+    stop = true;
+    EXPECT_THROW(tokenizer.encode("low lower", ids, scratch), Error);
+  }
+}
+
 TEST(Tokenizer, IsUsedFromSeveralThreads) {
   const Tokenizer tokenizer = make(small_tokenizer_json());
   std::mt19937 random(4);

@@ -15,9 +15,8 @@ namespace {
 
 constexpr const char* kFooter =
     "Exit codes: 0 done, 1 a bug in norma, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 lost peer,\n"
-    "7 out of memory, 8 disk, 75 stopped early with a good checkpoint (run the same command again to go on), "
-    "129/130/143 "
-    "second signal.\n"
+    "7 out of memory, 8 disk, 75 stopped early with a good checkpoint (run the same command again to go on),\n"
+    "129/130/143 ended by a signal.\n"
     "Every command explains itself: norma train --help";
 
 // Prints help and version; what is wrong with the command line goes to the user as a ConfigError or in CLI11's words.

@@ -1,4 +1,5 @@
 // norma prepare: text to token files.
+#include <csignal>
 #include <cstdio>
 #include <memory>
 
@@ -28,7 +29,10 @@ void run_prepare(PrepareArguments& arguments) {
   ProgressLine progress;
   double shown = -1.0;
   const PrepareReport report = prepare(arguments.options, [&](const PrepareProgress& p) {
-    if (stop) throw Error(ExitCode::stopped_early, "[prepare] stopped; nothing was written");
+    if (stop) {
+      throw Error(stop_signal() == SIGTERM ? ExitCode::terminated : ExitCode::interrupted,
+                  "[prepare] stopped by a signal; nothing was written");
+    }
     const double done =
         p.bytes_total > 0 ? static_cast<double>(p.bytes_done) / static_cast<double>(p.bytes_total) : 1.0;
     if (!progress.on_terminal() && done < shown + 0.1) return;
@@ -44,6 +48,11 @@ void run_prepare(PrepareArguments& arguments) {
               with_commas(report.train_tokens).c_str(), with_commas(report.validation_tokens).c_str(),
               with_commas(report.vocab_size).c_str(), std::string(enum_name(report.dtype)).c_str(),
               human_seconds(report.seconds).c_str(), human_count(report.tokens_per_second()).c_str());
+  if (!report.note.empty()) std::printf("note: %s\n", report.note.c_str());
+  if (report.repaired > 0) {
+    log_warning(cat("[prepare] ", with_commas(report.repaired), " of the documents had ill-formed text (bad UTF-8 or ",
+                    "lone surrogates): each such place was replaced by U+FFFD"));
+  }
   for (const fs::path& file : report.files) std::printf("  %s\n", file.c_str());
 }
 
@@ -65,9 +74,14 @@ void add_prepare_command(CLI::App& app) {
   command->add_option("--max-tokens-per-file", options.max_tokens_per_file, "start a new file at the next document")
       ->capture_default_str();
   command->add_option("--threads", options.threads, "0: every core")->capture_default_str()->check(CLI::Range(0, 4096));
-  command->add_option("--seed", options.seed, "of the validation draw")->capture_default_str();
+  command->add_option("--seed", options.seed, "of the validation draw")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--overwrite", options.overwrite, "replace what an earlier prepare wrote to the folder");
   command->footer(
+      "When the draw leaves validation (or training) without a document, the nearest one is moved there; of a single\n"
+      "document the last part is held out. A signal ends the command with exit code 130 or 143 and nothing is "
+      "written.\n"
       "Example: norma prepare books/*.jsonl.zst --tokenizer tokenizer.json --out data --validation-fraction 0.01");
   command->callback([arguments] { run_prepare(*arguments); });
 }

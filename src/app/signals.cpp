@@ -10,11 +10,15 @@ namespace norma {
 namespace {
 
 std::atomic<bool> g_stop{false};
+std::atomic<int> g_signal{0};
 std::string_view g_text;
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
+              "a signal handler may only touch lock-free atomics");
 
 void on_signal(int signal) {
-  if (g_stop.exchange(true)) _exit(128 + signal);
+  int none = 0;
+  if (!g_signal.compare_exchange_strong(none, signal)) _exit(128 + signal);
+  g_stop = true;
   const int kept = errno;
   for (const std::string_view part : {std::string_view("\n"), g_text, std::string_view("\n")}) {
     [[maybe_unused]] const auto ignored = write(STDERR_FILENO, part.data(), part.size());
@@ -35,6 +39,10 @@ const std::atomic<bool>& stop_on_signals(const char* text) {
   sigaction(SIGHUP, nullptr, &before);
   if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);  // nohup asks to go on without a terminal
   return g_stop;
+}
+
+int stop_signal() {
+  return g_signal;
 }
 
 }  // namespace norma

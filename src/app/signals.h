@@ -8,4 +8,7 @@ namespace norma {
 // Becomes true at the first signal, which also says `text` (a string literal). To be called once per process.
 const std::atomic<bool>& stop_on_signals(const char* text);
 
+// The signal that came first; 0 before.
+int stop_signal();
+
 }  // namespace norma

@@ -168,6 +168,7 @@ void Bpe::read_merges(const Component& merges) {
   std::uint32_t rank = 0;
   for (std::size_t i = 0; i < list.size(); ++i) {
     const Component::Value& merge = list[i];
+    if (merge.is_string() != list[0].is_string()) merges.fail("must spell all entries alike; entry ", i, " differs");
     if (merge.is_string()) {
       const auto& text = merge.get_ref<const std::string&>();
       if (text.starts_with("#version")) continue;

@@ -61,6 +61,15 @@ class Component {
     return child.value().get<bool>();
   }
 
+  // What the Hugging Face library does not read without.
+  bool required_flag(const char* key) const {
+    const Component child = at(key);
+    if (!child.value().is_boolean()) {
+      child.fail("must be true or false; ", has(key) ? cat("got ", child.value().dump()) : "it is missing");
+    }
+    return child.value().get<bool>();
+  }
+
   std::string type() const { return at("type").text(); }
 
   // For a component of a kind that is not read.

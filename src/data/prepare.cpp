@@ -1,20 +1,22 @@
 #include "norma/data/prepare.h"
 
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <future>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
 #include "norma/base/error.h"
-#include "norma/base/random.h"
 #include "norma/base/thread_pool.h"
 #include "norma/data/text_reader.h"
 #include "norma/data/token_file.h"
 #include "norma/data/tokenizer.h"
 
 #include "prepare_output.h"
+#include "validation_split.h"
 
 namespace norma {
 
@@ -23,6 +25,7 @@ namespace {
 constexpr std::uint64_t kMaxTokenizerBytes = std::uint64_t{64} << 20;
 constexpr std::uint64_t kChunkBytes = std::uint64_t{1} << 20;
 constexpr std::size_t kChunkDocuments = 4096;
+constexpr std::chrono::milliseconds kProgressInterval{100};
 
 struct Chunk {
   std::vector<RawDocument> documents;
@@ -33,26 +36,55 @@ struct EncodedChunk {
   std::vector<std::uint32_t> ids;
   std::vector<std::size_t> lengths;  // per document, end-of-text included; 0 = skipped
   std::int64_t text_bytes = 0;
+  std::int64_t repaired = 0;
   std::uint64_t bytes_done = 0;
 };
 
-EncodedChunk encode_chunk(const Tokenizer& tokenizer, std::uint32_t eos, Chunk chunk) {
-  static thread_local Tokenizer::Scratch scratch;
-  EncodedChunk encoded;
-  encoded.bytes_done = chunk.bytes_done;
-  for (RawDocument& document : chunk.documents) {
-    const std::string whole = document_text(std::move(document));
-    const std::string_view text = strip(whole);
+// Encodes chunks, on any thread.
+class Encoder {
+ public:
+  Encoder(const Tokenizer& tokenizer, std::uint32_t eos, const ValidationSplit& split)
+      : tokenizer_(tokenizer), eos_(eos), split_(split) {}
+
+  // What is being encoded ends soon with an error.
+  void stop() { stop_ = true; }
+
+  EncodedChunk encode(Chunk chunk) const {
+    static thread_local Tokenizer::Scratch scratch;
+    scratch.stop_on(&stop_);
+    EncodedChunk encoded;
+    encoded.bytes_done = chunk.bytes_done;
+    for (RawDocument& document : chunk.documents) {
+      const DocumentText whole = document_text(std::move(document));
+      const std::string_view text = strip(whole.text);
+      encoded.repaired += whole.is_repaired ? 1 : 0;
+      if (split_.cuts() && !text.empty()) {
+        const std::size_t cut = split_.cut_of(text);
+        append(strip(text.substr(0, cut)), scratch, encoded);
+        append(strip(text.substr(cut)), scratch, encoded);
+      } else {
+        append(text, scratch, encoded);
+      }
+    }
+    return encoded;
+  }
+
+ private:
+  void append(std::string_view text, Tokenizer::Scratch& scratch, EncodedChunk& encoded) const {
     const std::size_t before = encoded.ids.size();
     if (!text.empty()) {
-      tokenizer.encode(text, encoded.ids, scratch);
-      if (encoded.ids.size() == before || encoded.ids.back() != eos) encoded.ids.push_back(eos);
+      tokenizer_.encode(text, encoded.ids, scratch);
+      if (encoded.ids.size() == before || encoded.ids.back() != eos_) encoded.ids.push_back(eos_);
     }
     encoded.lengths.push_back(encoded.ids.size() - before);
     encoded.text_bytes += static_cast<std::int64_t>(text.size());
   }
-  return encoded;
-}
+
+  const Tokenizer& tokenizer_;
+  std::uint32_t eos_;
+  const ValidationSplit& split_;
+  std::atomic<bool> stop_{false};
+};
 
 bool read_chunk(TextReader& reader, Chunk& chunk) {
   std::uint64_t bytes = 0;
@@ -67,6 +99,7 @@ bool read_chunk(TextReader& reader, Chunk& chunk) {
 }
 
 void check_options(const PrepareOptions& options) {
+  if (options.output.empty()) throw ConfigError("[prepare] the output folder must have a name; got an empty one");
   if (!(options.validation_fraction >= 0 && options.validation_fraction < 1)) {
     throw ConfigError(cat("[prepare] the validation fraction must lie in [0, 1); got ", options.validation_fraction));
   }
@@ -105,45 +138,28 @@ Sidecar common_sidecar(const PrepareOptions& options, const Tokenizer& tokenizer
   return common;
 }
 
-// Decides by the document's number alone.
-bool is_validation(const PrepareOptions& options, std::int64_t number) {
-  if (options.validation_every > 0) return (number + 1) % options.validation_every == 0;
-  if (options.validation_fraction == 0) return false;
-  return uniform(stream_key(options.seed, "validation"), static_cast<std::uint64_t>(number)) <
-         options.validation_fraction;
-}
-
 // Reads on the calling thread, encodes on the others, writes in the order of the input.
 class Pipeline {
  public:
-  Pipeline(const PrepareOptions& options, const Tokenizer& tokenizer, const Sidecar& common, const fs::path& folder)
+  Pipeline(const PrepareOptions& options, const Tokenizer& tokenizer, const Sidecar& common, const fs::path& folder,
+           ValidationSplit& split)
       : options_(options),
-        tokenizer_(tokenizer),
-        eos_(static_cast<std::uint32_t>(common.eos_id)),
+        split_(split),
+        encoder_(tokenizer, static_cast<std::uint32_t>(common.eos_id), split),
         train_(folder, with_split(common, "train"), options.max_tokens_per_file),
         validation_(folder, with_split(common, "validation"), options.max_tokens_per_file) {}
 
   void run(TextReader& reader, const std::function<void(const PrepareProgress&)>& progress) {
     const int threads = options_.threads > 0 ? options_.threads : available_cores();
-    const auto max_in_flight = static_cast<std::size_t>(threads) * 2;
-    std::deque<std::future<EncodedChunk>> in_flight;
     ThreadPool pool(threads);
-    bool more = true;
-    while (more || !in_flight.empty()) {
-      auto chunk = std::make_shared<Chunk>();
-      more = more && read_chunk(reader, *chunk);
-      if (more) {
-        in_flight.push_back(pool.submit([this, chunk] { return encode_chunk(tokenizer_, eos_, std::move(*chunk)); }));
-      }
-      if (in_flight.empty() || (more && in_flight.size() < max_in_flight)) continue;
-      const EncodedChunk encoded = in_flight.front().get();
-      in_flight.pop_front();
-      write(encoded);
-      if (progress) {
-        progress({encoded.bytes_done, reader.bytes_total(), number_, train_.tokens() + validation_.tokens()});
-      }
+    try {
+      feed(reader, pool, progress);
+    } catch (...) {
+      encoder_.stop();  // the pool waits for its threads
+      throw;
     }
-    finish();
+    train_.close();
+    validation_.close();
   }
 
   PrepareReport report() const {
@@ -151,9 +167,11 @@ class Pipeline {
     report.documents = train_.documents() + validation_.documents();
     report.validation_documents = validation_.documents();
     report.skipped = number_ - report.documents;
+    report.repaired = repaired_;
     report.train_tokens = train_.tokens();
     report.validation_tokens = validation_.tokens();
     report.text_bytes = text_bytes_;
+    report.note = split_.note();
     return report;
   }
 
@@ -163,40 +181,69 @@ class Pipeline {
     return all;
   }
 
- private:
-  static Sidecar with_split(Sidecar sidecar, const std::string& split) {
-    sidecar.split = split;
-    return sidecar;
-  }
-
-  void write(const EncodedChunk& encoded) {
-    std::span<const std::uint32_t> rest(encoded.ids);
-    for (const std::size_t length : encoded.lengths) {
-      SplitWriter& writer = is_validation(options_, number_++) ? validation_ : train_;
-      if (length > 0) writer.append(rest.first(length));
-      rest = rest.subspan(length);
-    }
-    text_bytes_ += encoded.text_bytes;
-  }
-
-  void finish() {
-    train_.close();
-    validation_.close();
-    const bool wants_validation = options_.validation_every > 0 || options_.validation_fraction > 0;
-    if (train_.documents() == 0 || (wants_validation && validation_.documents() == 0)) {
+  void check() const {
+    if (train_.documents() == 0 || (split_.is_wanted() && validation_.documents() == 0)) {
       throw DataError(cat("[prepare] both splits must get a document; of ", number_, " document(s) ",
                           train_.documents(), " went to training and ", validation_.documents(),
                           " to validation, the rest is empty: give more text or another validation share"));
     }
   }
 
+ private:
+  using Progress = std::function<void(const PrepareProgress&)>;
+
+  static Sidecar with_split(Sidecar sidecar, const std::string& split) {
+    sidecar.split = split;
+    return sidecar;
+  }
+
+  void feed(TextReader& reader, ThreadPool& pool, const Progress& progress) {
+    const auto max_in_flight = static_cast<std::size_t>(pool.size()) * 2;
+    std::deque<std::future<EncodedChunk>> in_flight;
+    std::uint64_t bytes_done = 0;
+    const auto tell = [&] {
+      if (progress) progress({bytes_done, reader.bytes_total(), number_, train_.tokens() + validation_.tokens()});
+    };
+    bool more = true;
+    while (more || !in_flight.empty()) {
+      auto chunk = std::make_shared<Chunk>();
+      more = more && read_chunk(reader, *chunk);
+      if (more) in_flight.push_back(pool.submit([this, chunk] { return encoder_.encode(std::move(*chunk)); }));
+      if (in_flight.empty() || (more && in_flight.size() < max_in_flight)) continue;
+      while (in_flight.front().wait_for(kProgressInterval) != std::future_status::ready) tell();
+      const EncodedChunk encoded = in_flight.front().get();
+      in_flight.pop_front();
+      write(encoded);
+      bytes_done = encoded.bytes_done;
+      tell();
+    }
+  }
+
+  void write(const EncodedChunk& encoded) {
+    std::span<const std::uint32_t> rest(encoded.ids);
+    for (const std::size_t length : encoded.lengths) {
+      if (length > 0) {
+        (goes_to_validation() ? validation_ : train_).append(rest.first(length));
+        split_.observe(number_);
+      }
+      ++number_;
+      rest = rest.subspan(length);
+    }
+    text_bytes_ += encoded.text_bytes;
+    repaired_ += encoded.repaired;
+  }
+
+  // Of the two parts of a single document the second one does.
+  bool goes_to_validation() const { return split_.cuts() ? train_.documents() > 0 : split_.takes(number_); }
+
   const PrepareOptions& options_;
-  const Tokenizer& tokenizer_;
-  std::uint32_t eos_;
+  ValidationSplit& split_;
+  Encoder encoder_;
   SplitWriter train_;
   SplitWriter validation_;
   std::int64_t number_ = 0;  // documents read, empty ones included
   std::int64_t text_bytes_ = 0;
+  std::int64_t repaired_ = 0;
 };
 
 }  // namespace
@@ -207,13 +254,19 @@ PrepareReport prepare(const PrepareOptions& options, const std::function<void(co
   const std::string tokenizer_text = read_file(options.tokenizer, kMaxTokenizerBytes);
   const Tokenizer tokenizer = Tokenizer::from_json(tokenizer_text, options.tokenizer.string());
   const Sidecar common = common_sidecar(options, tokenizer);
-  TextReader reader(find_text_files(options.inputs));
+  const std::vector<fs::path> inputs = find_text_files(options.inputs);
   PrepareOutput output(options, tokenizer.checksum());
 
-  Pipeline pipeline(options, tokenizer, common, output.staging());
-  pipeline.run(reader, progress);
-  PrepareReport report = pipeline.report();
-  report.files = output.publish(pipeline.names(), tokenizer_text);
+  ValidationSplit split(options);
+  std::optional<Pipeline> pipeline;
+  do {  // once more when the split had to be mended
+    TextReader reader(inputs);
+    pipeline.emplace(options, tokenizer, common, output.staging(), split);
+    pipeline->run(reader, progress);
+  } while (split.repair());
+  pipeline->check();
+  PrepareReport report = pipeline->report();
+  report.files = output.publish(pipeline->names(), tokenizer_text);
   report.dtype = common.dtype;
   report.vocab_size = common.vocab_size;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

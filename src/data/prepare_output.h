@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,6 +15,10 @@
 #include <system_error>
 #include <utility>
 #include <vector>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "norma/base/error.h"
 #include "norma/base/file.h"
@@ -107,7 +113,26 @@ inline bool is_own_name(std::string_view name) {
   return name.size() >= 5 && std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isdigit(c); });
 }
 
-// The output folder: checked first, filled under `.preparing`, published at the end.
+// The lock of a folder, held by one process at a time; it leaves nothing behind.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder) : file_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (file_ < 0) throw DiskError(cat("[prepare] cannot open ", folder.string(), ": ", std::strerror(errno)));
+    // Some network file systems know no such lock: there it protects nothing.
+    if (flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    ::close(file_);
+    throw ConfigError(
+        cat("[prepare] another prepare is writing into ", folder.string(), ": let it finish or take another folder"));
+  }
+  ~FolderLock() { ::close(file_); }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int file_;
+};
+
+// The output folder: locked and checked first, filled under `.preparing`, published at the end.
 class PrepareOutput {
  public:
   PrepareOutput(const PrepareOptions& options, const std::string& tokenizer_checksum)
@@ -116,6 +141,7 @@ class PrepareOutput {
       throw ConfigError(cat("[prepare] the output must be a folder; got ", folder_.string(), ", which is a file"));
     }
     checked([&](std::error_code& error) { fs::create_directories(folder_, error); });
+    lock_ = std::make_unique<FolderLock>(folder_);
     find_earlier();
     if (!earlier_.empty() && !options.overwrite) {
       throw ConfigError(cat("[prepare] the output folder must not hold token files yet; got ",
@@ -175,6 +201,7 @@ class PrepareOutput {
 
   fs::path folder_;
   fs::path staging_;
+  std::unique_ptr<FolderLock> lock_;
   std::vector<fs::path> earlier_;  // sidecars first
 };
 

@@ -7,6 +7,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include "code_set.h"
+#include "regex_syntax.h"
+
 namespace norma {
 
 namespace {
@@ -29,124 +32,24 @@ std::string pcre_message(int code) {
   return reinterpret_cast<const char*>(text.data());
 }
 
-void append_code(std::string& out, char32_t code) {
-  std::array<char, 16> text{};
-  std::snprintf(text.data(), text.size(), "\\x{%X}", static_cast<unsigned>(code));
-  out += text.data();
+void check_size(const std::string& pattern, const Component& where) {
+  if (pattern.size() > kMaxPattern) where.fail("must have at most ", kMaxPattern, " bytes; got ", pattern.size());
 }
-
-void append_range(std::string& out, char32_t first, char32_t last) {
-  append_code(out, first);
-  if (last == first) return;
-  out += '-';
-  append_code(out, last);
-}
-
-// The ranges of a class, or of all other code points (surrogates are none), as they stand inside of [].
-std::string range_text(std::span<const CodeRange> ranges, bool negated) {
-  std::string out;
-  char32_t next = 0;
-  const auto append_gap = [&](char32_t end) {  // [next, end)
-    if (next < 0xD800 && end > 0xD800) {
-      append_range(out, next, 0xD7FF);
-      if (end > 0xE000) append_range(out, 0xE000, end - 1);
-    } else if (next < end) {
-      append_range(out, next, end - 1);
-    }
-  };
-  for (const CodeRange& range : ranges) {
-    if (negated) {
-      append_gap(range.first);
-    } else {
-      append_range(out, range.first, range.last);
-    }
-    next = range.last + 1;
-  }
-  if (negated) append_gap(0x110000);
-  return out;
-}
-
-// A class escape at the start of `text` (\s, \S, \w, \pL, \p{L}, \p{^L}, \PN ...) that is to be replaced.
-struct ClassEscape {
-  std::size_t length = 0;  // 0: another escape
-  std::span<const CodeRange> ranges;
-  bool negated = false;
-  std::string_view outside_too{};  // what it matches in addition outside of []
-};
-
-// Oniguruma counts these superscripts and fractions as word characters, but not within [].
-constexpr std::string_view kLatinWordExtras = R"(\xB2\xB3\xB9\xBC-\xBE)";
-
-ClassEscape read_class_escape(std::string_view text) {
-  if (text.size() < 2) return {};
-  const char letter = text[1];
-  if (letter == 's' || letter == 'S') return {2, class_ranges(CharClass::space), letter == 'S'};
-  if (letter == 'w' || letter == 'W') return {2, word_ranges(), letter == 'W', kLatinWordExtras};
-  if (letter != 'p' && letter != 'P') return {};
-  bool negated = letter == 'P';
-  std::string_view name = text.substr(2, 1);
-  std::size_t length = 3;
-  if (name == "{") {
-    const std::size_t close = text.find('}');
-    if (close == std::string_view::npos) return {};
-    name = text.substr(3, close - 3);
-    length = close + 1;
-    if (name.starts_with('^')) {
-      negated = !negated;
-      name.remove_prefix(1);
-    }
-  }
-  if (name == "L" || name == "Letter") return {length, class_ranges(CharClass::letter), negated};
-  if (name == "N" || name == "Number") return {length, class_ranges(CharClass::number), negated};
-  return {};
-}
-
-// What Oniguruma and PCRE2 read differently, or only one of them reads, and that no tokenizer needs.
-constexpr std::string_view kRefusedEscapes = "bBhHKQEgkyYOGXRNzZ";
 
 }  // namespace
 
-std::string with_explicit_classes(const std::string& pattern, const Component& where) {
-  std::string out;
-  bool in_class = false;
-  for (std::size_t at = 0; at < pattern.size();) {
-    const std::string_view rest = std::string_view(pattern).substr(at);
-    if (const ClassEscape found = rest[0] == '\\' ? read_class_escape(rest) : ClassEscape{}; found.length > 0) {
-      const std::string ranges = range_text(found.ranges, found.negated && in_class);
-      out += in_class ? ranges : cat(found.negated ? "[^" : "[", ranges, found.outside_too, "]");
-      at += found.length;
-      continue;
-    }
-    if (rest[0] == '\\' && rest.size() > 1) {
-      if (kRefusedEscapes.find(rest[1]) != std::string_view::npos) {
-        where.fail("uses \\", rest[1], ", which is not supported");
-      }
-      out += rest.substr(0, 2);
-      at += 2;
-      continue;
-    }
-    if (in_class && (rest[0] == '[' || rest.starts_with("&&"))) {
-      where.fail("nests, names or intersects character classes, which is not supported; allowed: \\[ and \\&");
-    }
-    if (!in_class && (rest.starts_with("[]") || rest.starts_with("[^]"))) {
-      where.fail("starts a character class with ']', which is not supported; allowed: \\]");
-    }
-    if (in_class ? rest[0] == ']' : rest[0] == '[') in_class = !in_class;
-    out += rest[0];
-    ++at;
-  }
-  return out;
+Regex Regex::compile(const std::string& pattern, const Component& where) {
+  check_size(pattern, where);
+  // In Oniguruma ^ and $ are the ends of a line.
+  return {to_pcre(pattern, where), PCRE2_UTF | PCRE2_MULTILINE, where};
 }
 
-Regex Regex::compile(const std::string& pattern, const Component& where) {
-  if (pattern.size() > kMaxPattern) where.fail("must have at most ", kMaxPattern, " bytes; got ", pattern.size());
-  // In Oniguruma ^ and $ are the ends of a line.
-  return {with_explicit_classes(pattern, where), PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
-          where};
+Regex Regex::any_of(const CodeSet& set, const Component& where) {
+  return {class_text(set), PCRE2_UTF, where};
 }
 
 Regex Regex::literal(const std::string& text, const Component& where) {
-  if (text.size() > kMaxPattern) where.fail("must have at most ", kMaxPattern, " bytes; got ", text.size());
+  check_size(text, where);
   return {text, PCRE2_UTF | PCRE2_LITERAL, where};
 }
 
@@ -163,7 +66,7 @@ Regex::Regex(const std::string& pattern, std::uint32_t options, const Component&
       code, [](const void* c) { pcre2_code_free(static_cast<pcre2_code*>(const_cast<void*>(c))); });
 }
 
-void Regex::find_all(std::string_view text, std::vector<Match>& matches) const {
+void Regex::find_all(std::string_view text, std::vector<Match>& matches, const std::atomic<bool>* stop) const {
   const auto* code = static_cast<const pcre2_code*>(code_.get());
   const std::unique_ptr<pcre2_match_data, PcreFree> data(pcre2_match_data_create(1, nullptr));
   const std::unique_ptr<pcre2_match_context, PcreFree> context(pcre2_match_context_create(nullptr));
@@ -173,6 +76,7 @@ void Regex::find_all(std::string_view text, std::vector<Match>& matches) const {
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   matches.clear();
   for (std::size_t from = 0; from <= text.size();) {
+    if (stop != nullptr && stop->load(std::memory_order_relaxed)) return;
     const int result = pcre2_match(code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, data.get(), context.get());
     if (result == PCRE2_ERROR_NOMATCH) return;
     if (result < 0) {
@@ -229,7 +133,8 @@ void PreTokenizer::read_split(const Component& component) {
                   "'; allowed: Removed, Isolated, Contiguous, MergedWithPrevious, MergedWithNext");
   }
   const Component pattern = component.at("pattern");
-  const bool invert = component.flag("invert", false);
+  const bool invert = component.required_flag("invert");
+  if (!pattern.value().is_object() || pattern.value().size() != 1) pattern.fail("must hold one Regex or one String");
   if (pattern.has("Regex")) {
     only_pattern_ = pattern.at("Regex").text();
     splits_.push_back({Regex::compile(only_pattern_, pattern.at("Regex")), known->second, invert});
@@ -242,16 +147,18 @@ void PreTokenizer::read_split(const Component& component) {
 }
 
 void PreTokenizer::read_digits(const Component& component) {
-  const bool alone = component.flag("individual_digits", false);
+  const bool alone = component.required_flag("individual_digits");
   only_pattern_.clear();
-  splits_.push_back({Regex::compile(R"(\p{N})", component), alone ? Behavior::isolated : Behavior::contiguous, false});
+  splits_.push_back(
+      {Regex::any_of(component_digit_set(), component), alone ? Behavior::isolated : Behavior::contiguous, false});
 }
 
 void PreTokenizer::read_byte_level(const Component& component) {
   byte_level_ = true;
-  add_prefix_space_ = component.flag("add_prefix_space", true);
+  add_prefix_space_ = component.required_flag("add_prefix_space");
+  component.required_flag("trim_offsets");
   splits_before_prefix_ = splits_.size();
-  if (!component.flag("use_regex", true)) return;
+  if (component.has("use_regex") && !component.required_flag("use_regex")) return;
   only_pattern_ = kGpt2Pattern;
   splits_.push_back({Regex::compile(only_pattern_, component), Behavior::isolated, false});
 }
@@ -293,7 +200,7 @@ void PreTokenizer::prefix_words(Work& work) {
 void PreTokenizer::apply(const Split& split, Work& work) {
   work.pieces.clear();
   for (std::string_view piece : work.words) {
-    split.regex.find_all(piece, work.matches);
+    split.regex.find_all(piece, work.matches, work.stop);
     work.parts.clear();
     std::size_t done = 0;
     for (const Regex::Match& match : work.matches) {

@@ -2,40 +2,39 @@
 // after another. BPE never joins across words.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "code_set.h"
 #include "json_component.h"
 #include "word_scanner.h"
 
 namespace norma {
 
-// A regular expression over well-formed UTF-8. Expressions are written for Oniguruma and run by PCRE2: \p{L},
-// \p{N} and \s are replaced by explicit ranges of Unicode 16.0, \w by those of its own definition, so that
-// they match what they match there; other properties (\p{Lu}, \d ...) are those of the installed PCRE2, which
-// may be older. Escapes and classes that the two engines read differently are refused.
+// A regular expression over well-formed UTF-8, written for Oniguruma and run by PCRE2; what it may hold, and what
+// its classes match, is told in regex_syntax.h.
 class Regex {
  public:
   // `where` reports what is wrong with the pattern.
   static Regex compile(const std::string& pattern, const Component& where);
   static Regex literal(const std::string& text, const Component& where);
+  static Regex any_of(const CodeSet& set, const Component& where);
 
   struct Match {
     std::size_t begin, end;
   };
   // All matches in order; an empty one right after a match is passed over. DataError beyond the step limits.
-  void find_all(std::string_view text, std::vector<Match>& matches) const;
+  // Ends early once *stop (may be null) is true.
+  void find_all(std::string_view text, std::vector<Match>& matches, const std::atomic<bool>* stop) const;
 
  private:
   Regex(const std::string& pattern, std::uint32_t options, const Component& where);
   std::shared_ptr<const void> code_;  // pcre2_code, read only once compiled
 };
-
-// The pattern with \p{L}, \p{N}, \s, \w and their opposites written as ranges.
-std::string with_explicit_classes(const std::string& pattern, const Component& where);
 
 class PreTokenizer {
  public:
@@ -52,6 +51,7 @@ class PreTokenizer {
     std::vector<Regex::Match> matches;
     std::vector<std::pair<Regex::Match, bool>> parts;  // with whether it is a match
     std::string prefixed;
+    const std::atomic<bool>* stop = nullptr;  // may be null
   };
 
   // Calls sink(word) for every word in order; the text must be well-formed UTF-8. Words may lie in `work`.

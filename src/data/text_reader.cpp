@@ -9,6 +9,7 @@
 #include "norma/base/json.h"
 
 #include "byte_source.h"
+#include "json_repair.h"
 #include "unicode.h"
 
 namespace norma {
@@ -67,12 +68,14 @@ std::unique_ptr<ByteSource> open_source(const fs::path& path, RawFile& file, Pac
   return std::make_unique<PlainSource>(file);
 }
 
+constexpr std::size_t kMaxReason = 200;  // of what a parser says; it quotes the text
+
 // Takes the string under "text" at the top level; everything else is read over.
 class TextField : public nlohmann::json_sax<Json> {
  public:
   std::optional<std::string> text;
   bool is_repeated = false;
-  std::size_t error_position = 0;
+  std::string error;
 
   bool null() override { return other(); }
   bool boolean(bool) override { return other(); }
@@ -106,8 +109,12 @@ class TextField : public nlohmann::json_sax<Json> {
     depth_ -= 2;
     return true;
   }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    error_position = position;
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& reason) override {
+    std::string_view told = reason.what();  // "[json.exception.parse_error.101] parse error at line 1, column 9: why"
+    for (const std::string_view end : {"] ", ": "}) {
+      if (const std::size_t found = told.find(end); found != std::string_view::npos) told.remove_prefix(found + 2);
+    }
+    error = cat("bad JSON at byte ", position, ": ", told.substr(0, kMaxReason));
     return false;
   }
 
@@ -236,23 +243,33 @@ bool TextReader::read_document(RawDocument& document) {
   return !file.is_json || document.bytes.find_first_not_of(" \t\r") != std::string::npos;
 }
 
-std::string document_text(RawDocument document) {
+DocumentText document_text(RawDocument document) {
+  DocumentText result;
   if (!is_valid_utf8(document.bytes)) {
     std::string repaired;
     append_repaired_utf8(document.bytes, repaired);
     document.bytes = std::move(repaired);
+    result.is_repaired = true;
   }
-  if (!document.is_json) return std::move(document.bytes);
+  if (!document.is_json) {
+    result.text = std::move(document.bytes);
+    return result;
+  }
   TextField field;
   if (!Json::sax_parse(document.bytes, &field)) {
-    throw DataError(cat("[text] ", document.where(), " must be a JSON object on one line; got bad JSON at byte ",
-                        field.error_position));
+    const JsonRepair repair(document.bytes);  // strict JSON is the rule, so this is tried only now
+    result.is_repaired = result.is_repaired || repair.has_lone_surrogates();
+    field = TextField();
+    if (!Json::sax_parse(repair.text(), &field)) {
+      throw DataError(cat("[text] ", document.where(), " must be a JSON object on one line; got ", field.error));
+    }
   }
   if (!field.text) {
     throw DataError(cat("[text] ", document.where(), " must be a JSON object with a string \"text\"; got none"));
   }
   if (field.is_repeated) throw DataError(cat("[text] ", document.where(), ": \"text\" must stand there once"));
-  return std::move(*field.text);
+  result.text = std::move(*field.text);
+  return result;
 }
 
 std::string_view strip(std::string_view text) {

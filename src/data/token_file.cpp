@@ -97,6 +97,9 @@ Sidecar parse_sidecar(std::string_view text, const std::string& where) {
   sidecar.documents = count_of(json, where, "documents");
   sidecar.vocab_size = count_of(json, where, "vocab_size");
   sidecar.eos_id = count_of(json, where, "eos_id");
+  if (sidecar.eos_id >= sidecar.vocab_size) {
+    bad_field(where, "eos_id", cat("must be below vocab_size ", sidecar.vocab_size, "; got ", sidecar.eos_id));
+  }
   sidecar.checksum = text_of(json, where, "checksum");
   if (json.contains("split")) sidecar.split = text_of(json, where, "split");
   return sidecar;

@@ -59,12 +59,34 @@ bool reads_nfc(const Component& normalizer) {
   return nfc;
 }
 
+// Settings that change the ids of a text, or that the Hugging Face library refuses.
+void check_settings(const Component& root) {
+  const Component version = root.at("version");
+  if (root.has("version") && version.value() != "1.0") {
+    version.fail("must be \"1.0\"; got ", version.value().dump());
+  }
+  for (const char* key : {"truncation", "padding"}) {
+    if (!root.at(key).is_null()) root.at(key).fail("is set, which is not supported; allowed: null");
+  }
+}
+
+void check_byte_level(const Component& component) {
+  component.required_flag("add_prefix_space");
+  component.required_flag("trim_offsets");
+}
+
 void check_post_processor(const Component& component) {
   if (component.is_null()) return;
   const std::string type = component.type();
   if (type == "Sequence") {
     for (const Component& item : component.list("processors")) check_post_processor(item);
-  } else if (type != "ByteLevel" && type != "TemplateProcessing") {
+  } else if (type == "ByteLevel") {
+    check_byte_level(component);
+  } else if (type == "TemplateProcessing") {
+    for (const char* key : {"single", "pair", "special_tokens"}) {
+      if (component.at(key).is_null()) component.at(key).fail("is missing");
+    }
+  } else {
     component.fail_type("ByteLevel, TemplateProcessing (nothing is added to the text), Sequence, null");
   }
 }
@@ -76,7 +98,9 @@ void check_decoder(const Component& component) {
     const std::vector<Component> items = component.list("decoders");
     if (items.size() != 1) component.fail("must hold one decoder; got ", items.size(), "; allowed: ", kSupported);
     check_decoder(items[0]);
-  } else if (component.type() != "ByteLevel") {
+  } else if (component.type() == "ByteLevel") {
+    check_byte_level(component);
+  } else {
     component.fail_type(kSupported);
   }
 }
@@ -89,11 +113,11 @@ AddedToken read_added_token(const Component& item) {
   }
   token.id = id.value().get<std::uint32_t>();
   token.content = item.at("content").text();
-  token.special = item.flag("special", false);
-  token.normalized = item.flag("normalized", !token.special);
-  token.single_word = item.flag("single_word", false);
-  token.left_strip = item.flag("lstrip", false);
-  token.right_strip = item.flag("rstrip", false);
+  token.special = item.required_flag("special");
+  token.normalized = item.required_flag("normalized");
+  token.single_word = item.required_flag("single_word");
+  token.left_strip = item.required_flag("lstrip");
+  token.right_strip = item.required_flag("rstrip");
   return token;
 }
 
@@ -141,9 +165,10 @@ Tokenizer::Impl::Impl(const Component& root, std::string_view json)
       nfc(reads_nfc(root.at("normalizer"))),
       pre_tokenizer(root.at("pre_tokenizer")),
       bpe(root.at("model"), pre_tokenizer.byte_level()) {
+  check_settings(root);
   check_post_processor(root.at("post_processor"));
   check_decoder(root.at("decoder"));
-  if (!root.at("added_tokens").is_null()) read_added_tokens(root);
+  if (root.has("added_tokens")) read_added_tokens(root);
   fill_decoding();
 }
 
@@ -152,6 +177,8 @@ void Tokenizer::Impl::read_added_tokens(const Component& root) {
   for (const auto& [token, id] : bpe.vocab()) vocab_names.emplace(id, &token);
   std::unordered_map<std::uint32_t, bool> used;
   std::size_t bytes = 0;
+  // The Hugging Face library numbers what the vocab lacks on from the vocab's size, whatever the file says.
+  std::size_t next_id = bpe.vocab().size();
   for (const Component& item : root.list("added_tokens")) {
     AddedToken token = read_added_token(item);
     if (token.content.empty()) continue;
@@ -165,6 +192,10 @@ void Tokenizer::Impl::read_added_tokens(const Component& root) {
     }
     if (!used.emplace(token.id, true).second || !added_ids.emplace(token.content, token.id).second) {
       item.fail("must have a content and an id of its own; got '", token.content, "', ", token.id, " again");
+    }
+    if (in_vocab == bpe.vocab().end() && token.id != next_id++) {
+      item.fail("gives '", token.content, "' the id ", token.id, "; tokens that the vocab lacks must follow its ",
+                bpe.vocab().size(), " tokens in the order of the list: ", next_id - 1);
     }
     bytes += token.content.size();
     if (bytes > kMaxAddedBytes) item.fail("comes after more than ", kMaxAddedBytes, " bytes of added tokens");
@@ -208,13 +239,23 @@ void Tokenizer::Impl::encode(std::string_view text, std::vector<std::uint32_t>& 
 
 void Tokenizer::Impl::encode_plain(std::string_view text, std::vector<std::uint32_t>& out, Work& work) const {
   WordCache* cache = work.cache.get();
-  pre_tokenizer.for_each_word(text, work.words, [&](std::string_view word) { bpe.encode(word, out, work.bpe, cache); });
+  const std::atomic<bool>* stop = work.words.stop;
+  pre_tokenizer.for_each_word(text, work.words, [&](std::string_view word) {
+    if (stop != nullptr && stop->load(std::memory_order_relaxed)) {
+      throw Error(ExitCode::interrupted, "[tokenizer] stopped");
+    }
+    bpe.encode(word, out, work.bpe, cache);
+  });
 }
 
 Tokenizer::Scratch::Scratch() : work_(std::make_unique<Work>()) {}
 Tokenizer::Scratch::~Scratch() = default;
 Tokenizer::Scratch::Scratch(Scratch&&) noexcept = default;
 Tokenizer::Scratch& Tokenizer::Scratch::operator=(Scratch&&) noexcept = default;
+
+void Tokenizer::Scratch::stop_on(const std::atomic<bool>* stop) {
+  work_->words.stop = stop;
+}
 
 Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 

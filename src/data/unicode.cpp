@@ -6,6 +6,8 @@
 
 #include <utf8proc.h>
 
+#include "code_set.h"
+
 namespace norma {
 
 namespace {
@@ -15,7 +17,7 @@ struct CombiningRange {
   std::uint8_t combining_class;
 };
 
-#include "unicode_tables.inc"
+#include "combining_classes.inc"
 
 constexpr char32_t kReplacement = 0xFFFD;
 constexpr char32_t kEndOfCodes = 0x110000;
@@ -245,11 +247,14 @@ const CharTable& CharTable::get() {
 
 CharTable::CharTable() {
   std::vector<std::uint8_t> all(kEndOfCodes, 0);
-  for (CharClass kind : {CharClass::letter, CharClass::number, CharClass::space}) {
-    for (const CodeRange& range : class_ranges(kind)) {
+  const auto fill = [&](const CodeSet& set, CharClass kind) {
+    for (const CodeRange& range : set.ranges()) {
       std::fill(all.begin() + range.first, all.begin() + range.last + 1, static_cast<std::uint8_t>(kind));
     }
-  }
+  };
+  fill(letter_set(), CharClass::letter);
+  fill(number_set(), CharClass::number);
+  fill(space_set(), CharClass::space);
   const auto disturb = [&](char32_t code) { all[code] |= kNotInert; };
   for (const CombiningRange& range : kCombiningRanges) {
     for (char32_t code = range.first; code <= range.last; ++code) disturb(code);
@@ -279,52 +284,8 @@ CharTable::CharTable() {
   std::copy_n(all.begin(), ascii_.size(), ascii_.begin());
 }
 
-std::span<const CodeRange> class_ranges(CharClass kind) {
-  switch (kind) {
-    case CharClass::letter:
-      return kLetterRanges;
-    case CharClass::number:
-      return kNumberRanges;
-    case CharClass::space:
-      return kSpaceRanges;
-    case CharClass::other:
-      break;
-  }
-  return {};
-}
-
 bool is_word_char(char32_t code) {
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(code))) {
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:
-      break;
-  }
-  const auto within = [code](char32_t first, char32_t last) { return code >= first && code <= last; };
-  return CharTable::get().kind(code) == CharClass::letter || within(0x200C, 0x200D) ||      // joiners
-         within(0x24B6, 0x24E9) || within(0x1F130, 0x1F149) || within(0x1F150, 0x1F169) ||  // circled letters
-         within(0x1F170, 0x1F189);
-}
-
-std::span<const CodeRange> word_ranges() {
-  static const std::vector<CodeRange> ranges = [] {
-    std::vector<CodeRange> all;
-    for (char32_t code = 0; code < kEndOfCodes; ++code) {
-      if (code == 0x200C || code == 0x200D || !is_word_char(code)) continue;
-      if (!all.empty() && all.back().last + 1 == code) {
-        all.back().last = code;
-      } else {
-        all.push_back({code, code});
-      }
-    }
-    return all;
-  }();
-  return ranges;
+  return code == 0x200C || code == 0x200D || word_set().contains(code);
 }
 
 std::uint8_t combining_class(char32_t code) {

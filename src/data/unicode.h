@@ -4,16 +4,11 @@
 
 #include <array>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace norma {
-
-struct CodeRange {
-  char32_t first, last;  // inclusive
-};
 
 struct DecodedChar {
   char32_t code;
@@ -66,15 +61,8 @@ class CharTable {
   std::array<std::uint8_t, 128> ascii_{};
 };
 
-// The ranges behind \p{L}, \p{N} and \s, for regular expressions.
-std::span<const CodeRange> class_ranges(CharClass kind);
-
-// Whether an added token that stands alone may not touch this character: letters, marks, decimal and letter
-// numbers, connectors, joiners. Beyond letters, the categories are those of the installed utf8proc.
+// Whether an added token that stands alone may not touch this character: those of word_set() and joiners.
 bool is_word_char(char32_t code);
-
-// The same without the joiners: what \w means within a character class of a regular expression.
-std::span<const CodeRange> word_ranges();
 
 std::uint8_t combining_class(char32_t code);
 

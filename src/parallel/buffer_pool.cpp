@@ -24,10 +24,11 @@ void set_memory(c10::StorageImpl* storage, void* memory, std::int64_t bytes, at:
 
 }  // namespace
 
-at::Tensor BufferPool::make_borrower(std::int64_t numel, at::ScalarType type) const {
+at::Tensor BufferPool::make_borrower(std::int64_t numel, at::ScalarType type) {
   const at::TensorOptions options = at::TensorOptions().dtype(type).device(device_);
   at::Tensor tensor = at::empty({0}, options);
   const auto bytes = numel * static_cast<std::int64_t>(tensor.element_size());
+  sizes_.push_back(bytes);
   // Without an allocator the storage never makes memory of its own.
   const c10::Storage storage(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), bytes,
                                                                    at::DataPtr(nullptr, device_),
@@ -46,6 +47,15 @@ std::int64_t BufferPool::bytes() const {
   return sum;
 }
 
+// Blocks differ by a norm or two: a buffer made for one serves all of its like, tables are of another kind.
+std::int64_t BufferPool::capacity_for(std::int64_t bytes) const {
+  std::int64_t capacity = bytes;
+  for (const std::int64_t size : sizes_) {
+    if (size <= 2 * bytes) capacity = std::max(capacity, size);
+  }
+  return capacity;
+}
+
 void BufferPool::lend(const at::Tensor& borrower) {
   const std::int64_t bytes = bytes_of(borrower);
   NORMA_CHECK(!has_memory(borrower), "[pool] memory lent twice");
@@ -58,7 +68,7 @@ void BufferPool::lend(const at::Tensor& borrower) {
   }
   if (best == nullptr) {
     best = &slots_.emplace_back();
-    best->memory = at::empty({bytes}, at::TensorOptions().dtype(at::kByte).device(device_));
+    best->memory = at::empty({capacity_for(bytes)}, at::TensorOptions().dtype(at::kByte).device(device_));
   }
   best->lent = storage_of(borrower);
   set_memory(best->lent, best->memory.mutable_data_ptr(), bytes, device_);

@@ -13,7 +13,7 @@ class BufferPool {
   BufferPool(at::Device device, bool poison) : device_(device), poison_(poison) {}
 
   // A 1-D tensor without memory. Views of it are to be made now: its storage says it is full size until first taken.
-  at::Tensor make_borrower(std::int64_t numel, at::ScalarType type) const;
+  at::Tensor make_borrower(std::int64_t numel, at::ScalarType type);
 
   void lend(const at::Tensor& borrower);       // the values are undefined
   void take_back(const at::Tensor& borrower);  // after this, touching the tensor or its views is an error
@@ -30,6 +30,9 @@ class BufferPool {
 
   at::Device device_;
   bool poison_;
+  std::int64_t capacity_for(std::int64_t bytes) const;
+
+  std::vector<std::int64_t> sizes_;  // bytes of every borrower
   std::vector<Slot> slots_;
   int lent_ = 0, peak_ = 0;
 };

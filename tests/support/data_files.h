@@ -96,6 +96,10 @@ inline std::string byte_tokenizer(std::int64_t last_id = 256) {
       key = {static_cast<char>(0xC0 | (shown >> 6)), static_cast<char>(0x80 | (shown & 63))};
     vocab[key] = static_cast<int>(byte);
   }
+  if (last_id > 256) {
+    vocab["<|endoftext|>"] = 256;
+    vocab["<|last|>"] = last_id;
+  }
   Json added = Json::array();
   const auto add = [&](std::int64_t id, const char* content) {
     added.push_back({{"id", id},

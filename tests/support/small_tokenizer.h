@@ -53,12 +53,21 @@ inline nlohmann::json small_tokenizer_json(const MergeList& merges = kSmallMerge
     model["merges"].push_back({left, right});
   }
   const std::size_t eos = vocab.size();
+  const nlohmann::json level = {
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
   return {{"version", "1.0"},
-          {"added_tokens", {{{"id", eos}, {"content", "<|endoftext|>"}, {"special", true}, {"normalized", false}}}},
+          {"added_tokens",
+           {{{"id", eos},
+             {"content", "<|endoftext|>"},
+             {"single_word", false},
+             {"lstrip", false},
+             {"rstrip", false},
+             {"normalized", false},
+             {"special", true}}}},
           {"normalizer", nullptr},
-          {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
+          {"pre_tokenizer", level},
           {"post_processor", nullptr},
-          {"decoder", {{"type", "ByteLevel"}}},
+          {"decoder", level},
           {"model", model}};
 }
 

@@ -13,15 +13,17 @@ namespace norma {
 // Exit codes of the program, as documented in the README.
 enum class ExitCode : int {
   done = 0,
-  internal = 1,       // our bug
-  usage = 2,          // usage, config, unknown task
-  data = 3,           // token files, text, tokenizer, request files, foreign weights
-  checkpoint = 4,     // a checkpoint that is missing, damaged or does not fit
-  diverged = 5,       // loss or gradient is not finite
-  collective = 6,     // a collective failed or a peer was lost
-  memory = 7,         // out of memory
-  disk = 8,           // a write failed: disk full, no permission
-  stopped_early = 75  // stopped by a signal with a good checkpoint: run again to go on
+  internal = 1,        // our bug
+  usage = 2,           // usage, config, unknown task
+  data = 3,            // token files, text, tokenizer, request files, foreign weights
+  checkpoint = 4,      // a checkpoint that is missing, damaged or does not fit
+  diverged = 5,        // loss or gradient is not finite
+  collective = 6,      // a collective failed or a peer was lost
+  memory = 7,          // out of memory
+  disk = 8,            // a write failed: disk full, no permission
+  stopped_early = 75,  // stopped by a signal with a good checkpoint: run again to go on
+  interrupted = 130,   // ended by SIGINT without anything to go on from
+  terminated = 143     // the same by SIGTERM
 };
 
 class Error : public std::runtime_error {

@@ -23,7 +23,9 @@ struct PrepareOptions {
   TokenDtype dtype = TokenDtype::automatic;  // auto: uint16 when every id of the tokenizer fits
   std::string eos_token;                     // empty: "<|endoftext|>"
   // Documents for validation, at most one of the two. By fraction, a document is drawn by a hash of (seed,
-  // its number in the input); by number, every n-th goes there, the n-th first.
+  // its number in the input); by number, every n-th goes there, the n-th first. When that leaves training or
+  // validation without a document, the one nearest to it is moved there; a single document is cut, at a paragraph
+  // border when there is one, and its last part goes to validation. PrepareReport::note tells.
   double validation_fraction = 0;
   std::int64_t validation_every = 0;
   std::int64_t max_tokens_per_file = std::int64_t{512} << 20;  // a longer document has a file of its own
@@ -42,7 +44,9 @@ struct PrepareProgress {
 struct PrepareReport {
   std::int64_t documents = 0;  // written
   std::int64_t validation_documents = 0;
-  std::int64_t skipped = 0;  // empty after strip
+  std::int64_t skipped = 0;   // empty after strip
+  std::int64_t repaired = 0;  // with ill-formed text that became U+FFFD, see text_reader.h
+  std::string note;           // how the validation split was mended; empty when it was not
   std::int64_t train_tokens = 0;
   std::int64_t validation_tokens = 0;
   std::int64_t text_bytes = 0;  // of the documents written, after strip
@@ -57,10 +61,12 @@ struct PrepareReport {
 
 // Everything is written to `<output>/.preparing` and renamed at the end, sidecars last: an error or a kill
 // leaves nothing that looks whole, and an earlier output stays as it was until then. (A later call removes
-// such remains.) `progress` (may be empty) is called on the calling thread; an exception from it cancels.
+// such remains.) `progress` (may be empty) is called on the calling thread, several times a second also
+// within a long document; an exception from it cancels. The folder is locked: a second prepare into it is refused.
 //
-// Throws ConfigError for options that contradict each other, DataError for the text (file and line), the
-// tokenizer, an output that exists, or a split that stays empty; DiskError when a write fails.
+// Throws ConfigError for options that contradict each other or an output that exists or is being written by another
+// process, DataError for the text (file and line), the tokenizer, or a split that stays empty; DiskError when a write
+// fails.
 PrepareReport prepare(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress);
 
 }  // namespace norma

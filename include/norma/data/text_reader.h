@@ -63,10 +63,16 @@ class TextReader {
   std::unique_ptr<OpenFile> current_;
 };
 
-// The document's text. Ill-formed UTF-8 becomes U+FFFD, as Python's errors="replace". Throws DataError naming
-// file and line: not JSON, no "text" at the top level, one that is not a string or stands there twice. Safe
-// to call from several threads.
-std::string document_text(RawDocument document);
+struct DocumentText {
+  std::string text;
+  bool is_repaired = false;  // something in the line or file became U+FFFD
+};
+
+// The document's text. Ill-formed UTF-8 becomes U+FFFD, as Python's errors="replace", and so does a lone surrogate
+// of JSON ("\ud800"). NaN, Infinity and numbers beyond a double are read over, as Python's json does. Throws
+// DataError naming file, line and reason: not JSON, no "text" at the top level, one that is not a string or stands
+// there twice. Safe to call from several threads.
+DocumentText document_text(RawDocument document);
 
 // What Python's str.strip() leaves: Unicode's White_Space and U+001C..U+001F are cut at both ends.
 std::string_view strip(std::string_view text);

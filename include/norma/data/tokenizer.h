@@ -2,8 +2,9 @@
 //
 // What is read: model BPE (merges as "a b" or ["a", "b"], ignore_merges); normalizer NFC; pre-tokenizers
 // ByteLevel, Split, Digits; decoder ByteLevel; added tokens with all their flags; any Sequence of these. A
-// component of another kind is refused by name. No special tokens are added around a text: post-processors
-// that would do so, truncation and padding are ignored. Same ids as Hugging Face tokenizers 0.22: character
+// component of another kind is refused by name, and so are truncation, padding, what that library does not read
+// and added tokens that it would number differently. No special tokens are added around a text: post-processors
+// that would do so are ignored. Same ids as Hugging Face tokenizers 0.22: character
 // classes are those of Unicode 16.0, NFC uses the combining classes of Unicode 9.0, as that library does. Two
 // things follow it that may surprise: a byte that no token stands for is left out, and a Split need not keep
 // the whole text.
@@ -12,6 +13,7 @@
 // errors="replace" does.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -38,6 +40,8 @@ class Tokenizer {
     ~Scratch();
     Scratch(Scratch&&) noexcept;
     Scratch& operator=(Scratch&&) noexcept;
+    // encode() ends soon after *stop becomes true, with an Error; null: never. It must outlive its use.
+    void stop_on(const std::atomic<bool>* stop);
 
    private:
     friend class Tokenizer;

@@ -1,0 +1,28 @@
+// Regular expressions are written for Oniguruma (which the Hugging Face tokenizers library uses) and run by PCRE2.
+// The two read many constructs differently and know different versions of Unicode, so an expression is parsed
+// here, by an allow-list, and written anew in what both agree on.
+//
+//   literals           any character; \ before ASCII punctuation or a space; \t \n \r \f \v \a \e \xHH \x{H...} \uHHHH
+//   classes            . [...] [^...] \s \S \w \W \d \D \p{..} \P{..} \p{^..} of general categories
+//   groups             (...) (?:...) (?>...) (?i:...) (?-i:...) (?=...) (?!...) (?<=...) (?<!...)
+//   repeats            ? * + and the same with ? or + after them; {n} {n,} {n,m}; {n,}? {n,m}?
+//   places             ^ and $ (of a line), \A, \z
+//
+// Within (?i:...) only ASCII characters, and not the pairs (ss, st, ff, fi, fl) that fold to one character.
+#pragma once
+
+#include <string>
+
+#include "code_set.h"
+#include "json_component.h"
+
+namespace norma {
+
+// The same expression for PCRE2 with PCRE2_UTF and PCRE2_MULTILINE. DataError naming the construct that is not
+// allowed; `where` is the component that holds the pattern.
+std::string to_pcre(const std::string& pattern, const Component& where);
+
+// A class "[...]" of exactly these code points; matches nothing when there are none.
+std::string class_text(const CodeSet& set);
+
+}  // namespace norma
