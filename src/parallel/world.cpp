@@ -15,6 +15,7 @@
 namespace norma {
 namespace {
 
+constexpr Seconds kFirstSpeaks{0.5};
 constexpr Seconds kStoreStays{3.0};  // after a failure of rank 0, which keeps the store
 
 using StorePtr = c10::intrusive_ptr<c10d::Store>;
@@ -189,13 +190,15 @@ std::string World::report_failure(const std::string& text, bool collective) {
   s.failed = true;
   std::string mine = cat("rank ", rank(), ": ", text);
   try {
+    // What every rank meets (a missing file, a loss that is not finite) the first one says.
+    if (!collective && !is_first()) std::this_thread::sleep_for(kFirstSpeaks);
     std::string first = s.watch->published();
     if (first.empty() && collective) {
       const std::string roll = s.watch->call_roll();
       if (!roll.empty()) mine += "\n  " + roll;
     }
     if (first.empty()) first = s.watch->publish(mine);
-    if (first != mine && same_but_for_rank(first, text)) return "";
+    if (!is_first() && first != mine && same_but_for_rank(first, text)) return "";
     if (first != mine) mine += "\n  the first failure was of " + first;
     // The others still have to read it here.
     if (s.options.launch.rank == 0 && !s.options.launch.agent_store) std::this_thread::sleep_for(kStoreStays);
