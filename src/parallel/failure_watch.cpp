@@ -92,7 +92,7 @@ void FailureWatch::watch() {
       std::unique_lock lock(mutex_);
       if (changed_.wait_for(lock, kPeriod, [&] { return stopping_; })) return;
     }
-    if (std::chrono::steady_clock::now() >= end) end_process(failure);
+    if (!standing_down_ && std::chrono::steady_clock::now() >= end) end_process(failure);
     if (failure == kStoreLost) continue;
     try {
       const std::int64_t events = own_->add("events", 0);

@@ -4,6 +4,7 @@
 // rank to write "roll/n/<rank>". A process that is killed does not answer; one that hangs answers where it stands.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -30,6 +31,8 @@ class FailureWatch {
   std::string published() const;
   // Makes `text` the job's failure unless another rank was first; returns the failure that stands.
   std::string publish(const std::string& text);
+  // The main thread is about to end the process itself: answer calls, but leave the end to it.
+  void stand_down() { standing_down_ = true; }
   // Who does not answer, and what the others are at; "" when nothing can be said.
   std::string call_roll();
 
@@ -46,6 +49,7 @@ class FailureWatch {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;  // guarded by mutex_
+  std::atomic<bool> standing_down_{false};
   std::int64_t answered_ = 0;
   std::thread thread_;
 };

@@ -188,6 +188,7 @@ std::string World::report_failure(const std::string& text, bool collective) {
   State& s = *state_;
   if (size() == 1) return text;
   s.failed = true;
+  s.watch->stand_down();
   std::string mine = cat("rank ", rank(), ": ", text);
   try {
     // What every rank meets (a missing file, a loss that is not finite) the first one says.
