@@ -2,12 +2,14 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <string_view>
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 
 #include "commands.h"
 #include "failure.h"
+#include "openmp.h"
 #include "option_checks.h"
 #include "version.h"
 
@@ -54,9 +56,14 @@ int run(int argc, char** argv) {
   return context.exit_code;
 }
 
+bool computes(std::string_view command) {
+  return command == "train" || command == "bench" || command == "generate";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && computes(argv[1])) norma::wait_without_spinning(argv);
   // A full disk quota or a closed pipe is an error of the write, with a message and an exit code, not a sudden death.
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
