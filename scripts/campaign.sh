@@ -10,6 +10,7 @@
 # `run`, which prints the command.
 describe() {
   case "$1" in
+    kills) say "100 kills of random ranks at random moments (KILLS=n for another number): nothing may be lost" ;;
     tidy) say "clang-format and clang-tidy over the whole tree (the seed is not used)" ;;
   esac
 }
@@ -22,6 +23,12 @@ run() {
 campaign_tidy() {
   if [ ! -e build/compile_commands.json ]; then scripts/build.sh || return; fi
   run scripts/lint.sh --all
+}
+
+campaign_kills() {
+  if [ ! -x build/ranks_program_test ]; then scripts/build.sh || return; fi
+  run env OMP_WAIT_POLICY=PASSIVE NORMA_SEED="$1" NORMA_KILLS="${KILLS:-100}" build/ranks_program_test \
+    --gtest_filter=Ranks.RandomKillsLoseNothing
 }
 
 campaign_names() { declare -F | sed -n 's/^declare -f campaign_\(.*\)$/\1/p' | grep -vx names; }

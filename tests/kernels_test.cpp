@@ -3,9 +3,11 @@
 #include <functional>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "norma/base/error.h"
 #include "norma/kernels/ops.h"
 
 namespace norma {
@@ -178,6 +180,84 @@ TEST(Ops, LowerPrecisionStaysWithinItsRounding) {
     expect_near(linear_cross_entropy(h, v, targets, 1.0, 0.0, 2).loss,
                 linear_cross_entropy(h.to(at::kDouble), v.to(at::kDouble), targets, 1.0, 0.0, 2).loss, "cross entropy");
   }
+}
+
+// prepared_linear's backward pass makes its input again; the gradients are those of the plain composition.
+TEST(PreparedLinear, GradientIsRight) {
+  for (const bool recompute : {false, true}) {
+    gradcheck(
+        [&](const auto& in) {
+          const auto prepare = [&](const TensorList& x) { return x[0] * x[0] + x[1]; };
+          const PreparedLinear out = prepared_linear(prepare, {in[0], in[1]}, in[2], recompute);
+          return at::cat({out.y, out.h}, -1);  // a gradient comes for both
+        },
+        {wave({2, 3, 4}, 0.1), wave({2, 3, 4}, 0.7), wave({5, 4}, 1.3)});
+  }
+}
+
+struct AttentionRun {
+  at::Tensor out, grad_q, grad_k, grad_v;
+};
+
+// Keys and values are slices of one wider tensor, as the fused projection leaves them.
+AttentionRun run_attention(KernelPath path, at::ScalarType type, std::int64_t time, std::int64_t heads,
+                           std::int64_t kv_heads, std::int64_t width) {
+  set_kernel_path(path);
+  const auto leaf = [&](std::int64_t count, double phase) {
+    return (wave({2, time, count, width}, phase) * 1.5).to(at::kBFloat16).to(type).set_requires_grad(true);
+  };
+  const at::Tensor q = leaf(heads, 0.3), both = leaf(2 * kv_heads, 1.1);
+  const at::Tensor out = attention(q, both.narrow(2, 0, kv_heads), both.narrow(2, kv_heads, kv_heads), true);
+  const at::Tensor weights = wave(out.sizes(), 0.9).to(type);
+  const auto grads = torch::autograd::grad({out}, {q, both}, {weights});
+  set_kernel_path(KernelPath::automatic);
+  return {out.detach().to(at::kDouble), grads[0].to(at::kDouble), grads[1].narrow(2, 0, kv_heads).to(at::kDouble),
+          grads[1].narrow(2, kv_heads, kv_heads).to(at::kDouble)};
+}
+
+// Every width class of the kernel, times that are no whole blocks, grouped heads: hardly further from float64 than the
+// reference in the same type.
+TEST(FusedAttention, EqualsTheReference) {
+  const auto error = [](const at::Tensor& a, const at::Tensor& b) {
+    return (a - b).abs().max().item<double>() / b.abs().max().item<double>();
+  };
+  for (const auto& [type, rounding] : {std::pair{at::kFloat, 1e-6}, std::pair{at::kBFloat16, 8e-3}}) {
+    for (const std::int64_t width : {16, 32, 48, 64, 80, 96, 128}) {
+      for (const std::int64_t time : {64, 65, 127, 200}) {
+        const std::int64_t heads = 4, kv_heads = time % 2 == 0 ? 2 : 4;
+        const AttentionRun got = run_attention(KernelPath::fused, type, time, heads, kv_heads, width);
+        const AttentionRun plain = run_attention(KernelPath::reference, type, time, heads, kv_heads, width);
+        const AttentionRun want = run_attention(KernelPath::reference, at::kDouble, time, heads, kv_heads, width);
+        for (const auto part :
+             {&AttentionRun::out, &AttentionRun::grad_q, &AttentionRun::grad_k, &AttentionRun::grad_v}) {
+          EXPECT_LE(error(got.*part, want.*part), 2.0 * error(plain.*part, want.*part) + rounding)
+              << type << " width " << width << " time " << time;
+        }
+      }
+    }
+  }
+}
+
+TEST(FusedAttention, IsTheSameOnAnyNumberOfThreadsAndKeepsNan) {
+  const AttentionRun one = run_attention(KernelPath::fused, at::kFloat, 100, 4, 2, 32);
+  const int threads = at::get_num_threads();
+  at::set_num_threads(3);
+  const AttentionRun three = run_attention(KernelPath::fused, at::kFloat, 100, 4, 2, 32);
+  at::set_num_threads(threads);
+  EXPECT_TRUE(at::equal(one.out, three.out) && at::equal(one.grad_q, three.grad_q) &&
+              at::equal(one.grad_k, three.grad_k));
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    at::Tensor q = at::ones({1, 70, 1, 16}, type);
+    q[0][3][0][5] = std::nan("");
+    EXPECT_TRUE(at::isnan(attention(q, at::ones_like(q), at::ones_like(q), true)[0][3]).any().item<bool>());
+  }
+}
+
+TEST(FusedAttention, RefusesWhatItDoesNotSupportWhenForced) {
+  set_kernel_path(KernelPath::fused);
+  const at::Tensor q = at::ones({1, 70, 1, 16}, at::kDouble);
+  EXPECT_THROW(attention(q, q, q, true), CheckFailure);
+  set_kernel_path(KernelPath::automatic);
 }
 
 }  // namespace

@@ -1,9 +1,13 @@
 // The program on several processes: the same run whatever their number, and what happens when one of them is stopped,
 // killed, hangs or fails.
+#include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
+#include <map>
 #include <memory>
+#include <random>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -169,6 +173,79 @@ TEST(Ranks, AKilledOneEndsTheOthersAndTheNextRunLosesNothing) {
   expect_exit(Job(work, 3, "run", {"train.max_duration=40", "checkpoint.every=3"}).wait(), 0);
   EXPECT_EQ(tensors_of(work.path("straight") + "/step-40"), tensors_of(work.path("run") + "/step-40"));
   EXPECT_EQ(losses_of(work.path("straight")), losses_of(work.path("run")));
+}
+
+int from_environment(const char* name, int otherwise) {
+  const char* const value = std::getenv(name);
+  return value != nullptr ? std::atoi(value) : otherwise;
+}
+
+// Random ranks die at random moments, also while a checkpoint is written: the run always goes on from the newest
+// complete one and ends as if nothing had happened. scripts/campaign.sh kills asks for a hundred.
+TEST(Ranks, RandomKillsLoseNothing) {
+  const int kills = from_environment("NORMA_KILLS", 3), world = 3;
+  std::mt19937 random(static_cast<unsigned>(from_environment("NORMA_SEED", 1)));
+  const auto below = [&](int bound) { return static_cast<int>(random() % static_cast<unsigned>(bound)); };
+  const Workplace work;
+  const std::vector<std::string> more = {cat("train.max_duration=", 8 * kills + 10), "eval.every=0",
+                                         "checkpoint.every=2"};
+  expect_exit(Job(work, 1, "straight", more).wait(), 0);
+  int reached = 0;
+  for (int kill = 0; kill < kills; ++kill) {
+    Job job(work, world, "run", more);
+    reached += 1 + below(8);
+    ASSERT_TRUE(job.rank(0).wait_for(cat("step ", reached, "/"), 120)) << "kill " << kill;
+    std::this_thread::sleep_for(std::chrono::milliseconds(below(60)));
+    const int victim = below(world);
+    job.rank(static_cast<std::size_t>(victim)).send(SIGKILL);
+    const std::vector<ProgramResult> results = job.wait();
+    for (int r = 0; r < world; ++r) {
+      const ProgramResult& result = results[static_cast<std::size_t>(r)];
+      EXPECT_EQ(result.exit_code, r == victim ? 128 + SIGKILL : 6) << "kill " << kill << " rank " << r << result.err;
+    }
+  }
+  expect_exit(Job(work, world, "run", more).wait(), 0);
+  const std::string last = cat("/step-", 8 * kills + 10);
+  expect_near_runs(work.path("straight"), work.path("run"), 1e-6);
+  expect_exit(Job(work, world, "whole", more).wait(), 0);
+  EXPECT_EQ(tensors_of(work.path("whole") + last), tensors_of(work.path("run") + last));
+  EXPECT_EQ(losses_of(work.path("whole")), losses_of(work.path("run")));
+  std::printf("%d kills survived\n", kills);
+}
+
+struct TraceSpan {
+  double begin, end;
+  bool overlaps(const TraceSpan& other) const { return begin < other.end && other.begin < end; }
+};
+
+// Complete events of a Chrome trace by name.
+std::map<std::string, std::vector<TraceSpan>> spans_of(const std::string& file) {
+  std::map<std::string, std::vector<TraceSpan>> spans;
+  const Json trace = read_json(file, 1 << 28);
+  for (const Json& event : trace.at("traceEvents")) {
+    if (event.value("ph", "") != "X" || !event.at("name").is_string()) continue;
+    const double begin = event.at("ts").get<double>();
+    spans[event.at("name").get<std::string>()].push_back({begin, begin + event.at("dur").get<double>()});
+  }
+  return spans;
+}
+
+// Gloo makes a reduce-scatter out of an all-reduce, so that is its name here.
+TEST(Ranks, ATraceShowsCollectivesBesideCompute) {
+  const Workplace work;
+  const std::vector<std::string> more = {"metrics.trace_steps=2", "metrics.trace_from=3",
+                                         "parallel.strategy=full_shard"};
+  expect_exit(Job(work, 2, "run", more).wait(), 0);
+  const auto spans = spans_of(work.path("run") + "/traces/rank0.json");
+  const std::vector<TraceSpan>& products = spans.at("aten::mm");
+  for (const char* kind : {"gloo:all_gather", "gloo:all_reduce"}) {
+    const auto beside = std::count_if(spans.at(kind).begin(), spans.at(kind).end(), [&](const TraceSpan& span) {
+      return std::any_of(products.begin(), products.end(), [&](const TraceSpan& one) { return one.overlaps(span); });
+    });
+    EXPECT_GT(beside, static_cast<std::ptrdiff_t>(spans.at(kind).size()) / 4)
+        << kind << " of " << spans.at(kind).size();
+  }
+  for (const char* unit : {"forward blocks.1", "backward blocks.1", "forward head"}) EXPECT_EQ(spans.count(unit), 1U);
 }
 
 TEST(Ranks, AHungOneIsNamed) {

@@ -14,6 +14,7 @@
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/base/thread_pool.h"
+#include "norma/kernels/ops.h"
 
 namespace norma {
 namespace {
@@ -26,6 +27,18 @@ void choose_fast_fp32_products() {
   at::globalContext().setFloat32MatmulPrecision("medium");
   const double error = ((at::mm(a, a.t()).to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
   if (error > 1e-6) at::globalContext().setFloat32MatmulPrecision("highest");
+}
+
+KernelPath kernel_path_of(Kernels kernels) {
+  switch (kernels) {
+    case Kernels::reference:
+      return KernelPath::reference;
+    case Kernels::fused:
+      return KernelPath::fused;
+    case Kernels::automatic:
+      break;
+  }
+  return KernelPath::automatic;
 }
 
 // Freed activations are needed again in the next step: do not give them back to the system.
@@ -53,6 +66,7 @@ at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch
   c10::initLogging();
   // cuBLAS repeats itself only with a fixed workspace, and reads this before its first call.
   if (run.deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  set_kernel_path(kernel_path_of(run.kernels));
   at::globalContext().setDeterministicAlgorithms(run.deterministic, /*warn_only=*/false);
   at::set_num_threads(thread_count(run, launch));
   const bool cuda = run.device == Device::cuda || (run.device == Device::automatic && torch::cuda::is_available());

@@ -274,6 +274,8 @@ Problems validate(const RunConfig& config) {
   check_eval(config.eval, check);
   check.integer("metrics.every", config.metrics.every, 1, kMaxSteps);
   check.integer("metrics.console_every", config.metrics.console_every, 1, kMaxSteps);
+  check.integer("metrics.trace_steps", config.metrics.trace_steps, 0, 1000);
+  check.integer("metrics.trace_from", config.metrics.trace_from, 1, kMaxSteps);
   check.integer("metrics.parameters_every", config.metrics.parameters_every, 0, kMaxSteps);
   return check.take();
 }

@@ -7,6 +7,8 @@
 #include "norma/base/error.h"
 #include "norma/kernels/ops.h"
 
+#include "fused_attention.h"
+
 namespace norma {
 
 using torch::autograd::AutogradContext;
@@ -214,8 +216,30 @@ at::Tensor rope(const at::Tensor& x, const RopeTable& table) {
   return Rope::apply(x, table.cos, table.sin);
 }
 
+namespace {
+
+KernelPath g_path = KernelPath::automatic;
+
+bool takes_fused_path(bool supported, const char* op) {
+  NORMA_CHECK(supported || g_path != KernelPath::fused, "[", op, "] no fused kernel supports these arguments");
+  return supported && g_path != KernelPath::reference;
+}
+
+}  // namespace
+
+void set_kernel_path(KernelPath path) {
+  g_path = path;
+}
+
+KernelPath kernel_path() {
+  return g_path;
+}
+
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
                      const std::optional<at::Tensor>& mask) {
+  if (takes_fused_path(fused_attention_supports(q, k, causal, mask.has_value()), "attention")) {
+    return fused_attention(q, k, v);
+  }
   bool grouped = q.size(2) != k.size(2);
   at::Tensor keys = k, values = v;
   if (grouped && q.is_cuda() && (mask || q.scalar_type() != at::kBFloat16)) {

@@ -1,6 +1,7 @@
 #include "unit_call.h"
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -32,6 +33,7 @@ struct UnitFunction : torch::autograd::Function<UnitFunction> {
     ctx->set_materialize_grads(false);
     ctx->saved_data["call"] = at::IValue::make_capsule(call);
     ShardEngine& engine = *call->engine;
+    RECORD_USER_SCOPE("forward " + call->unit->name);
     engine.before_forward(*call->unit);
     call->inputs = inputs.vec();
     TensorList results;
@@ -53,6 +55,7 @@ struct UnitFunction : torch::autograd::Function<UnitFunction> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto call = c10::static_intrusive_pointer_cast<UnitCall>(ctx->saved_data["call"].toCapsule());
     ShardEngine& engine = *call->engine;
+    RECORD_USER_SCOPE("backward " + call->unit->name);
     engine.before_backward(*call->unit, call->recompute, call->kept);
     if (call->recompute) call->run_body();
     variable_list roots, root_grads;

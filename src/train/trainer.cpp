@@ -12,6 +12,7 @@
 #include "norma/train/checkpointing.h"
 
 #include "parameter_metrics.h"
+#include "step_trace.h"
 
 namespace norma {
 namespace {
@@ -37,6 +38,8 @@ Trainer::Trainer(const RunPlan& plan, TrainerParts parts, TrainState start)
       state_(std::move(start)),
       step_(parts_.model, parts_.engine, parts_.optimizer, parts_.world, step_options(plan)) {}
 
+Trainer::~Trainer() = default;
+
 RunSummary Trainer::run(const std::atomic<bool>& stop) {
   const auto start = std::chrono::steady_clock::now();
   const CheckpointConfig& checkpoint = plan_.config.checkpoint;
@@ -47,12 +50,14 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   bool evaluated = evaluate(stop), stopping = !evaluated;           // a validation that a stop cut short
   if (state_.evaluated_step != evaluated_before) saved_step_ = -1;  // the checkpoint does not know of it
   while (state_.step < last && !stopping) {
+    trace_around(state_.step + 1);
     stopping = !one_step(stop);
     evaluated = evaluate(stop);
     stopping = stopping || !evaluated;
     if (due(checkpoint.every)) save();
     if (due(plan_.config.parallel.check_replicas_every)) check_replicas();
   }
+  if (trace_ && trace_->running()) write_trace();
   progress_.finish();
   if (saved_step_ != state_.step) save();
   finish_save();
@@ -86,6 +91,23 @@ bool Trainer::one_step(bool stop) {
   if (due(metrics.every) || due(metrics.parameters_every)) write_step_metrics(result, learning_rate);
   show_progress(result, learning_rate);
   return signals[0] == 0.0;
+}
+
+// Called before every step.
+void Trainer::trace_around(std::int64_t step) {
+  const MetricsConfig& metrics = plan_.config.metrics;
+  if (metrics.trace_steps == 0) return;
+  if (step == metrics.trace_from) {
+    trace_ = std::make_unique<StepTrace>(parts_.device.is_cuda());
+    trace_->start();
+  }
+  if (step == metrics.trace_from + metrics.trace_steps && trace_) write_trace();
+}
+
+void Trainer::write_trace() {
+  const fs::path file = parts_.checkpoints / "traces" / cat("rank", parts_.world.rank(), ".json");
+  trace_->stop(file);
+  log_info("trace in " + file.string());
 }
 
 // Bad data found under way spoils nothing that was trained before it.

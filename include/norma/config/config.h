@@ -26,6 +26,7 @@ enum class SpanScaling { init, branch, skip, none };
 enum class InitScheme { normal, megatron, depth_scaled, mitchell, xavier };
 enum class ScheduleKind { cosine, linear, inverse_sqrt, constant, wsd };
 enum class ScheduleUnits { steps, tokens };
+enum class Kernels { automatic, reference, fused };
 enum class TokenDtype { automatic, uint16, uint32 };
 enum class Strategy { automatic, single, ddp, full_shard, shard_grad_op, hybrid };
 enum class Recompute { none, block, every_n, selective };
@@ -39,6 +40,7 @@ struct RunSettings {
   Device device = Device::automatic;
   std::int64_t threads = 0;
   bool deterministic = false;
+  Kernels kernels = Kernels::automatic;
 
   template <class V>
   void visit(V&& v) {
@@ -50,6 +52,10 @@ struct RunSettings {
     v("deterministic", deterministic,
       "Use deterministic algorithms only, so that a run on CUDA repeats bit for bit (slower). On the CPU a run with "
       "the same number of threads repeats exactly either way.");
+    v("kernels", kernels,
+      "auto: fused kernels where they support the model, else the reference compositions. reference: never fused. "
+      "fused: "
+      "an error where a fused kernel does not support the model.");
   }
 };
 
@@ -430,6 +436,8 @@ struct MetricsConfig {
   std::int64_t console_every = 10;
   std::int64_t parameters_every = 0;
   bool tensorboard = true;
+  std::int64_t trace_steps = 0;
+  std::int64_t trace_from = 10;
 
   template <class V>
   void visit(V&& v) {
@@ -438,6 +446,10 @@ struct MetricsConfig {
     v("parameters_every", parameters_every,
       "Write norm, min, max and mean of every parameter and gradient every so many steps; 0 never.");
     v("tensorboard", tensorboard, "Also write TensorBoard event files.");
+    v("trace_steps", trace_steps,
+      "Record so many steps, every rank, into traces/rankN.json (Chrome's trace format: chrome://tracing, Perfetto); 0 "
+      "none.");
+    v("trace_from", trace_from, "First step of the trace.");
   }
 };
 

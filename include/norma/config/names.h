@@ -68,6 +68,10 @@ struct EnumNames<TokenDtype> {
   static constexpr auto kNames = names_up_to(TokenDtype::uint32, "auto", "uint16", "uint32");
 };
 template <>
+struct EnumNames<Kernels> {
+  static constexpr auto kNames = names_up_to(Kernels::fused, "auto", "reference", "fused");
+};
+template <>
 struct EnumNames<Strategy> {
   static constexpr auto kNames =
       names_up_to(Strategy::hybrid, "auto", "single", "ddp", "full_shard", "shard_grad_op", "hybrid");

@@ -17,6 +17,12 @@ namespace norma {
 
 at::ScalarType accumulate_type(at::ScalarType type);
 
+// Which path an op takes where a fused one exists: the fused one when it supports the arguments, always the reference,
+// or always the fused one (a CheckFailure when it does not support them). Of the whole process.
+enum class KernelPath { automatic, reference, fused };
+void set_kernel_path(KernelPath path);
+KernelPath kernel_path();
+
 // Rows of the table. ids [...] int64, weight [V, D] -> [..., D]. The gradient of a row is summed in
 // accumulate_type.
 at::Tensor embed(const at::Tensor& ids, const at::Tensor& weight);

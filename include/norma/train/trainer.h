@@ -46,6 +46,8 @@ struct TrainerParts {
   std::string data_fingerprint;
 };
 
+class StepTrace;
+
 enum class Outcome { finished, stopped };
 
 // How a run ended, for summary.json.
@@ -61,6 +63,7 @@ struct RunSummary {
 class Trainer {
  public:
   Trainer(const RunPlan& plan, TrainerParts parts, TrainState start);
+  ~Trainer();
 
   // Runs to the end, or until `stop` becomes true: then the step in progress is finished and saved.
   RunSummary run(const std::atomic<bool>& stop);
@@ -74,6 +77,8 @@ class Trainer {
   void save();
   void finish_save();
   bool due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }
+  void trace_around(std::int64_t step);
+  void write_trace();
   double tokens_per_second() const;
   double waited_per_step() const;
   void check_replicas();
@@ -87,6 +92,7 @@ class Trainer {
   std::vector<double> recent_seconds_;  // of the last steps, without the first
   std::int64_t steps_here_ = 0;         // of this process
   std::int64_t saved_step_ = -1;
+  std::unique_ptr<StepTrace> trace_;
   std::unique_ptr<CheckpointSave> saving_;  // being written in the background
 };
 

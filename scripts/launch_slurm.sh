@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# A Norma run on several nodes of a SLURM cluster, one process per GPU, started by srun itself: no launcher in between.
+#
+#   sbatch --nodes 4 --gpus-per-node 8 scripts/launch_slurm.sh configs/1.2b.yaml parallel.strategy=hybrid [key=value ...]
+#
+# Before the time limit SLURM sends SIGTERM: the run finishes its step, saves, exits 75 and is queued again, and goes on
+# from its newest checkpoint. The run folder must lie on a file system that all nodes share.
+#SBATCH --job-name=norma
+#SBATCH --ntasks-per-node=8
+#SBATCH --cpus-per-task=12
+#SBATCH --signal=TERM@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+
+if [ $# -lt 1 ]; then
+  echo "launch_slurm.sh: which config? sbatch scripts/launch_slurm.sh configs/1.2b.yaml [key=value ...]" >&2
+  exit 2
+fi
+norma="${NORMA:-${SLURM_SUBMIT_DIR:-.}/build/norma}"
+[ -x "$norma" ] || {
+  echo "launch_slurm.sh: $norma is not there: run scripts/build.sh, or set NORMA" >&2
+  exit 2
+}
+
+# Where the ranks meet: the first node, on a port of this job's own.
+MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
+export MASTER_ADDR MASTER_PORT
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
+
+status=0
+srun --kill-on-bad-exit=1 "$norma" train "$@" || status=$?
+case "$status" in
+  0) ;;
+  75 | 6) # stopped early with a good checkpoint, or a peer was lost: go on from the last one
+    echo "launch_slurm.sh: exit code $status, queued again"
+    scontrol requeue "$SLURM_JOB_ID"
+    ;;
+  *) exit "$status" ;;
+esac
