@@ -74,7 +74,7 @@ at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch
     throw ConfigError("[run.device] cuda needs a GPU and a CUDA build; none was found. Allowed here: auto, cpu");
   }
   if (cuda) {
-    const auto gpus = static_cast<int>(torch::cuda::device_count());
+    const int gpus = static_cast<unsigned char>(torch::cuda::device_count());  // its type is a char
     if (launch.local_rank >= gpus) {
       throw ConfigError(cat("[launch] this node runs ", launch.local_world_size, " processes but has ", gpus,
                             gpus == 1 ? " GPU" : " GPUs", "; start one process per GPU, or set run.device=cpu"));

@@ -18,7 +18,7 @@ struct Preparation : torch::CustomClassHolder {
 
 // Returns {y, h}; a gradient that comes for h (it may start a skip connection) joins the product's.
 struct PreparedLinearFunction : torch::autograd::Function<PreparedLinearFunction> {
-  static variable_list forward(AutogradContext* ctx, c10::intrusive_ptr<Preparation> preparation,
+  static variable_list forward(AutogradContext* ctx, const c10::intrusive_ptr<Preparation>& preparation,
                                const at::Tensor& weight, at::TensorList inputs) {
     ctx->set_materialize_grads(false);
     ctx->saved_data["preparation"] = at::IValue::make_capsule(preparation);

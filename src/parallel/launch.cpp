@@ -125,7 +125,7 @@ std::string first_slurm_host(const std::string& node_list) {
 }
 
 LaunchEnvironment read_launch_environment(const EnvironmentLookup& lookup) {
-  const auto has = [&](const char* name) { return lookup(name).value_or("") != ""; };
+  const auto has = [&](const char* name) { return !lookup(name).value_or("").empty(); };
   if (has("RANK") && has("WORLD_SIZE")) return read_torchrun(lookup);
   // Inside an allocation but outside of srun (a plain shell) there is no step: that is one process.
   if (has("SLURM_PROCID") && has("SLURM_NTASKS") && has("SLURM_LOCALID")) return read_slurm(lookup);

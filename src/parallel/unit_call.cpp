@@ -28,8 +28,8 @@ struct UnitCall : torch::CustomClassHolder {
 };
 
 struct UnitFunction : torch::autograd::Function<UnitFunction> {
-  static variable_list forward(AutogradContext* ctx, c10::intrusive_ptr<UnitCall> call, const at::Tensor& /*anchor*/,
-                               at::TensorList inputs) {
+  static variable_list forward(AutogradContext* ctx, const c10::intrusive_ptr<UnitCall>& call,
+                               const at::Tensor& /*anchor*/, at::TensorList inputs) {
     ctx->set_materialize_grads(false);
     ctx->saved_data["call"] = at::IValue::make_capsule(call);
     ShardEngine& engine = *call->engine;
