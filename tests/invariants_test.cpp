@@ -32,7 +32,7 @@ double rms_error(const at::Tensor& x) {
   return (token_rms(x) - 1.0).abs().max().item<double>();
 }
 
-TinyModel with_preset(const std::string& preset, double eps = 0.0, RunConfig config = tiny_config(kLayers)) {
+TinyModel with_preset(const std::string& preset, double eps = 0.0, const RunConfig& config = tiny_config(kLayers)) {
   return make_tiny_model(config, preset_plan(preset, config.model.num_layers, eps));
 }
 
