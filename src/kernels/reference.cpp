@@ -231,10 +231,6 @@ void set_kernel_path(KernelPath path) {
   g_path = path;
 }
 
-KernelPath kernel_path() {
-  return g_path;
-}
-
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
                      const std::optional<at::Tensor>& mask) {
   if (takes_fused_path(fused_attention_supports(q, k, causal, mask.has_value()), "attention")) {

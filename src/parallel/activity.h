@@ -35,10 +35,6 @@ class Activity {
     return waiting_.empty() ? cat("is at step ", step_, ", outside of any collective, since ", seconds, " s")
                             : cat("waits at step ", step_, " for ", waiting_, " since ", seconds, " s");
   }
-  bool is_waiting() const {
-    const std::lock_guard lock(mutex_);
-    return !waiting_.empty();
-  }
 
  private:
   mutable std::mutex mutex_;

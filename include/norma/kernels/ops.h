@@ -21,7 +21,6 @@ at::ScalarType accumulate_type(at::ScalarType type);
 // or always the fused one (a CheckFailure when it does not support them). Of the whole process.
 enum class KernelPath { automatic, reference, fused };
 void set_kernel_path(KernelPath path);
-KernelPath kernel_path();
 
 // Rows of the table. ids [...] int64, weight [V, D] -> [..., D]. The gradient of a row is summed in
 // accumulate_type.
