@@ -1,0 +1,54 @@
+#include "attention.h"
+
+#include <ATen/ATen.h>
+
+namespace norma {
+
+Attention::Attention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer)
+    : SubLayer(policy.attention, config.d_model),
+      config_(config),
+      sites_(policy.inner),
+      layer_(static_cast<std::size_t>(layer)),
+      qkv_(register_matrix(*this, "qkv", config.qkv_width(), config.d_model)),
+      out_(register_matrix(*this, "out", config.d_model, config.q_width())),
+      q_(register_norm(*this, "norm_q", sites_.q, inner_width(sites_.q, config.num_heads, config))),
+      k_(register_norm(*this, "norm_k", sites_.k, inner_width(sites_.k, config.kv_heads(), config))),
+      v_(register_norm(*this, "norm_v", sites_.v, inner_width(sites_.v, config.kv_heads(), config))),
+      context_(register_norm(*this, "norm_context", sites_.context,
+                             inner_width(sites_.context, config.num_heads, config))) {}
+
+// [B, T, heads * E] -> [B, T, heads, E], normed before the split (whole) or after it (per head).
+at::Tensor Attention::heads(const at::Tensor& flat, const InnerSite& site, const Norm& norm) const {
+  const bool whole = site.granularity == Granularity::whole;
+  const at::Tensor split = (whole ? normed(norm, flat) : flat).unflatten(-1, {-1, config_.head_width()});
+  return whole ? split : normed(norm, split);
+}
+
+// [B, T, (H + 2K) E] -> [B, T, H E]: everything between the two matrix products.
+at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) const {
+  if (config_.clip_qkv) projected = projected.clamp(-*config_.clip_qkv, *config_.clip_qkv);
+  const auto parts = projected.split_with_sizes({config_.q_width(), config_.kv_width(), config_.kv_width()}, -1);
+  const at::Tensor q = rope(heads(parts[0], sites_.q, q_), context.rope);  // [B, T, H, E]
+  at::Tensor k = rope(heads(parts[1], sites_.k, k_), context.rope);        // [B, T, K, E]
+  at::Tensor v = heads(parts[2], sites_.v, v_);                            // [B, T, K, E]
+  bool causal = true;
+  if (context.cache) {
+    at::Tensor &keys = context.cache->keys[layer_], &values = context.cache->values[layer_];
+    causal = !keys.defined();
+    k = keys = keys.defined() ? at::cat({keys, k}, 1) : k;  // [B, S, K, E]
+    v = values = values.defined() ? at::cat({values, v}, 1) : v;
+  }
+  at::Tensor mixed = attention(q, k, v, causal, context.mask);  // [B, T, H, E]
+  const bool whole = sites_.context.granularity == Granularity::whole;
+  if (!whole) mixed = normed(context_, mixed);
+  mixed = mixed.flatten(2);  // [B, T, H E]
+  return whole ? normed(context_, mixed) : mixed;
+}
+
+at::Tensor Attention::branch(BranchInput& u, const BlockContext& context) {
+  const at::Tensor projected = u.project(qkv_);  // [B, T, (H + 2K) E]
+  const auto attend = [this, context](const TensorList& in) { return mix(in[0], context); };
+  return prepared_linear(attend, {projected}, out_, context.recompute_inputs).y;  // [B, T, D]
+}
+
+}  // namespace norma

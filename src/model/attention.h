@@ -1,0 +1,27 @@
+// Attention as a branch of the residual equation.
+#pragma once
+
+#include "sub_layer.h"
+
+namespace norma {
+
+// Grouped-query attention with optional norms on q, k, v and context.
+class Attention : public SubLayer {
+ public:
+  Attention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer);
+
+ protected:
+  at::Tensor branch(BranchInput& u, const BlockContext& context) override;
+
+ private:
+  at::Tensor heads(const at::Tensor& flat, const InnerSite& site, const Norm& norm) const;
+  at::Tensor mix(at::Tensor projected, const BlockContext& context) const;
+
+  ModelConfig config_;
+  InnerNorms sites_;
+  std::size_t layer_;
+  at::Tensor qkv_, out_;
+  Norm q_, k_, v_, context_;
+};
+
+}  // namespace norma

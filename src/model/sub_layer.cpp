@@ -1,0 +1,44 @@
+#include "sub_layer.h"
+
+#include <ATen/ATen.h>
+
+namespace norma {
+
+at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, std::int64_t out, std::int64_t in) {
+  const auto holder = parent.register_module(name, std::make_shared<torch::nn::Module>(name));
+  return holder->register_parameter("weight", shaped_placeholder({out, in}));
+}
+
+at::Tensor BranchInput::project(const at::Tensor& matrix) {
+  if (value_.defined()) return at::linear(value_, matrix);
+  const PreparedLinear prepared = prepared_linear(prepare_, {x_}, matrix, recompute_);
+  value_ = prepared.h;
+  return prepared.y;
+}
+
+const at::Tensor& BranchInput::value() {
+  if (!value_.defined()) value_ = prepare_({x_});
+  return value_;
+}
+
+SubLayer::SubLayer(const ResidualWiring& wiring, std::int64_t d_model)
+    : wiring_(wiring),
+      in_(register_norm(*this, "norm_in", wiring.in, d_model)),
+      out_(register_norm(*this, "norm_out", wiring.out, d_model)),
+      sum_(register_norm(*this, "norm_sum", wiring.sum, d_model)) {}
+
+at::Tensor SubLayer::forward(const at::Tensor& x, const at::Tensor& block_input, const BlockContext& context) {
+  const auto prepare = [this](const TensorList& in) {
+    const at::Tensor u = normed(in_, in[0]);
+    return wiring_.in_gain != 1.0 ? u * wiring_.in_gain : u;
+  };
+  const bool is_stream = in_ == nullptr && wiring_.in_gain == 1.0;  // kept anyway
+  BranchInput u(prepare, x, context.recompute_inputs && !is_stream);
+  const at::Tensor y = normed(out_, branch(u, context));
+  const at::Tensor& skip = wiring_.skip == SkipSource::stream   ? x
+                           : wiring_.skip == SkipSource::normed ? u.value()
+                                                                : block_input;
+  return normed(sum_, residual_join(skip, y, wiring_.alpha, wiring_.beta));
+}
+
+}  // namespace norma

@@ -1,0 +1,56 @@
+// A sub-layer: the one residual equation around a branch, which is attention or an MLP.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include <torch/nn/module.h>
+
+#include "norma/kernels/ops.h"
+#include "norma/model/transformer.h"
+
+#include "norm_module.h"
+
+namespace norma {
+
+// What a forward pass knows besides the stream. Nothing in it is differentiable.
+struct BlockContext {
+  RopeTable rope;                  // angles of this pass' positions
+  std::optional<at::Tensor> mask;  // [B, 1, T, S] when documents are kept apart
+  DecodeCache* cache = nullptr;
+  bool recompute_inputs = false;  // see prepared_linear()
+};
+
+// The input u of a branch, which its first matrix product may have to make again.
+class BranchInput {
+ public:
+  BranchInput(TensorFunction prepare, at::Tensor x, bool recompute)
+      : prepare_(std::move(prepare)), x_(std::move(x)), recompute_(recompute) {}
+  at::Tensor project(const at::Tensor& matrix);  // u [B, T, D] times matrix [out, D] -> [B, T, out]
+  const at::Tensor& value();                     // u itself
+
+ private:
+  TensorFunction prepare_;
+  at::Tensor x_, value_;
+  bool recompute_;
+};
+
+// u = g * N_in(x)   y = N_out(F(u))   x' = N_sum(alpha * skip + beta * y)
+class SubLayer : public torch::nn::Module {
+ public:
+  SubLayer(const ResidualWiring& wiring, std::int64_t d_model);
+  // x and block_input [B, T, D] -> [B, T, D]
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& block_input, const BlockContext& context);
+
+ protected:
+  virtual at::Tensor branch(BranchInput& u, const BlockContext& context) = 0;  // F: [B, T, D] -> [B, T, D]
+
+ private:
+  ResidualWiring wiring_;
+  Norm in_, out_, sum_;
+};
+
+// A matrix [out, in] registered as "<name>.weight" under `parent`.
+at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, std::int64_t out, std::int64_t in);
+
+}  // namespace norma
