@@ -360,21 +360,24 @@ TEST(Random, TruncatedNormalHasTheRightMoments) {
   EXPECT_EQ(truncated_normal(7, 3, 2, 0), 2 * normal_quantile(uniform(7, 3)));
 }
 
-TEST(Layout, PutsDecayingTensorsFirstAndAligns) {
+TEST(Layout, PutsDecayingTensorsFirstFrozenOnesLastAndAligns) {
   const UnitLayout unit = lay_out_unit("blocks.0", {{"norm", {5}, 0, 0, false},
                                                     {"qkv", {3, 7}, 0, 0, true},
+                                                    {"kept", {2}, 0, 0, true, true},
                                                     {"gain", {}, 0, 0, false},
                                                     {"out", {4, 4}, 0, 0, true}});
-  ASSERT_EQ(unit.tensors.size(), 4u);
+  ASSERT_EQ(unit.tensors.size(), 5u);
   EXPECT_EQ(unit.tensors[0].name, "qkv");
   EXPECT_EQ(unit.tensors[1].offset, 32);
   EXPECT_EQ(unit.decay_end, 48);
   EXPECT_EQ(unit.tensors[2].name, "norm");
   EXPECT_EQ(unit.tensors[3].offset, 64);
   EXPECT_EQ(unit.tensors[3].numel, 1);
-  EXPECT_EQ(unit.numel, 80);
+  EXPECT_EQ(unit.trained_end, 80);
+  EXPECT_EQ(unit.tensors[4].name, "kept");
+  EXPECT_EQ(unit.numel, 96);
   const Layout layout{{unit}};
-  EXPECT_EQ(layout.num_parameters(), 5 + 21 + 1 + 16);
+  EXPECT_EQ(layout.num_parameters(), 5 + 21 + 1 + 16 + 2);
   EXPECT_EQ(layout.find("gain"), &layout.units[0].tensors[3]);
   EXPECT_EQ(layout.find("none"), nullptr);
 }

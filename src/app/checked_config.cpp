@@ -54,31 +54,43 @@ void warn_of_short_run(const CheckedConfig& checked) {
                   ", the whole run only ", with_commas(length), ": the learning rate never reaches its peak"));
 }
 
+[[noreturn]] void report(const Problems& problems, const ConfigSource& source, bool only_data) {
+  const std::vector<std::string> lines = describe(problems, source);
+  const std::string count = lines.size() == 1 ? "one problem" : cat(lines.size(), " problems");
+  const std::string text = cat("[config] ", count, " in the configuration:\n  ", join(lines, "\n  "));
+  if (only_data) throw DataError(text);
+  throw ConfigError(text);
+}
+
+// Throws when there are problems, or when a training run lacks something.
+void require(Problems problems, const CheckedConfig& checked, Needs needs) {
+  if (needs == Needs::training) append_news(problems, problems_of_training(checked.config));
+  const bool only_data = problems.empty();
+  if (needs == Needs::training) append_news(problems, missing_files(checked.config));
+  if (!problems.empty()) report(problems, checked.source, only_data);
+}
+
 }  // namespace
 
 CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides, Needs needs) {
   if (file.empty()) throw ConfigError("[config] which config? For example: configs/tiny.yaml");
   LoadedConfig loaded = load_config(file, overrides);
-  Problems problems = loaded.problems;
   Problems found = validate(loaded.config);
   CheckedConfig checked{loaded.config, loaded.source, {}};
   const std::int64_t layers = loaded.config.model.num_layers;
   if (layers > 0 && layers <= kMaxLayers) checked.norms = make_norm_plan(loaded.config.norm, layers, found);
   append(found, check_init(loaded.config));
-  if (needs == Needs::training) append(found, problems_of_training(loaded.config));
-  append_news(problems, found);
-  const Problems missing = needs == Needs::training ? missing_files(loaded.config) : Problems();
-  const bool only_data = problems.empty();
-  append_news(problems, missing);
-  if (problems.empty()) {
-    warn_of_short_run(checked);
-    return checked;
+  if (found.empty()) {
+    append(found, check_freeze(model_parameters(loaded.config.model, checked.norms), loaded.config.train.freeze));
   }
-  const std::vector<std::string> lines = describe(problems, loaded.source);
-  const std::string count = lines.size() == 1 ? "one problem" : cat(lines.size(), " problems");
-  const std::string text = cat("[config] ", count, " in the configuration:\n  ", join(lines, "\n  "));
-  if (only_data) throw DataError(text);
-  throw ConfigError(text);
+  append_news(loaded.problems, found);
+  require(loaded.problems, checked, needs);
+  warn_of_short_run(checked);
+  return checked;
+}
+
+void require_training(const CheckedConfig& checked) {
+  require({}, checked, Needs::training);
 }
 
 TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,

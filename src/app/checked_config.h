@@ -24,6 +24,9 @@ enum class Needs { model, training };
 CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides,
                                   Needs needs = Needs::model);
 
+// For a config that was loaded for its model alone: throws likewise when the data files or the device are missing.
+void require_training(const CheckedConfig& checked);
+
 // How token files of a run are opened; `key` names where the paths came from. Ids must be below the vocabulary: the
 // padding rows beyond it belong to no token.
 TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,

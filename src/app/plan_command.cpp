@@ -21,6 +21,7 @@ struct PlanArguments {
   std::string config;
   std::vector<std::string> overrides;
   bool json = false;
+  bool parameters = false;
   int world = 1;
   Links links;
 };
@@ -47,7 +48,7 @@ MeshPlan plan_mesh(const CheckedConfig& checked, const RunPlan& plan, const Plan
   const std::int64_t instances = (config.train.global_batch_size + arguments.world - 1) / arguments.world;
   const std::int64_t micro_batch = std::min(config.train.micro_batch_size.value_or(instances), instances);
   ForecastQuestion question;
-  question.layout = model_layout(model_parameters(config.model, checked.norms), config.optim);
+  question.layout = model_layout(model_parameters(config.model, checked.norms), config.optim, config.train.freeze);
   question.degrees = mesh_degrees(config.parallel, launch);
   question.policy = engine_policy(config.parallel, arguments.world, question.layout.units.size());
   question.precision = config.precision;
@@ -133,6 +134,25 @@ std::string describe(const MeshPlan& mesh, const PlanArguments& arguments) {
   return text;
 }
 
+// Every parameter: name, shape, and what the optimizer does with it.
+std::string parameter_table(const CheckedConfig& checked) {
+  const RunConfig& config = checked.config;
+  const Layout layout = model_layout(model_parameters(config.model, checked.norms), config.optim, config.train.freeze);
+  std::string text;
+  for (const UnitLayout& unit : layout.units) {
+    for (const TensorSpan& tensor : unit.tensors) {
+      std::vector<std::string> sizes;
+      for (const std::int64_t size : tensor.shape) sizes.push_back(std::to_string(size));
+      const char* treatment = tensor.frozen ? "frozen" : tensor.decay ? "decays" : "no decay";
+      char line[256];
+      std::snprintf(line, sizeof line, "%-44s %-20s %s\n", tensor.name.c_str(),
+                    cat("[", join(sizes, ", "), "]").c_str(), treatment);
+      text += line;
+    }
+  }
+  return text;
+}
+
 void run_plan(const PlanArguments& arguments) {
   if (arguments.config.empty()) throw ConfigError("[plan] which config? For example: norma plan configs/1.2b.yaml");
   const CheckedConfig checked = load_checked_config(arguments.config, arguments.overrides);
@@ -145,6 +165,7 @@ void run_plan(const PlanArguments& arguments) {
   }
   std::printf("%s\n", describe(plan).c_str());
   if (mesh) std::printf("%s", describe(*mesh, arguments).c_str());
+  if (arguments.parameters) std::printf("\n%s", parameter_table(checked).c_str());
 }
 
 }  // namespace
@@ -156,6 +177,7 @@ void add_plan_command(CLI::App& app) {
   command->add_option("config", arguments->config, "YAML file")->required();
   command->add_option("overrides", arguments->overrides, "key=value, applied in order on top of the file");
   command->add_flag("--json", arguments->json, "one JSON line instead of text");
+  command->add_flag("--parameters", arguments->parameters, "also list every parameter by name");
   command->add_option("--world", arguments->world, "processes: also memory, traffic and time of each")
       ->check(CLI::Range(1, 1 << 20));
   command->add_option("--per-node", links.processes_per_node, "processes of a node")

@@ -101,7 +101,7 @@ Session make_session(const RunConfig& config, const NormPlan& norms, at::Device 
   Session session;
   session.device = device;
   session.model = std::make_unique<Transformer>(config.model, norms);
-  const Layout layout = model_layout(model_parameters(config.model, norms), config.optim);
+  const Layout layout = model_layout(model_parameters(config.model, norms), config.optim, config.train.freeze);
   const std::vector<Unit>& units = session.model->units();
   session.engine = std::make_unique<ShardEngine>(units, layout, config.precision, device, purpose, world.mesh(),
                                                  engine_policy(config.parallel, world.size(), units.size()));

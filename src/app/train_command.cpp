@@ -15,6 +15,7 @@
 #include "norma/train/checkpointing.h"
 #include "norma/train/initial_weights.h"
 
+#include "agreement.h"
 #include "checked_config.h"
 #include "commands.h"
 #include "failure.h"
@@ -60,6 +61,13 @@ std::vector<EvalSet> open_eval_sets(const CheckedConfig& checked) {
 std::string device_text(const at::Device& device) {
   return device.is_cpu() ? cat("CPU, ", at::get_num_threads(), at::get_num_threads() == 1 ? " thread" : " threads")
                          : device.str();
+}
+
+// Of all that the run reads.
+std::string fingerprints(const TokenDataset& training, const std::vector<EvalSet>& eval_sets) {
+  std::string all = training.fingerprint();
+  for (const EvalSet& set : eval_sets) all += " " + set.dataset->fingerprint();
+  return all;
 }
 
 // Fresh weights, or those of a checkpoint.
@@ -129,6 +137,7 @@ int train_together(const CheckedConfig& checked, const CommandContext& context, 
   const std::vector<EvalSet> eval_sets = open_eval_sets(checked);
   const RunPlan plan = checked_plan(checked, stream.batches_per_epoch());
   std::optional<RunFolder> folder;  // rank 0's
+  check_agreement(config, fingerprints(*dataset, eval_sets), world);
   if (world.is_first()) folder.emplace(run_folder_of(config));
   world.barrier("the run folder");
   start_rank_log(config, launch, run_folder_of(config));
@@ -160,7 +169,7 @@ int run_training(const TrainArguments& arguments, const CommandContext& context)
   const std::unique_ptr<World> world = make_world(checked.config.parallel, launch, device);
   if (world->size() == 1) return train_together(checked, context, launch, device, *world, stop);
   try {
-    load_checked_config(arguments.config, arguments.overrides, Needs::training);
+    require_training(checked);
     return train_together(checked, context, launch, device, *world, stop);
   } catch (...) {
     const Failure failure = describe_failure(std::current_exception());

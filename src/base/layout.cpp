@@ -49,16 +49,18 @@ UnitLayout lay_out_unit(std::string name, std::vector<TensorSpan> tensors) {
   UnitLayout unit;
   unit.name = std::move(name);
   std::unordered_set<std::string> names;
-  for (const bool decay : {true, false}) {
+  const auto part_of = [](const TensorSpan& tensor) { return tensor.frozen ? 2 : tensor.decay ? 0 : 1; };
+  for (const int part : {0, 1, 2}) {
     for (TensorSpan& tensor : tensors) {
-      if (tensor.decay != decay) continue;
+      if (part_of(tensor) != part) continue;
       NORMA_CHECK(names.insert(tensor.name).second, "[layout] unit '", unit.name, "' holds '", tensor.name, "' twice");
       tensor.numel = count_elements(tensor);
       tensor.offset = unit.numel;
       unit.numel = round_up(unit.numel + tensor.numel);
       unit.tensors.push_back(std::move(tensor));
     }
-    if (decay) unit.decay_end = unit.numel;
+    if (part == 0) unit.decay_end = unit.numel;
+    if (part == 1) unit.trained_end = unit.numel;
   }
   return unit;
 }

@@ -170,23 +170,6 @@ FlatState copy_of(const FlatState& state) {
 struct CheckpointSave::Work {
   Work(const FlatState& given, Peers& others) : state(given), peers(others) {}
 
-  // Runs `action` on rank 0 and tells every rank how it went: all throw what it threw.
-  template <class Action>
-  std::string on_first(Action&& action) {
-    Json told = {{"failure", ""}, {"text", ""}};
-    if (peers.is_first()) {
-      try {
-        told["text"] = action();
-      } catch (const std::exception& error) {
-        told["failure"] = error.what();
-      }
-    }
-    told = parse_json(peers.broadcast(told.dump(-1, ' ', false, Json::error_handler_t::replace)), "what rank 0 says");
-    const std::string of_first = told.at("failure").get<std::string>();
-    if (!of_first.empty()) throw DiskError(of_first);
-    return told.at("text").get<std::string>();
-  }
-
   void write() {
     try {
       files = write_files(folder, state);
@@ -213,7 +196,7 @@ CheckpointSave::CheckpointSave(const fs::path& root, Manifest manifest, const Fl
   Work& work = *work_;
   work.manifest = std::move(manifest);
   work.manifest.world_size = peers.size();
-  work.folder = work.on_first([&] {
+  work.folder = work.peers.on_first([&] {
     work.pending.emplace(root, work.manifest.step);
     return work.pending->folder().string();
   });
@@ -232,13 +215,13 @@ bool CheckpointSave::written() const {
   return work_->written;
 }
 
-fs::path CheckpointSave::finish() {
+fs::path CheckpointSave::finish(const CommitObserver& observer) {
   Work& work = *work_;
   if (work.thread.joinable()) work.thread.join();
   work.manifest.files = files_of(work.peers.gather(to_message(work.files, work.failure)));
-  return work.on_first([&] {
+  return work.peers.on_first([&] {
     work.manifest.tensors = all_entries(work.state, work.manifest.files);
-    return work.pending->commit(work.manifest).string();
+    return work.pending->commit(work.manifest, observer).string();
   });
 }
 

@@ -1,6 +1,9 @@
 #include "norma/model/parameters.h"
 
+#include <algorithm>
 #include <map>
+
+#include <fnmatch.h>
 
 #include "norma/base/text.h"
 
@@ -58,7 +61,39 @@ std::int64_t num_parameters(const std::vector<UnitSpec>& units) {
   return sum;
 }
 
-Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim) {
+namespace {
+
+// "blocks.0.*" or a whole name; '*' stands for any text, dots included.
+bool matches(const std::string& pattern, const std::string& name) {
+  return fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+}
+
+bool is_frozen(const std::vector<std::string>& freeze, const std::string& name) {
+  return std::any_of(freeze.begin(), freeze.end(), [&](const auto& pattern) { return matches(pattern, name); });
+}
+
+}  // namespace
+
+Problems check_freeze(const std::vector<UnitSpec>& units, const std::vector<std::string>& freeze) {
+  std::vector<std::string> names;
+  for (const UnitSpec& unit : units) {
+    for (const ParameterSpec& parameter : unit.parameters) names.push_back(parameter.name);
+  }
+  Problems problems;
+  for (std::size_t i = 0; i < freeze.size(); ++i) {
+    if (std::any_of(names.begin(), names.end(), [&](const auto& name) { return matches(freeze[i], name); })) continue;
+    problems.push_back({cat("train.freeze[", i, "]"), 0,
+                        cat("no parameter is called '", freeze[i], "'", did_you_mean(freeze[i], names),
+                            "; '*' stands for any text: 'embedding.*', 'blocks.0.*', '*.norm_in.weight'")});
+  }
+  if (!freeze.empty() && std::all_of(names.begin(), names.end(), [&](const auto& n) { return is_frozen(freeze, n); })) {
+    problems.push_back({"train.freeze", 0, "leaves no parameter to train"});
+  }
+  return problems;
+}
+
+Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim,
+                    const std::vector<std::string>& freeze) {
   const auto decays = [&](ParameterRole role) {
     if (role == ParameterRole::norm) return optim.decay_norms;
     if (role == ParameterRole::embedding) return optim.decay_embeddings;
@@ -67,7 +102,9 @@ Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim
   Layout layout;
   for (const UnitSpec& unit : units) {
     std::vector<TensorSpan> spans;
-    for (const ParameterSpec& p : unit.parameters) spans.push_back({p.name, p.shape, 0, p.numel(), decays(p.role)});
+    for (const ParameterSpec& p : unit.parameters) {
+      spans.push_back({p.name, p.shape, 0, p.numel(), decays(p.role), is_frozen(freeze, p.name)});
+    }
     layout.units.push_back(lay_out_unit(unit.name, spans));
   }
   return layout;

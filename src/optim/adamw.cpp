@@ -47,7 +47,7 @@ void AdamW::update(bool decays, double learning_rate, const at::Tensor& steps, c
   for (std::size_t u = 0; u < units_.size(); ++u) {
     const FlatUnit& unit = units_[u];
     const std::int64_t begin = decays ? 0 : unit.decay_end;
-    const std::int64_t length = (decays ? unit.decay_end : unit.master.numel()) - begin;
+    const std::int64_t length = (decays ? unit.decay_end : unit.trained_end) - begin;
     if (length == 0) continue;
     weights.push_back(unit.master.narrow(0, begin, length));
     gradients.push_back(unit.gradient.narrow(0, begin, length));

@@ -27,13 +27,17 @@ class Activity {
     waiting_ = collective;
     since_ = std::chrono::steady_clock::now();
   }
-  // "waits at step 12 for the all-gather of blocks.3 since 4 s"
-  std::string describe() const {
+  struct Report {
+    bool waits = false;  // in a collective, for others
+    std::string text;    // "waits at step 12 for the all-gather of blocks.3 since 4 s"
+  };
+  Report report() const {
     const std::lock_guard lock(mutex_);
     const auto seconds =
         std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - since_).count();
-    return waiting_.empty() ? cat("is at step ", step_, ", outside of any collective, since ", seconds, " s")
-                            : cat("waits at step ", step_, " for ", waiting_, " since ", seconds, " s");
+    if (waiting_.empty())
+      return {false, cat("is at step ", step_, ", outside of any collective, since ", seconds, " s")};
+    return {true, cat("waits at step ", step_, " for ", waiting_, " since ", seconds, " s")};
   }
 
  private:

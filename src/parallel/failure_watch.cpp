@@ -21,6 +21,15 @@ std::string get_text(c10d::Store& store, const std::string& key) {
   return store.check({key}) ? store.get_to_str(key) : "";
 }
 
+// "2 text", as it lies in the store.
+RankFailure parse_failure(const std::string& stored) {
+  const std::size_t space = stored.find(' ');
+  return {std::atoi(stored.c_str()), space == std::string::npos ? "" : stored.substr(space + 1)};
+}
+
+// A rank's answer to a roll call: whether it waits for others, and at what it is.
+constexpr char kWaits = 'w', kWorks = '-';
+
 }  // namespace
 
 FailureWatch::FailureWatch(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, Seconds grace,
@@ -38,14 +47,15 @@ FailureWatch::~FailureWatch() {
   thread_.join();
 }
 
-std::string FailureWatch::published() const {
-  return get_text(*store_, "failure");
+std::optional<RankFailure> FailureWatch::published() const {
+  const std::string stored = get_text(*store_, "failure");
+  return stored.empty() ? std::nullopt : std::optional<RankFailure>(parse_failure(stored));
 }
 
-std::string FailureWatch::publish(const std::string& text) {
-  const std::string first = store_->compareSet("failure", "", text);
+RankFailure FailureWatch::publish(const std::string& text) {
+  const std::string stored = store_->compareSet("failure", "", cat(rank_, " ", text));
   store_->add("events", 1);
-  return first;
+  return parse_failure(stored);
 }
 
 std::string FailureWatch::call_roll() {
@@ -69,8 +79,8 @@ std::string FailureWatch::call_roll() {
     const std::string& answer = answers[static_cast<std::size_t>(r)];
     if (answer.empty())
       lost.push_back(cat("rank ", r, " does not answer: it is lost"));
-    else if (answer.compare(0, 5, "waits") != 0 && r != rank_)
-      elsewhere.push_back(cat("rank ", r, " ", answer));
+    else if (answer.front() != kWaits && r != rank_)
+      elsewhere.push_back(cat("rank ", r, " ", answer.substr(1)));
   }
   const std::vector<std::string>& said = lost.empty() ? elsewhere : lost;
   constexpr std::size_t kMost = 8;
@@ -80,7 +90,10 @@ std::string FailureWatch::call_roll() {
 
 void FailureWatch::answer_calls() {
   const std::int64_t call = own_->add("roll", 0);
-  for (; answered_ < call; ++answered_) own_->set(cat("roll/", answered_ + 1, "/", rank_), activity_->describe());
+  for (; answered_ < call; ++answered_) {
+    const Activity::Report report = activity_->report();
+    own_->set(cat("roll/", answered_ + 1, "/", rank_), (report.waits ? kWaits : kWorks) + report.text);
+  }
 }
 
 void FailureWatch::watch() {
@@ -99,7 +112,8 @@ void FailureWatch::watch() {
       if (events == seen) continue;
       seen = events;
       answer_calls();
-      if (failure.empty()) failure = get_text(*own_, "failure");
+      const std::string stored = get_text(*own_, "failure");
+      if (failure.empty() && !stored.empty()) failure = parse_failure(stored).described();
     } catch (const std::exception&) {
       failure = kStoreLost;
     }

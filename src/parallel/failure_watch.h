@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -19,6 +20,13 @@
 
 namespace norma {
 
+// Why the job fails, and whose failure it was.
+struct RankFailure {
+  int rank = -1;
+  std::string text;
+  std::string described() const { return cat("rank ", rank, ": ", text); }
+};
+
 class FailureWatch {
  public:
   FailureWatch(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, Seconds grace,
@@ -27,10 +35,10 @@ class FailureWatch {
   FailureWatch(const FailureWatch&) = delete;
   FailureWatch& operator=(const FailureWatch&) = delete;
 
-  // The failure that some rank published; "" when none did.
-  std::string published() const;
+  // The failure that some rank published.
+  std::optional<RankFailure> published() const;
   // Makes `text` the job's failure unless another rank was first; returns the failure that stands.
-  std::string publish(const std::string& text);
+  RankFailure publish(const std::string& text);
   // The main thread is about to end the process itself: answer calls, but leave the end to it.
   void stand_down() { standing_down_ = true; }
   // Who does not answer, and what the others are at; "" when nothing can be said.

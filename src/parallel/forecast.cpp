@@ -24,15 +24,24 @@ std::int64_t sum(const std::vector<std::int64_t>& values) {
   return total;
 }
 
+bool trains(const UnitLayout& unit) {
+  return unit.trained_end > 0;
+}
+
+// A backward pass ends at the first unit that is trained.
+bool has_backward(const ForecastQuestion& q, std::size_t u) {
+  return std::any_of(q.layout.units.begin(), q.layout.units.begin() + static_cast<std::ptrdiff_t>(u) + 1, trains);
+}
+
 // How often a unit's weights are gathered in a step.
 std::int64_t gathers_of(const ForecastQuestion& q, std::size_t u) {
   if (q.degrees.shard == 1) return 0;
   if (!q.policy.reshard_after_forward) return 1;
   const std::size_t last = q.layout.units.size() - 1;
   const bool is_table = u == 0;
-  std::int64_t per_micro_batch = 1;                                   // forward
-  if (is_table && q.tied) per_micro_batch += 1;                       // forward of the head
-  if (is_table ? q.embedding_norm : u != last) per_micro_batch += 1;  // backward
+  std::int64_t per_micro_batch = 1;                                                           // forward
+  if (is_table && q.tied) per_micro_batch += 1;                                               // forward of the head
+  if ((is_table ? q.embedding_norm : u != last) && has_backward(q, u)) per_micro_batch += 1;  // backward
   return per_micro_batch * q.micro_batches;
 }
 
@@ -58,6 +67,7 @@ Traffic forecast_traffic(const ForecastQuestion& q) {
     const std::int64_t gathers = gathers_of(q, u);
     traffic.all_gathers += gathers;
     traffic.gathered_bytes += static_cast<double>(gathers) * elements * weight * (shards - 1) / shards;
+    if (!trains(q.layout.units[u])) continue;
     if (q.degrees.shard > 1) {
       traffic.reduce_scatters += scatters;
       traffic.scattered_bytes += static_cast<double>(scatters) * elements * gradient * (shards - 1) / shards;

@@ -24,7 +24,8 @@ namespace {
 
 constexpr std::size_t kScattersInFlight = 1;  // beside the unit whose gradient is being made
 
-// Makes `parameter` a leaf over its range of the compute buffer, with .grad a view of the gradient buffer.
+// Makes `parameter` a leaf over its range of the compute buffer, with .grad a view of the gradient buffer (none when it
+// is frozen).
 // Leaves come from variable_data(), so that writing the flat buffer does not count as changing them in place.
 void bind_leaf(const at::Tensor& parameter, const TensorSpan& span, const at::Tensor& compute,
                const at::Tensor& gradient) {
@@ -32,7 +33,7 @@ void bind_leaf(const at::Tensor& parameter, const TensorSpan& span, const at::Te
               " in the model, its layout says ", at::IntArrayRef(span.shape));
   parameter.set_requires_grad(false);
   parameter.set_data(ShardEngine::view(compute.variable_data(), span));
-  if (!gradient.defined()) return;
+  if (!gradient.defined() || span.frozen) return;
   parameter.set_requires_grad(true);
   // A bf16 leaf takes fp32 gradients, so that micro-batches add up in fp32.
   if (parameter.scalar_type() != gradient.scalar_type()) parameter.set_grad_dtype(gradient.scalar_type());
@@ -85,7 +86,11 @@ void ShardEngine::bind(const Unit& unit, std::size_t u, Precision precision, at:
   const bool training = purpose == Purpose::training, one_type = compute_type(precision) == master_type(precision);
   FlatUnit flat;
   flat.master = at::zeros({state.shard.numel}, options);
-  flat.decay_end = std::clamp<std::int64_t>(layout.decay_end - state.shard.begin, 0, state.shard.numel);
+  const auto inside = [&](std::int64_t end) {
+    return std::clamp<std::int64_t>(end - state.shard.begin, 0, state.shard.numel);
+  };
+  flat.decay_end = inside(layout.decay_end);
+  flat.trained_end = inside(layout.trained_end);
   if (training) flat.gradient = at::zeros({state.shard.numel}, options);
 
   if (!sharded()) {
@@ -95,7 +100,7 @@ void ShardEngine::bind(const Unit& unit, std::size_t u, Precision precision, at:
   } else {
     state.compute = policy_.reshard_after_forward ? weight_pool_->make_borrower(whole, compute_type(precision))
                                                   : at::zeros({whole}, options.dtype(compute_type(precision)));
-    if (training) state.gradient = gradient_pool_->make_borrower(whole, master_type(precision));
+    if (training && trains(u)) state.gradient = gradient_pool_->make_borrower(whole, master_type(precision));
   }
   NORMA_CHECK(unit.parameters.size() == layout.tensors.size(), "[engine] unit ", layout.name, " has ",
               unit.parameters.size(), " parameters, its layout ", layout.tensors.size());
@@ -134,10 +139,13 @@ void ShardEngine::before_forward(const Unit& unit) {
   prefetch(unit.index + 1, /*for_backward=*/false);
 }
 
-bool ShardEngine::after_forward(const Unit& unit) {
-  const bool keep = unit.index + 1 == static_cast<int>(units_.size());  // its backward pass is next
-  if (keep) return true;
-  for (const std::size_t u : units_read_by(unit)) release(u);
+bool ShardEngine::after_forward(const Unit& unit, bool differentiable) {
+  const bool next = unit.index + 1 == static_cast<int>(units_.size());  // its backward pass comes next
+  if (differentiable && next) return true;
+  for (const std::size_t u : units_read_by(unit)) {
+    if (!differentiable) --states_[u].uses;
+    release(u);
+  }
   return false;
 }
 
@@ -155,6 +163,11 @@ void ShardEngine::after_backward(const Unit& unit) {
     if (states_[u].holders > 0) release(u);
     if (--states_[u].uses == 0) start_reduce(u);
   }
+}
+
+bool ShardEngine::reads_trained(const Unit& unit) const {
+  const std::vector<std::size_t> read = units_read_by(unit);
+  return std::any_of(read.begin(), read.end(), [&](std::size_t u) { return trains(u); });
 }
 
 std::vector<std::size_t> ShardEngine::units_read_by(const Unit& unit) const {
@@ -202,7 +215,10 @@ void ShardEngine::prefetch(int index, bool for_backward) {
   if (!sharded() || index < 0 || index >= static_cast<int>(units_.size())) return;
   const Unit& unit = units_[static_cast<std::size_t>(index)];
   const bool recompute = !policy_.recompute.empty() && policy_.recompute[static_cast<std::size_t>(index)];
-  if (for_backward && !unit.backward_reads_parameters && !recompute) return;
+  if (for_backward) {
+    const bool comes = states_[static_cast<std::size_t>(index)].uses > 0;
+    if (!comes || (!unit.backward_reads_parameters && !recompute)) return;
+  }
   for (const std::size_t u : units_read_by(unit)) start_gather(u);
 }
 
@@ -210,7 +226,7 @@ void ShardEngine::prefetch(int index, bool for_backward) {
 
 void ShardEngine::prepare_gradient(std::size_t u) {
   UnitState& state = states_[u];
-  if (!sharded()) return;
+  if (!sharded() || !trains(u)) return;
   if (state.scatter.in_flight()) finish_scatter(u);
   if (BufferPool::has_memory(state.gradient)) return;  // an earlier micro-batch or use added to it
   while (scattering_.size() > kScattersInFlight) finish_scatter(scattering_.front());
@@ -220,6 +236,7 @@ void ShardEngine::prepare_gradient(std::size_t u) {
 }
 
 void ShardEngine::start_reduce(std::size_t u) {
+  if (!trains(u)) return;
   UnitState& state = states_[u];
   const at::Tensor& mine = flat_[u].gradient;
   const std::string& name = layout_.units[u].name;

@@ -1,5 +1,7 @@
 #include "unit_call.h"
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
@@ -20,6 +22,12 @@ struct UnitCall : torch::CustomClassHolder {
   TensorList inputs;   // detached, leaves of the inner graph
   TensorList outputs;  // of the inner graph; empty until the backward pass when recomputing
 
+  // Whether anything that is trained takes part.
+  bool reaches_weights() const {
+    const auto needs = [](const at::Tensor& input) { return input.requires_grad(); };
+    return engine->reads_trained(*unit) || std::any_of(inputs.begin(), inputs.end(), needs);
+  }
+
   void run_body() {
     const c10::AutoGradMode with_gradients(true);
     for (at::Tensor& input : inputs) input = input.detach().requires_grad_(input.requires_grad());
@@ -36,19 +44,19 @@ struct UnitFunction : torch::autograd::Function<UnitFunction> {
     RECORD_USER_SCOPE("forward " + call->unit->name);
     engine.before_forward(*call->unit);
     call->inputs = inputs.vec();
-    TensorList results;
+    TensorList results, constant;
     if (call->recompute) {
       results = call->body(call->inputs);  // gradients are off inside of forward
+      if (!call->reaches_weights()) constant = results;
     } else {
       call->run_body();
-      TensorList constant;
       for (const at::Tensor& output : call->outputs) {
         results.push_back(output.detach());
         if (!output.requires_grad()) constant.push_back(results.back());
       }
-      ctx->mark_non_differentiable(constant);
     }
-    call->kept = engine.after_forward(*call->unit);
+    ctx->mark_non_differentiable(constant);
+    call->kept = engine.after_forward(*call->unit, constant.size() < results.size());
     return results;
   }
 

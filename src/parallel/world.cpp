@@ -174,39 +174,31 @@ void World::set_step(std::int64_t step) {
   if (state_->activity) state_->activity->set_step(step);
 }
 
-namespace {
-
-// "rank 0: text" against "text": every rank meets a missing file, one says so.
-bool same_but_for_rank(const std::string& published, const std::string& text) {
-  const std::size_t colon = published.find(": ");
-  return colon != std::string::npos && published.substr(colon + 2) == text;
-}
-
-}  // namespace
-
 std::string World::report_failure(const std::string& text, bool collective) {
   State& s = *state_;
   if (size() == 1) return text;
   s.failed = true;
   s.watch->stand_down();
-  std::string mine = cat("rank ", rank(), ": ", text);
+  RankFailure mine{rank(), text};
   try {
     // What every rank meets (a missing file, a loss that is not finite) the first one says.
     if (!collective && !is_first()) std::this_thread::sleep_for(kFirstSpeaks);
-    std::string first = s.watch->published();
-    if (first.empty() && collective) {
+    std::optional<RankFailure> first = s.watch->published();
+    if (!first && collective) {
       const std::string roll = s.watch->call_roll();
-      if (!roll.empty()) mine += "\n  " + roll;
+      if (!roll.empty()) mine.text += "\n  " + roll;
     }
-    if (first.empty()) first = s.watch->publish(mine);
-    if (!is_first() && first != mine && same_but_for_rank(first, text)) return "";
-    if (first != mine) mine += "\n  the first failure was of " + first;
+    if (!first) first = s.watch->publish(mine.text);
+    if (first->rank != mine.rank) {
+      if (!is_first() && first->text == text) return "";  // every rank meets it, one says so
+      mine.text += "\n  the first failure was of " + first->described();
+    }
     // The others still have to read it here.
     if (s.options.launch.rank == 0 && !s.options.launch.agent_store) std::this_thread::sleep_for(kStoreStays);
   } catch (const std::exception&) {
-    mine += "\n  the process that keeps the ranks together (rank 0, or torchrun's agent) does not answer either";
+    mine.text += "\n  the process that keeps the ranks together (rank 0, or torchrun's agent) does not answer either";
   }
-  return mine;
+  return mine.described();
 }
 
 std::vector<const Group*> World::groups() const {

@@ -67,17 +67,7 @@ std::optional<fs::path> look_for_resume(const CheckpointConfig& config, const fs
 }  // namespace
 
 std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder, Peers& peers) {
-  Json answer = {{"failure", ""}, {"folder", ""}};
-  if (peers.is_first()) {
-    try {
-      answer["folder"] = look_for_resume(config, run_folder).value_or("").string();
-    } catch (const CheckpointError& error) {
-      answer["failure"] = error.what();
-    }
-  }
-  answer = parse_json(peers.broadcast(answer.dump(-1, ' ', false, Json::error_handler_t::replace)), "what rank 0 says");
-  const std::string failure = answer.at("failure").get<std::string>(), folder = answer.at("folder").get<std::string>();
-  if (!failure.empty()) throw CheckpointError(failure);
+  const std::string folder = peers.on_first([&] { return look_for_resume(config, run_folder).value_or("").string(); });
   return folder.empty() ? std::nullopt : std::optional<fs::path>(folder);
 }
 

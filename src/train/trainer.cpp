@@ -10,6 +10,7 @@
 #include "norma/base/error.h"
 #include "norma/eval/perplexity.h"
 #include "norma/train/checkpointing.h"
+#include "norma/train/replica_check.h"
 
 #include "parameter_metrics.h"
 #include "step_trace.h"
@@ -55,7 +56,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
     evaluated = evaluate(stop);
     stopping = stopping || !evaluated;
     if (due(checkpoint.every)) save();
-    if (due(plan_.config.parallel.check_replicas_every)) check_replicas();
+    if (due(plan_.config.parallel.check_replicas_every)) check_replicas(parts_.engine, parts_.world, state_.step);
   }
   if (trace_ && trace_->running()) write_trace();
   progress_.finish();
@@ -160,23 +161,6 @@ double Trainer::waited_per_step() const {
   Seconds waited{0};
   for (const Group* group : parts_.world.groups()) waited += group->traffic().waited;
   return waited.count() / static_cast<double>(steps_here_);
-}
-
-// Replicas apply equal updates to equal weights: a difference is a broken device or a bug, and spoils the run.
-void Trainer::check_replicas() {
-  RunningChecksum hash;
-  for (const FlatUnit& unit : parts_.engine.flat_units()) {
-    const at::Tensor weights = unit.master.to(at::kCPU);
-    hash.update({static_cast<const std::byte*>(weights.const_data_ptr()), weights.nbytes()});
-  }
-  const std::vector<std::string> hashes = parts_.world.gather(hash.digest());
-  const auto degree = static_cast<std::size_t>(parts_.engine.mesh().shard_degree);
-  for (std::size_t rank = degree; rank < hashes.size(); ++rank) {
-    const std::size_t first = rank % degree;
-    if (hashes[rank] == hashes[first]) continue;
-    throw DivergedError(cat("[parallel] step ", state_.step, ": rank ", rank, " holds other weights than rank ", first,
-                            ", its replica; look at the device of one of them, and resume from a checkpoint"));
-  }
 }
 
 void Trainer::show_progress(const StepResult& result, double learning_rate) {

@@ -74,7 +74,7 @@ RunConfig tiny_config(std::int64_t num_layers) {
 
 TinyModel make_tiny_model(const RunConfig& config, const NormPlan& plan) {
   TinyModel tiny{config, plan, std::make_unique<Transformer>(config.model, plan), nullptr};
-  const Layout layout = model_layout(model_parameters(config.model, plan), config.optim);
+  const Layout layout = model_layout(model_parameters(config.model, plan), config.optim, config.train.freeze);
   tiny.engine = std::make_unique<ShardEngine>(tiny.model->units(), layout, config.precision, at::kCPU);
   draw_initial_weights(config, plan, *tiny.engine);
   return tiny;

@@ -12,6 +12,7 @@
 #include "norma/train/initial_weights.h"
 #include "norma/train/train_step.h"
 
+#include "support/rank_model.h"
 #include "support/tiny_model.h"
 
 namespace norma::testing {
@@ -30,6 +31,7 @@ RunConfig config_of(const TrainCase& one) {
   if (one.replicas > 0) config.parallel.replicas = one.replicas;
   config.train.global_batch_size = one.batch;
   config.train.micro_batch_size = one.micro_batch;
+  config.train.freeze = one.freeze;
   config.optim.lr = 1e-3;
   return config;
 }
@@ -87,7 +89,8 @@ void fail_in_forward(Transformer& model, ShardEngine& engine, const at::Tensor& 
 
 std::string TrainCase::text() const {
   return cat(strategy, " ", precision, " recompute ", recompute, " reduce ", reduce, " ", reduce_dtype, " replicas ",
-             replicas, " batch ", batch, "/", micro_batch, tied ? " tied" : " untied");
+             replicas, " batch ", batch, "/", micro_batch, tied ? " tied" : " untied",
+             freeze.empty() ? "" : " frozen " + join(freeze, " "));
 }
 
 Json to_json(const TrainCase& c) {
@@ -104,7 +107,8 @@ Json to_json(const TrainCase& c) {
           {"tied", c.tied},
           {"poison", c.poison},
           {"evaluate_between", c.evaluate_between},
-          {"throw_in_step", c.throw_in_step}};
+          {"throw_in_step", c.throw_in_step},
+          {"freeze", c.freeze}};
 }
 
 TrainCase parse_train_case(const Json& j) {
@@ -123,28 +127,23 @@ TrainCase parse_train_case(const Json& j) {
   c.poison = j.at("poison").get<bool>();
   c.evaluate_between = j.at("evaluate_between").get<bool>();
   c.throw_in_step = j.at("throw_in_step").get<std::int64_t>();
+  c.freeze = j.at("freeze").get<std::vector<std::string>>();
   return c;
 }
 
 Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
   at::set_num_threads(1);
   const RunConfig config = config_of(one);
-  const NormPlan plan = plan_of(config.norm, config.model.num_layers);
-  const Degrees degrees = mesh_degrees(config.parallel, launch);
-  World world({launch, at::kCPU, degrees.shard, degrees.replicate, Seconds(60), Seconds(60), Seconds(1)});
-  Transformer model(config.model, plan);
-  EnginePolicy policy = engine_policy(config.parallel, launch.world_size, model.units().size());
-  policy.poison_released = one.poison;
-  ShardEngine engine(model.units(), model_layout(model_parameters(config.model, plan), config.optim), config.precision,
-                     at::kCPU, Purpose::training, world.mesh(), policy);
-  draw_initial_weights(config, plan, engine);
-  AdamW optimizer(engine.flat_units(), config.optim);
+  RankModel rank(config, launch, one.poison);
+  World& world = rank.world;
+  Transformer& model = rank.model;
+  ShardEngine& engine = rank.engine;
   StepOptions options;
   options.micro_batch = one.micro_batch;
   options.global_batch = one.batch;
   options.z_loss = 1e-4;
   options.loss_chunk = 100;
-  TrainStep step(model, engine, optimizer, world, options);
+  TrainStep step(model, engine, rank.optimizer, world, options);
   const at::Tensor ids = ids_of_rank(one.batch, launch.rank, launch.world_size);
   Json result = {{"losses", Json::array()}, {"norms", Json::array()}};
   for (std::int64_t s = 1; s <= one.steps; ++s) {
@@ -167,16 +166,16 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
       result["ranges"][piece.tensor->name] = {piece.begin, list};
     }
   }
-  const ForecastQuestion question{model_layout(model_parameters(config.model, plan), config.optim),
-                                  degrees,
-                                  policy,
+  const ForecastQuestion question{rank.layout,
+                                  rank.degrees,
+                                  rank.policy,
                                   config.precision,
                                   (one.batch / launch.world_size + one.micro_batch - 1) / one.micro_batch,
                                   one.tied,
-                                  plan.embedding.present()};
+                                  rank.plan.embedding.present()};
   result["forecast"] = to_json(forecast_traffic(question));
   const ShardMemory memory = forecast_memory(question);
-  result["forecast_pooled"] = (policy.reshard_after_forward ? memory.compute : 0) + memory.gradient_pool;
+  result["forecast_pooled"] = (rank.policy.reshard_after_forward ? memory.compute : 0) + memory.gradient_pool;
   result["pooled"] = engine.pooled_bytes();
   result["weight_buffers"] = engine.peak_weight_buffers();
   result["gradient_buffers"] = engine.peak_gradient_buffers();

@@ -28,6 +28,7 @@ struct TrainCase {
   bool poison = false;  // released memory is filled with NaN
   bool evaluate_between = false;
   std::int64_t throw_in_step = -1;  // a body throws in this step on every rank; the step is then taken again
+  std::vector<std::string> freeze;  // train.freeze
 
   std::string text() const;
 };

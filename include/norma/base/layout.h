@@ -1,8 +1,8 @@
 // Where every tensor lies in flat storage. Integers only: the sharding engine fills buffers by it, the
 // optimizer runs over its segments, checkpoints address tensors as ranges of it.
 //
-// A unit's flat buffer: [ parameters that decay | padding | parameters that do not | padding ], each tensor's
-// start aligned to kAlignment elements. Padding stays zero.
+// A unit's flat buffer: [ parameters that decay | those that do not | frozen ones ], each tensor's start aligned to
+// kAlignment elements. Padding stays zero.
 #pragma once
 
 #include <cstdint>
@@ -18,13 +18,15 @@ struct TensorSpan {
   std::vector<std::int64_t> shape;  // row-major
   std::int64_t offset = 0;          // of its first element in the unit's flat buffer
   std::int64_t numel = 0;
-  bool decay = false;  // weight decay applies
+  bool decay = false;   // weight decay applies
+  bool frozen = false;  // never trained: no gradient, no update, no decay
 };
 
 struct UnitLayout {
   std::string name;                 // "embedding", "blocks.3", "head"
-  std::vector<TensorSpan> tensors;  // decaying ones first
-  std::int64_t decay_end = 0;       // [0, decay_end) decays, [decay_end, numel) does not
+  std::vector<TensorSpan> tensors;  // decaying ones first, frozen ones last
+  std::int64_t decay_end = 0;       // [0, decay_end) decays
+  std::int64_t trained_end = 0;     // [decay_end, trained_end) does not; the rest is frozen
   std::int64_t numel = 0;           // padded
 };
 

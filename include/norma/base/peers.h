@@ -2,6 +2,7 @@
 // messages travel.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,9 @@ class Peers {
   virtual std::vector<std::string> gather(const std::string& text) { return {text}; }  // by rank, on every rank
   std::string broadcast(const std::string& text) { return gather(is_first() ? text : "").front(); }  // rank 0's
   virtual void barrier(const std::string& /*what*/) {}
+
+  // Runs `action` on rank 0 and gives its text to every rank. What it throws, all throw, with the same exit code.
+  std::string on_first(const std::function<std::string()>& action);
 };
 
 // One process alone.

@@ -45,9 +45,10 @@ class UnitRunner {
 // This rank's shard of a unit's flat storage as the optimizer sees it: 1-D, in the order of its UnitLayout
 // (base/layout.h).
 struct FlatUnit {
-  at::Tensor master;           // [n] the weights that are updated
-  at::Tensor gradient;         // [n] of the same type, accumulated over micro-batches
-  std::int64_t decay_end = 0;  // weight decay applies to [0, decay_end)
+  at::Tensor master;             // [n] the weights that are updated
+  at::Tensor gradient;           // [n] of the same type, accumulated over micro-batches
+  std::int64_t decay_end = 0;    // weight decay applies to [0, decay_end)
+  std::int64_t trained_end = 0;  // [trained_end, n) is frozen
 };
 
 // Runs the body as it is.

@@ -41,8 +41,8 @@ class CheckpointSave {
 
   bool written() const;  // this rank's files are complete, or failed
   // Waits for this rank's files, then for the others', and publishes. Throws DiskError on every rank when one of them
-  // failed, naming it; an earlier checkpoint is never harmed.
-  fs::path finish();
+  // failed, naming it; an earlier checkpoint is never harmed. `observer` sees the commit on rank 0.
+  fs::path finish(const CommitObserver& observer = {});
 
  private:
   struct Work;

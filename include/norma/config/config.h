@@ -283,6 +283,7 @@ struct TrainConfig {
   double max_grad_norm = 1.0;
   double z_loss = 0.0;
   std::int64_t loss_chunk = 1024;
+  std::vector<std::string> freeze;
   std::optional<std::int64_t> stop_at;
 
   template <class V>
@@ -295,6 +296,9 @@ struct TrainConfig {
     v("z_loss", z_loss,
       "Weight of mean lse^2 in the loss (OLMo's softmax auxiliary loss: 1e-4). Logged apart from CE.");
     v("loss_chunk", loss_chunk, "Tokens per chunk of the fused head and cross-entropy; bounds the logits in memory.");
+    v("freeze", freeze,
+      "Names of parameters that keep their values, '*' for any text: ['embedding.*', 'blocks.0.*']. "
+      "norma plan --parameters lists them.");
     v("stop_at", stop_at,
       "Leave early at this step, with a checkpoint and exit code 75; the schedule still aims at max_duration. For time "
       "slices. Default: never.");

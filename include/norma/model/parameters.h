@@ -33,8 +33,12 @@ struct UnitSpec {
 std::vector<UnitSpec> model_parameters(const ModelConfig& model, const NormPlan& plan);
 std::int64_t num_parameters(const std::vector<UnitSpec>& units);
 
-// Flat storage of the model: what decays follows optim.decay_norms, decay_biases and decay_embeddings;
-// matrices always do.
-Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim);
+// Flat storage of the model: what decays follows optim.decay_norms, decay_biases and decay_embeddings; matrices always
+// do. `freeze` (train.freeze) names parameters that are not trained, with '*' for any text.
+Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim,
+                    const std::vector<std::string>& freeze = {});
+
+// Names in train.freeze that no parameter has, and a list that leaves nothing to train.
+Problems check_freeze(const std::vector<UnitSpec>& units, const std::vector<std::string>& freeze);
 
 }  // namespace norma

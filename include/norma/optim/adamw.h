@@ -2,7 +2,7 @@
 //
 // Decoupled weight decay (arXiv 1711.05101) as torch.optim.AdamW: p *= 1 - lr * wd; m = lerp(m, g, 1 - b1);
 // v = b2 v + (1 - b2) g^2; p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps). Each unit is at most
-// two calls' worth of work: the part that decays and the part that does not.
+// two calls' worth of work: the part that decays and the part that does not. Frozen parts are left alone.
 #pragma once
 
 #include <cstdint>

@@ -10,6 +10,8 @@
 //                    once a step.
 //   reduce-scatter   (S - 1) / S * g * n_u each, every unit once a step, or once per micro-batch
 //   all-reduce       2 (R - 1) / R * 4 * n_u / S each, every unit once a step
+//
+// Units that are frozen as a whole have no gradients to send, and a backward pass ends at the first one that is not.
 #pragma once
 
 #include "norma/base/layout.h"

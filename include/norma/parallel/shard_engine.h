@@ -43,6 +43,7 @@ struct EnginePolicy {
 };
 
 class BufferPool;
+struct UnitCall;
 struct UnitFunction;
 
 class ShardEngine : public UnitRunner {
@@ -77,12 +78,14 @@ class ShardEngine : public UnitRunner {
   std::int64_t pooled_bytes() const;
 
  private:
+  friend struct UnitCall;
   friend struct UnitFunction;
   struct UnitState;
 
-  // Around a unit call under autograd. after_forward() says whether the weights stay gathered for the backward pass.
+  // Around a unit call under autograd. One whose outputs no gradient reaches (`differentiable` is false: everything up
+  // to it is frozen) has no backward pass. after_forward() says whether the weights stay gathered for it.
   void before_forward(const Unit& unit);
-  bool after_forward(const Unit& unit);
+  bool after_forward(const Unit& unit, bool differentiable);
   void before_backward(const Unit& unit, bool recompute, bool kept);
   void after_backward(const Unit& unit);
 
@@ -96,6 +99,8 @@ class ShardEngine : public UnitRunner {
   void finish_scatter(std::size_t u);
   void forget_calls();
   std::vector<std::size_t> units_read_by(const Unit& unit) const;
+  bool trains(std::size_t u) const { return layout_.units[u].trained_end > 0; }
+  bool reads_trained(const Unit& unit) const;
   bool sharded() const { return mesh_.shard_degree > 1; }
 
   Layout layout_;

@@ -81,7 +81,6 @@ class Trainer {
   void write_trace();
   double tokens_per_second() const;
   double waited_per_step() const;
-  void check_replicas();
 
   const RunPlan& plan_;
   TrainerParts parts_;

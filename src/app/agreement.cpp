@@ -1,0 +1,40 @@
+#include "agreement.h"
+
+#include <algorithm>
+
+#include "norma/base/error.h"
+#include "norma/config/schema.h"
+
+namespace norma {
+namespace {
+
+// Of one machine, not of the run.
+bool is_local(const std::string& key) {
+  const auto inside = [&](const std::string& section) {
+    return key == section || key.compare(0, section.size() + 1, section + ".") == 0 ||
+           key.compare(0, section.size() + 1, section + "[") == 0;
+  };
+  return inside("data.paths") || inside("data.tokenizer") || inside("eval.sets") || inside("run.threads");
+}
+
+}  // namespace
+
+void check_agreement(const RunConfig& config, const std::string& data_fingerprint, Peers& peers) {
+  if (peers.size() == 1) return;
+  const RunConfig first = parse_config(peers.broadcast(to_yaml(config)), "rank 0's config").config;
+  std::vector<std::string> lines;
+  for (const KeyDifference& difference : differing_keys(first, config)) {
+    if (!is_local(difference.key))
+      lines.push_back(cat(difference.key, ": ", difference.before, ", here ", difference.now));
+  }
+  if (!lines.empty()) {
+    throw ConfigError("[config] every rank must be started with the same config; rank 0 has\n  " + join(lines, "\n  "));
+  }
+  if (peers.broadcast(data_fingerprint) != data_fingerprint) {
+    throw DataError(
+        "[data] every rank must read the same data, but data.paths or eval.sets name other tokens here than on rank 0 "
+        "(sizes or checksums differ)");
+  }
+}
+
+}  // namespace norma

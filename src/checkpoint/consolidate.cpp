@@ -1,0 +1,68 @@
+#include "norma/checkpoint/consolidate.h"
+
+#include <map>
+#include <system_error>
+
+#include <unistd.h>
+
+#include "norma/base/error.h"
+#include "norma/checkpoint/commit.h"
+
+namespace norma {
+namespace {
+
+std::vector<TensorEntry> weights_of(const Manifest& manifest) {
+  std::vector<TensorEntry> weights;
+  for (const TensorEntry& tensor : manifest.tensors) {
+    if (tensor.kind == TensorKind::weight) weights.push_back(tensor);
+  }
+  return weights;
+}
+
+// A file under another name until it is complete.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const fs::path& target) : target_(target), path_(cat(target.string(), ".tmp-", getpid())) {}
+  ~TemporaryFile() {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  const fs::path& path() const { return path_; }
+  void publish() {
+    std::error_code error;
+    fs::rename(path_, target_, error);
+    if (error) throw DiskError(cat("[export] cannot put ", target_.string(), " in place: ", error.message()));
+    sync_folder(target_.has_parent_path() ? target_.parent_path() : fs::path("."));
+  }
+
+ private:
+  fs::path target_, path_;
+};
+
+}  // namespace
+
+FileEntry consolidate_weights(const fs::path& checkpoint, const fs::path& file) {
+  const Manifest manifest = verify_checkpoint(checkpoint);
+  const std::vector<TensorEntry> weights = weights_of(manifest);
+  std::vector<TensorInfo> infos;
+  for (const TensorEntry& tensor : weights) infos.push_back({tensor.name, tensor.dtype, tensor.shape, 0, 0});
+  TemporaryFile temporary(file);
+  SafetensorsWriter writer(temporary.path(), infos,
+                           {{"norma.config", manifest.config}, {"norma.step", std::to_string(manifest.step)}});
+  std::map<std::int64_t, SafetensorsFile> sources;
+  for (const TensorEntry& tensor : weights) {
+    for (const TensorRange& range : tensor.ranges) {
+      const fs::path path = checkpoint / manifest.files[static_cast<std::size_t>(range.file)].name;
+      writer.write(tensor.name, sources.try_emplace(range.file, path).first->second.bytes(stored_name(tensor)));
+    }
+  }
+  FileEntry entry = writer.close();
+  temporary.publish();
+  entry.name = file.filename().string();
+  return entry;
+}
+
+}  // namespace norma

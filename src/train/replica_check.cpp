@@ -1,0 +1,26 @@
+#include "norma/train/replica_check.h"
+
+#include <ATen/ATen.h>
+
+#include "norma/base/error.h"
+#include "norma/base/file.h"
+
+namespace norma {
+
+void check_replicas(const ShardEngine& engine, Peers& peers, std::int64_t step) {
+  RunningChecksum hash;
+  for (const FlatUnit& unit : engine.flat_units()) {
+    const at::Tensor weights = unit.master.to(at::kCPU);
+    hash.update({static_cast<const std::byte*>(weights.const_data_ptr()), weights.nbytes()});
+  }
+  const std::vector<std::string> hashes = peers.gather(hash.digest());
+  const auto degree = static_cast<std::size_t>(engine.mesh().shard_degree);
+  for (std::size_t rank = degree; rank < hashes.size(); ++rank) {
+    const std::size_t first = rank % degree;
+    if (hashes[rank] == hashes[first]) continue;
+    throw DivergedError(cat("[parallel] step ", step, ": rank ", rank, " holds other weights than rank ", first,
+                            ", its replica; look at the device of one of them, and resume from a checkpoint"));
+  }
+}
+
+}  // namespace norma
