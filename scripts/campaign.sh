@@ -26,8 +26,8 @@ campaign_tidy() {
 }
 
 campaign_kills() {
-  if [ ! -x build/ranks_program_test ]; then scripts/build.sh || return; fi
-  run env OMP_WAIT_POLICY=PASSIVE NORMA_SEED="$1" NORMA_KILLS="${KILLS:-100}" build/ranks_program_test \
+  if [ ! -x build/ranks_failure_test ]; then scripts/build.sh || return; fi
+  run env OMP_WAIT_POLICY=PASSIVE NORMA_SEED="$1" NORMA_KILLS="${KILLS:-100}" build/ranks_failure_test \
     --gtest_filter=Ranks.RandomKillsLoseNothing
 }
 

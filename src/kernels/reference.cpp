@@ -121,7 +121,24 @@ struct LossResult {
   at::Tensor loss, token_ce, token_lse, grad_hidden, grad_weight;
 };
 
-// One pass over the tokens, chunk by chunk. d loss / d logit = scale * (p (1 + 2 z lse) - onehot).
+constexpr std::int64_t kRowsAtOnce = 8192;  // of a product that is narrower than its sum
+
+// sum [m, n] += a [m, k] b [k, n], made when it is not there yet. A sum of a wider type takes a few rows at a time, so
+// that the product never exists as a whole.
+void add_product(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b, at::ScalarType type) {
+  if (!sum.defined()) sum = at::zeros({a.size(0), b.size(1)}, a.options().dtype(type));
+  if (a.scalar_type() == type) {
+    sum.addmm_(a, b);
+    return;
+  }
+  for (std::int64_t begin = 0; begin < a.size(0); begin += kRowsAtOnce) {
+    const std::int64_t count = std::min(kRowsAtOnce, a.size(0) - begin);
+    sum.narrow(0, begin, count).add_(at::mm(a.narrow(0, begin, count), b));
+  }
+}
+
+// One pass over the tokens, chunk by chunk. d loss / d logit = scale * (p (1 + 2 z lse) - onehot). What is as large as
+// the logits goes as soon as it can: this is where a small model's memory peaks.
 LossResult chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
                                  const ChunkOptions& options) {
   const std::int64_t tokens = hidden.size(0);
@@ -137,22 +154,23 @@ LossResult chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& wei
     const at::Tensor h = hidden.narrow(0, begin, count);                                       // [c, D]
     const at::Tensor target = safe_targets.narrow(0, begin, count);                            // [c, 1]
     const at::Tensor keep = has_target.narrow(0, begin, count).to(wide.dtype()).unsqueeze(1);  // [c, 1]
-    const at::Tensor logits = at::mm(h, weight.t()).to(wide.dtype());                          // [c, V]
-    const at::Tensor log_p = at::log_softmax(logits, 1);                                       // [c, V]
+    at::Tensor logits = at::mm(h, weight.t()).to(wide.dtype());                                // [c, V]
+    at::Tensor log_p = at::log_softmax(logits, 1);                                             // [c, V]
     const at::Tensor ce = log_p.gather(1, target).neg_();                                      // [c, 1]
     const at::Tensor lse = logits.gather(1, target).add_(ce);                                  // [c, 1]
     result.token_ce.narrow(0, begin, count).copy_((ce * keep).squeeze(1));
     result.token_lse.narrow(0, begin, count).copy_((lse * keep).squeeze(1));
     if (!options.with_gradients) continue;
+    logits.reset();
     at::Tensor grad = log_p.exp_();  // [c, V]
+    log_p.reset();
     if (options.z_weight != 0.0) grad.mul_(lse.mul(2.0 * options.z_weight).add_(1.0));
     grad.scatter_add_(1, target, grad.new_full({1, 1}, -1.0).expand({count, 1}));
     grad.mul_(keep.mul_(options.scale));
-    const at::Tensor narrow = grad.to(hidden.scalar_type());
+    grad = grad.to(hidden.scalar_type());
     at::Tensor grad_h = result.grad_hidden.narrow(0, begin, count);
-    at::mm_out(grad_h, narrow, weight);
-    const at::Tensor grad_w = at::mm(narrow.t(), h);  // [V, D]
-    result.grad_weight = result.grad_weight.defined() ? result.grad_weight.add_(grad_w) : grad_w.to(wide.dtype());
+    at::mm_out(grad_h, grad, weight);
+    add_product(result.grad_weight, grad.t(), h, accumulate_type(hidden.scalar_type()));  // [V, D]
   }
   result.loss = result.token_ce.sum().mul_(options.scale);
   if (options.z_weight != 0.0) {

@@ -29,6 +29,22 @@ std::int64_t kept_per_token(const ModelConfig& m, const LayerPolicy& layer) {
   return kept;
 }
 
+// Bytes that the head and its loss need at their peak, beside what the blocks keep: logits of a chunk in the wide type
+// twice, or their gradient with the head's, which adds up in the wide type (linear_cross_entropy).
+std::int64_t head_peak(const RunConfig& config, std::int64_t tokens) {
+  const std::int64_t wide = bytes_of(config.precision, false), compute = bytes_of(config.precision, true);
+  const std::int64_t rows = config.model.rows(), chunk = std::min(config.train.loss_chunk, tokens);
+  const std::int64_t head = rows * config.model.d_model, sum = head * wide;
+  const std::int64_t at_softmax = 2 * chunk * rows * wide + (tokens > chunk ? sum : 0);
+  return std::max(at_softmax, chunk * rows * compute + sum);
+}
+
+// Bytes that the backward pass of one block needs beside what is kept: gradients around the MLP.
+std::int64_t block_peak(const RunConfig& config, std::int64_t tokens) {
+  const ModelConfig& m = config.model;
+  return tokens * (2 * m.d_model + 5 * m.mlp_dim) * bytes_of(config.precision, true);
+}
+
 }  // namespace
 
 ModelCost model_cost(const ModelConfig& model, const NormPlan& plan) {
@@ -62,10 +78,7 @@ MemoryEstimate memory_estimate(const RunConfig& config, const NormPlan& plan, st
   const std::int64_t tokens = micro_batch * config.model.sequence_length;
   std::int64_t per_token = config.model.d_model;
   for (const LayerPolicy& layer : plan.layers) per_token += kept_per_token(config.model, layer);
-  const std::int64_t chunk = std::min(config.train.loss_chunk, tokens);
-  const std::int64_t logits = 2 * chunk * config.model.rows() * bytes_of(config.precision, false);
-  const std::int64_t head_gradient = config.model.rows() * config.model.d_model * master;
-  memory.activations = tokens * per_token * compute + logits + head_gradient;
+  memory.activations = tokens * per_token * compute + std::max(head_peak(config, tokens), block_peak(config, tokens));
   return memory;
 }
 

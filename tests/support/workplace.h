@@ -30,9 +30,9 @@ metrics: {tensorboard: false, console_every: 1, parameters_every: 6}
 // A folder with a config, training tokens and validation tokens.
 class Workplace {
  public:
-  Workplace() {
-    std::ofstream(folder_.path() / "tiny.yaml") << kTinyConfig;
-    write_tokens(folder_.path() / "train.npy", 4000, 61);
+  explicit Workplace(const std::string& config = kTinyConfig, std::int64_t tokens = 4000) {
+    std::ofstream(folder_.path() / "tiny.yaml") << config;
+    write_tokens(folder_.path() / "train.npy", tokens, 61);
     write_tokens(folder_.path() / "valid.npy", 700, 61);
   }
   std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
