@@ -8,8 +8,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <c10/core/CachingDeviceAllocator.h>
-#include <sys/resource.h>
 #include <torch/cuda.h>
 
 #include "norma/base/error.h"
@@ -51,15 +49,6 @@ double median(std::vector<double> values) {
 
 void wait_for(const at::Device& device) {
   if (device.is_cuda()) torch::cuda::synchronize();
-}
-
-std::int64_t peak_memory(const at::Device& device) {
-  if (device.is_cuda()) {
-    return at::getDeviceAllocator(at::kCUDA)->getDeviceStats(device.index()).allocated_bytes[0].peak;
-  }
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
 // This rank's part of each.
@@ -169,7 +158,7 @@ void add_bench_command(CLI::App& app) {
     const CheckedConfig checked = load_checked_config(arguments->config, arguments->overrides);
     const LaunchEnvironment launch = read_launch_environment();
     const at::Device device = start_runtime(checked.config.run, launch);
-    const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0);
+    const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0, launch.world_size);
     const std::unique_ptr<World> world = make_world(checked.config.parallel, launch, device);
     Session session = make_session(checked.config, checked.norms, device, Purpose::training, *world);
     draw_initial_weights(checked.config, checked.norms, *session.engine);

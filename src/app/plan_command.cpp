@@ -45,22 +45,20 @@ MeshPlan plan_mesh(const CheckedConfig& checked, const RunPlan& plan, const Plan
     throw ConfigError(cat("[plan] train.global_batch_size must be at least --world, ", arguments.world, "; got ",
                           config.train.global_batch_size));
   }
-  const std::int64_t instances = (config.train.global_batch_size + arguments.world - 1) / arguments.world;
-  const std::int64_t micro_batch = std::min(config.train.micro_batch_size.value_or(instances), instances);
   ForecastQuestion question;
   question.layout = model_layout(model_parameters(config.model, checked.norms), config.optim, config.train.freeze);
   question.degrees = mesh_degrees(config.parallel, launch);
   question.policy = engine_policy(config.parallel, arguments.world, question.layout.units.size());
   question.precision = config.precision;
-  question.micro_batches = (instances + micro_batch - 1) / micro_batch;
+  question.micro_batches = plan.num_micro_batches;
   question.tied = config.model.tie_embeddings;
   question.embedding_norm = checked.norms.embedding.present();
-  const double tokens = static_cast<double>(instances) * static_cast<double>(config.model.sequence_length);
+  const double tokens = static_cast<double>(plan.tokens_per_step) / arguments.world;
   return {effective_strategy(config.parallel, arguments.world),
           question.degrees,
           forecast_traffic(question),
           forecast_memory(question),
-          memory_estimate(config, checked.norms, micro_batch).activations,
+          plan.memory.activations,
           forecast_step(question, arguments.links, plan.cost.flops_causal * tokens)};
 }
 
@@ -156,7 +154,7 @@ std::string parameter_table(const CheckedConfig& checked) {
 void run_plan(const PlanArguments& arguments) {
   if (arguments.config.empty()) throw ConfigError("[plan] which config? For example: norma plan configs/1.2b.yaml");
   const CheckedConfig checked = load_checked_config(arguments.config, arguments.overrides);
-  const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0);
+  const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0, arguments.world);
   std::optional<MeshPlan> mesh;
   if (arguments.world > 1) mesh = plan_mesh(checked, plan, arguments);
   if (arguments.json) {

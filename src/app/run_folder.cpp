@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "norma/base/error.h"
@@ -17,12 +16,6 @@ namespace norma {
 namespace {
 
 constexpr std::uint64_t kMaxConfigBytes = 1 << 20;
-
-double peak_memory_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) * 1024.0;
-}
 
 }  // namespace
 
@@ -69,7 +62,7 @@ void RunFolder::write_description(const CheckedConfig& checked, const RunPlan& p
   write_file_atomic(path_ / kEnvironmentName, env.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-void RunFolder::write_summary(const RunPlan& plan, const RunSummary& summary) {
+void RunFolder::write_summary(const RunPlan& plan, const RunSummary& summary, std::int64_t peak_memory) {
   Json json;
   json["name"] = plan.config.run.name;
   json["preset"] = plan.config.norm.preset;
@@ -87,7 +80,7 @@ void RunFolder::write_summary(const RunPlan& plan, const RunSummary& summary) {
   json["tokens_per_second"] = summary.tokens_per_second;
   json["flops_per_token_causal"] = plan.cost.flops_causal;
   json["flops_per_token_full"] = plan.cost.flops_full;
-  json["peak_memory_bytes"] = peak_memory_bytes();
+  json["peak_memory_bytes"] = peak_memory;
   write_file_atomic(path_ / "summary.json", json.dump(2) + "\n");
 }
 

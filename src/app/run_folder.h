@@ -38,7 +38,7 @@ class RunFolder {
   const fs::path& path() const { return path_; }
   void write_description(const CheckedConfig& checked, const RunPlan& plan, const std::vector<std::string>& arguments,
                          const std::string& device);
-  void write_summary(const RunPlan& plan, const RunSummary& summary);
+  void write_summary(const RunPlan& plan, const RunSummary& summary, std::int64_t peak_memory);  // in bytes
 
  private:
   fs::path path_;

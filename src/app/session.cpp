@@ -5,10 +5,12 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Logging.h>
 #include <malloc.h>
+#include <sys/resource.h>
 #include <torch/cuda.h>
 
 #include "norma/base/error.h"
@@ -59,6 +61,15 @@ int thread_count(const RunSettings& run, const LaunchEnvironment& launch) {
 }
 
 }  // namespace
+
+std::int64_t peak_memory(const at::Device& device) {
+  if (device.is_cuda()) {
+    return at::getDeviceAllocator(at::kCUDA)->getDeviceStats(device.index()).allocated_bytes[0].peak;
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
 
 at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch) {
   // LibTorch warns of every lost connection with a C++ backtrace; we say it in one line ourselves.

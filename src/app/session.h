@@ -17,6 +17,9 @@ namespace norma {
 // is asked for and there is none.
 at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch = {});
 
+// Bytes: allocated on a GPU, else resident.
+std::int64_t peak_memory(const at::Device& device);
+
 struct Session {
   at::Device device = at::kCPU;
   std::unique_ptr<Transformer> model;

@@ -86,8 +86,8 @@ TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const 
 }
 
 // The plan of a run whose data is open; what its length contradicts is a config error like any other.
-RunPlan checked_plan(const CheckedConfig& checked, std::int64_t batches_per_epoch) {
-  RunPlan plan = make_run_plan(checked.config, checked.norms, batches_per_epoch);
+RunPlan checked_plan(const CheckedConfig& checked, std::int64_t batches_per_epoch, int world_size) {
+  RunPlan plan = make_run_plan(checked.config, checked.norms, batches_per_epoch, world_size);
   const Problems problems = check_schedule(plan);
   if (!problems.empty()) throw ConfigError("[config] " + join(describe(problems, checked.source), "\n  "));
   return plan;
@@ -116,9 +116,9 @@ void log_start(const CheckedConfig& checked, const RunPlan& plan, const LaunchEn
   }
 }
 
-int end_training(const RunPlan& plan, const RunSummary& summary, RunFolder* folder) {
+int end_training(const RunPlan& plan, const RunSummary& summary, const at::Device& device, RunFolder* folder) {
   if (folder != nullptr && (summary.changed || !fs::exists(folder->path() / "summary.json"))) {
-    folder->write_summary(plan, summary);
+    folder->write_summary(plan, summary, peak_memory(device));
   }
   const bool finished = summary.outcome == Outcome::finished;
   log_info(cat(finished ? "finished" : "stopped", " at step ", summary.state.step, " of ", plan.max_steps, " after ",
@@ -135,7 +135,7 @@ int train_together(const CheckedConfig& checked, const CommandContext& context, 
   const auto dataset = open_tokens(checked, config.data.paths, "data.paths");
   BatchStream stream(dataset, stream_options(config, launch));
   const std::vector<EvalSet> eval_sets = open_eval_sets(checked);
-  const RunPlan plan = checked_plan(checked, stream.batches_per_epoch());
+  const RunPlan plan = checked_plan(checked, stream.batches_per_epoch(), world.size());
   std::optional<RunFolder> folder;  // rank 0's
   check_agreement(config, fingerprints(*dataset, eval_sets), world);
   if (world.is_first()) folder.emplace(run_folder_of(config));
@@ -154,7 +154,7 @@ int train_together(const CheckedConfig& checked, const CommandContext& context, 
                    eval_sets, device, run_folder_of(config), dataset->fingerprint()},
                   start);
   const RunSummary summary = trainer.run(stop);
-  return end_training(plan, summary, folder ? &*folder : nullptr);
+  return end_training(plan, summary, device, folder ? &*folder : nullptr);
 }
 
 // A process whose peers wait for it must say that it fails, and leave without waiting for them in destructors.
@@ -188,7 +188,7 @@ void print_dry_run(const CheckedConfig& checked) {
     batches_per_epoch = BatchStream(dataset, stream_options(checked.config)).batches_per_epoch();
     open_eval_sets(checked);
   }
-  const RunPlan plan = checked_plan(checked, batches_per_epoch);
+  const RunPlan plan = checked_plan(checked, batches_per_epoch, /*world_size=*/1);
   std::printf("%s\n%s", to_yaml(checked.config).c_str(), describe(plan).c_str());
 }
 

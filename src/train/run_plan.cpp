@@ -69,14 +69,15 @@ std::string length_text(const RunPlan& plan) {
 
 }  // namespace
 
-RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch) {
+RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch, int world_size) {
   RunPlan plan;
   plan.config = config;
   plan.norms = norms;
   plan.cost = model_cost(config.model, norms);
   plan.tokens_per_step = config.train.global_batch_size * config.model.sequence_length;
-  plan.micro_batch = config.train.micro_batch_size.value_or(config.train.global_batch_size);
-  plan.num_micro_batches = (config.train.global_batch_size + plan.micro_batch - 1) / plan.micro_batch;
+  const std::int64_t instances = (config.train.global_batch_size + world_size - 1) / world_size;
+  plan.micro_batch = std::min(config.train.micro_batch_size.value_or(instances), instances);
+  plan.num_micro_batches = (instances + plan.micro_batch - 1) / plan.micro_batch;
   plan.memory = memory_estimate(config, norms, plan.micro_batch);
   plan.batches_per_epoch = batches_per_epoch;
   set_length(config.train.max_duration, plan);

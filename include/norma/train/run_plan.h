@@ -18,8 +18,8 @@ struct RunPlan {
   ModelCost cost;
   MemoryEstimate memory;
   std::int64_t tokens_per_step = 0;
-  std::int64_t micro_batch = 0;
-  std::int64_t num_micro_batches = 0;
+  std::int64_t micro_batch = 0;        // instances of one process' forward and backward pass
+  std::int64_t num_micro_batches = 0;  // of one process per step
   std::int64_t batches_per_epoch = 0;  // 0: the data is not known yet
   std::int64_t max_steps = 0;          // 0: not known without the data (a duration in epochs)
   std::int64_t max_tokens = 0;
@@ -28,8 +28,10 @@ struct RunPlan {
   double learning_rate(std::int64_t step, std::int64_t tokens) const;
 };
 
-// `batches_per_epoch` is 0 when the data is not open. Tokens round up to whole steps (OLMo).
-RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch);
+// `batches_per_epoch` is 0 when the data is not open. Tokens round up to whole steps (OLMo). The batch is shared by
+// `world_size` processes; memory is that of one process without sharding.
+RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch,
+                      int world_size = 1);
 
 // What the length of the run says about itself and its schedule; empty when all is well or the length is not known.
 Problems check_schedule(const RunPlan& plan);
