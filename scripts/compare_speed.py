@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares Norma with its peers on this machine, side by side in one run, and prints Markdown tables.
 
-  compare_speed.py train --peer peer_torch.py [--presets tiny small] [--rounds 5] [--threads 2]
+  compare_speed.py train --peer peer_torch.py [--presets tiny small moe-tiny] [--rounds 5] [--threads 2]
   compare_speed.py prepare --tokenizer tokenizer.json --text books.jsonl [--threads 2]
 
 train: `norma bench` and a PyTorch peer script (the same model, shapes, loss, clipping and AdamW; it prints one JSON line
@@ -19,7 +19,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NORMA = os.path.join(ROOT, "build", "norma")
-BATCH = {"tiny": 8, "small": 4}
+BATCH = {"tiny": 8, "small": 4, "moe-tiny": 8}
 PRECISIONS = {"fp32": "fp32", "bf16": "bf16-params"}  # Norma's name -> the peer's
 
 
@@ -79,7 +79,7 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("train")
     one.add_argument("--peer", required=True)
-    one.add_argument("--presets", nargs="+", default=["tiny", "small"], choices=sorted(BATCH))
+    one.add_argument("--presets", nargs="+", default=["tiny", "small"], choices=sorted(BATCH), help="those of configs/ that the peer has too")
     one.add_argument("--rounds", type=int, default=5)
     one.add_argument("--steps", type=int, default=5)
     one.add_argument("--threads", type=int, default=2)

@@ -25,11 +25,14 @@ using testing::tiny_config;
 using testing::tiny_ids;
 using testing::TinyModel;
 
-std::int64_t parameters_of(const std::string& config, const std::vector<std::string>& overrides) {
+ModelCost cost_of(const std::string& config, const std::vector<std::string>& overrides) {
   const LoadedConfig loaded = load_config(cat(NORMA_SOURCE_DIR, "/configs/", config, ".yaml"), overrides);
   EXPECT_TRUE(loaded.problems.empty()) << config;
-  return model_cost(loaded.config.model, testing::plan_of(loaded.config.norm, loaded.config.model.num_layers))
-      .parameters;
+  return model_cost(loaded.config.model, testing::plan_of(loaded.config.norm, loaded.config.model.num_layers));
+}
+
+std::int64_t parameters_of(const std::string& config, const std::vector<std::string>& overrides) {
+  return cost_of(config, overrides).parameters;
 }
 
 TEST(Parameters, CountsOfThePapersModelsAreExact) {
@@ -53,11 +56,27 @@ TEST(Parameters, CountsOfThePapersModelsAreExact) {
       {"1.2b-paper", "hybrid_star", 1'276'943'360},
       {"1.2b-paper", "pre", 1'276'971'008},
       {"7b", "hybrid_star", 7'298'240'512},
+      {"moe-1b-7b", "hybrid", 6'919'069'696},
+      {"moe-1b-7b", "hybrid_star", 6'919'071'744},
+      {"moe-1b-7b", "pre", 6'919'096'320},
+      {"moe-1b-7b", "olmoe", 6'919'161'856},
   };
   for (const auto& [config, preset, count] : rows) {
     EXPECT_EQ(parameters_of(config, {cat("norm.preset=", preset)}), count) << config << " " << preset;
   }
   EXPECT_EQ(parameters_of("7b", {"norm.layers.all.attention.out={kind: rms, gain_init: 0.125}"}), 7'298'371'584);
+}
+
+TEST(Parameters, ActiveCountsOfMixturesAreExact) {
+  const std::pair<const char*, std::int64_t> rows[] = {
+      {"hybrid", 1'281'925'120}, {"hybrid_star", 1'281'927'168}, {"pre", 1'281'951'744}, {"olmoe", 1'282'017'280}};
+  for (const auto& [preset, count] : rows) {
+    const ModelCost cost = cost_of("moe-1b-7b", {cat("norm.preset=", preset)});
+    EXPECT_EQ(cost.active_parameters, count) << preset;
+    EXPECT_EQ(cost.used_parameters, count - 50304 * 2048) << preset;
+  }
+  const ModelCost dense = cost_of("tiny", {});
+  EXPECT_EQ(dense.active_parameters, dense.parameters);
 }
 
 TEST(Parameters, ModuleAndSpecificationAgreeForEveryPreset) {

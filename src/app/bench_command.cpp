@@ -117,6 +117,7 @@ Json report(const RunPlan& plan, const Session& session, const World& world, con
   json["strategy"] = std::string(enum_name(effective_strategy(plan.config.parallel, world.size())));
   json["precision"] = std::string(enum_name(plan.config.precision));
   json["parameters"] = plan.cost.parameters;
+  json["active_parameters"] = plan.cost.active_parameters;
   json["batch"] = plan.config.train.global_batch_size;
   json["micro_batches"] = plan.num_micro_batches;
   json["sequence_length"] = plan.config.model.sequence_length;
@@ -134,6 +135,10 @@ Json report(const RunPlan& plan, const Session& session, const World& world, con
   json["tflops_full"] = plan.cost.flops_full * tokens / ms / 1e9;
   json["peak_memory_bytes"] = peak_memory(session.device);
   json["loss_last"] = m.last.cross_entropy;
+  if (!m.last.routing.empty()) {
+    json["load_balancing_loss_last"] = m.last.load_balancing_loss;
+    json["router_z_loss_last"] = m.last.router_z_loss;
+  }
   json["grad_norm_last"] = m.last.grad_norm;
   return json;
 }

@@ -90,6 +90,7 @@ std::string plan_json(const RunPlan& plan, const MeshPlan* mesh, int world) {
   Json json;
   json["preset"] = plan.config.norm.preset;
   json["parameters"] = plan.cost.parameters;
+  json["active_parameters"] = plan.cost.active_parameters;
   json["norm_parameters"] = plan.cost.norm_parameters;
   json["embedding_parameters"] = plan.cost.embedding_parameters;
   json["used_parameters"] = plan.cost.used_parameters;

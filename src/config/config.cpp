@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "norma/base/text.h"
 #include "norma/config/names.h"
+
+#include "checker.h"
 
 namespace norma {
 namespace {
@@ -15,50 +16,6 @@ namespace {
 constexpr std::int64_t kMaxSteps = std::int64_t{1} << 53;  // steps and tokens are also counted in doubles
 constexpr std::int64_t kMaxBatch = 1 << 24;
 constexpr std::int64_t kMaxSeed = std::int64_t{1} << 62;  // leaves room to add the epoch
-constexpr double kLargest = std::numeric_limits<double>::max();
-
-// Collects problems; each check says what must hold and what was got.
-class Checker {
- public:
-  // Returns whether it holds, so that checks which build on it can be left out.
-  bool require(bool holds, const std::string& key, const std::string& text) {
-    if (!holds) problems_.push_back({key, 0, text});
-    return holds;
-  }
-
-  bool integer(const std::string& key, std::int64_t value, std::int64_t low, std::int64_t high) {
-    return require(value >= low && value <= high, key,
-                   cat("must be from ", with_commas(low), " to ", with_commas(high), "; got ", with_commas(value)));
-  }
-
-  bool integer(const std::string& key, const std::optional<std::int64_t>& value, std::int64_t low, std::int64_t high) {
-    return !value || integer(key, *value, low, high);
-  }
-
-  // low <= value <= high, finite.
-  bool number(const std::string& key, double value, double low, double high = kLargest) {
-    const std::string allowed = high == kLargest ? cat("finite and at least ", shortest(low))
-                                                 : cat("from ", shortest(low), " to ", shortest(high));
-    return require(value >= low && value <= high, key, cat("must be ", allowed, "; got ", shortest(value)));
-  }
-
-  bool positive(const std::string& key, double value) {
-    return require(value > 0.0 && value <= kLargest, key, cat("must be finite and above 0; got ", shortest(value)));
-  }
-
-  // low <= value < high.
-  bool below(const std::string& key, double value, double low, double high) {
-    return require(value >= low && value < high, key,
-                   cat("must be at least ", shortest(low), " and below ", shortest(high), "; got ", shortest(value)));
-  }
-
-  bool empty() const { return problems_.empty(); }
-  Problems take() { return std::move(problems_); }
-
- private:
-  Problems problems_;
-};
-
 bool is_word(const std::string& text, std::string_view more) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
@@ -112,6 +69,7 @@ void check_model(const ModelConfig& model, Checker& check) {
   check_heads(model, check);
   check.integer("model.num_layers", model.num_layers, 1, 10'000);
   check.integer("model.mlp_dim", model.mlp_dim, 1, std::int64_t{1} << 24);
+  check_moe(model, check);
   if (check.integer("model.vocab_size", model.vocab_size, 1, std::int64_t{1} << 27)) {
     check.integer("model.embedding_rows", model.embedding_rows, model.vocab_size, std::int64_t{1} << 27);
     check.integer("model.document_separator", model.document_separator, 0, model.vocab_size - 1);
@@ -135,18 +93,23 @@ void check_memory(const RunConfig& config, Checker& check) {
   constexpr double kMostBytes = 4611686018427387904.0;  // 2^62
   const ModelConfig& m = config.model;
   const auto number = [](std::int64_t value) { return static_cast<double>(value); };
-  const double layers = number(m.num_layers), d = number(m.d_model), mlp = number(m.mlp_dim);
+  const double layers = number(m.num_layers), d = number(m.d_model);
+  const double experts = number(m.expert_width()), shared = number(m.shared_width());
+  const bool has_experts = !m.moe_layers().empty();
+  const double mlp_weights =
+      std::max(number(m.mlp_dim), has_experts ? number(m.moe.num_experts) * (experts + 1.0) + shared : 0.0);
+  const double mlp_kept = std::max(number(m.mlp_dim), has_experts ? number(m.moe.top_k) * (experts + d) + shared : 0.0);
   const double q = number(m.q_width()), qkv = number(m.qkv_width());
   const double norms = 6.0 * d + 2.0 * qkv;  // of one layer, at most
-  const double parameters = layers * (d * (q + qkv + 3.0 * mlp) + norms) + 2.0 * number(m.rows()) * d;
+  const double parameters = layers * (d * (q + qkv + 3.0 * mlp_weights) + norms) + 2.0 * number(m.rows()) * d;
   if (!check.require(parameters <= kMostBytes / 32.0, "model",
                      cat("about ", parameters, " parameters, and at most 2^57 can be counted: lower model.d_model, ",
-                         "model.mlp_dim, model.num_layers or model.embedding_rows"))) {
+                         "model.mlp_dim, model.moe.num_experts, model.num_layers or model.embedding_rows"))) {
     return;
   }
   const std::int64_t micro_batch = config.train.micro_batch_size.value_or(config.train.global_batch_size);
   const double tokens = number(micro_batch) * number(m.sequence_length);
-  const double kept = tokens * (layers * (2.0 * d + qkv + 2.0 * q + 3.0 * mlp + norms) + d);
+  const double kept = tokens * (layers * (2.0 * d + qkv + 2.0 * q + 3.0 * mlp_kept + norms) + d);
   check.require(
       kept <= kMostBytes / 16.0, "train.micro_batch_size",
       cat("the activations of a micro-batch must not pass 2^58 elements; got about ", kept, " of ",
@@ -192,7 +155,9 @@ void check_train(const TrainConfig& train, const ModelConfig& model, Checker& ch
                       to_string(duration), " steps of ", human_count(step_tokens), " tokens"));
   }
   const double micro = static_cast<double>(train.micro_batch_size.value_or(train.global_batch_size));
-  const double widest = static_cast<double>(std::max({model.d_model, 2 * model.mlp_dim, model.rows()}));
+  const double experts = 2.0 * static_cast<double>(model.moe.top_k) * static_cast<double>(model.expert_width());
+  const double widest =
+      std::max(experts, static_cast<double>(std::max({model.d_model, 2 * model.mlp_dim, model.rows()})));
   check.require(micro * static_cast<double>(model.sequence_length) * widest < 9.2e18, "train.micro_batch_size",
                 cat("one activation of the micro-batch would pass 2^63 elements; got ", human_count(micro),
                     " instances of ", human_count(static_cast<double>(model.sequence_length)), " tokens"));

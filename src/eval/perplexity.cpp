@@ -39,7 +39,7 @@ Perplexity evaluate_perplexity(Transformer& model, UnitRunner& runner, const Tok
     const std::int64_t count = std::clamp<std::int64_t>(total - mine, 0, options.batch_size);
     // A rank without an instance left makes a pass that does not count: units may need every rank.
     const at::Tensor ids = read_instances(dataset, count > 0 ? mine : 0, std::max<std::int64_t>(count, 1));
-    const CrossEntropy ce = model.loss(ids.to(options.device), {1.0, 0.0, options.loss_chunk}, runner);
+    const ModelLoss ce = model.loss(ids.to(options.device), {1.0, 0.0, options.loss_chunk, 0.0}, runner);
     if (count > 0) sum += ce.token_ce.sum(at::kDouble).item<double>() / targets;
     result.instances = std::min(begin + at_once, total);
     std::vector<double> refusals = {options.progress && !options.progress(result.instances, total) ? 1.0 : 0.0};

@@ -8,6 +8,7 @@
 #include "norma/kernels/ops.h"
 
 #include "fused_attention.h"
+#include "kernel_path.h"
 
 namespace norma {
 
@@ -238,12 +239,12 @@ namespace {
 
 KernelPath g_path = KernelPath::automatic;
 
+}  // namespace
+
 bool takes_fused_path(bool supported, const char* op) {
   NORMA_CHECK(supported || g_path != KernelPath::fused, "[", op, "] no fused kernel supports these arguments");
   return supported && g_path != KernelPath::reference;
 }
-
-}  // namespace
 
 void set_kernel_path(KernelPath path) {
   g_path = path;

@@ -1,10 +1,21 @@
 #include "block.h"
 
+#include "mlp.h"
+#include "moe.h"
+
 namespace norma {
+namespace {
+
+std::shared_ptr<SubLayer> make_mlp(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer) {
+  if (config.mlp_kind(layer) == MlpKind::moe) return std::make_shared<Moe>(config, policy);
+  return std::make_shared<Mlp>(config, policy);
+}
+
+}  // namespace
 
 BlockImpl::BlockImpl(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer)
     : attention_(register_module("attention", std::make_shared<Attention>(config, policy, layer))),
-      mlp_(register_module("mlp", std::make_shared<Mlp>(config, policy))) {}
+      mlp_(register_module("mlp", make_mlp(config, policy, layer))) {}
 
 at::Tensor BlockImpl::forward(const at::Tensor& x, const BlockContext& context) {
   return mlp_->forward(attention_->forward(x, x, context), x, context);

@@ -1,10 +1,9 @@
-// A block: attention and MLP, one after the other.
+// A block: attention and MLP (dense, or experts), one after the other.
 #pragma once
 
 #include <memory>
 
 #include "attention.h"
-#include "mlp.h"
 
 namespace norma {
 
@@ -15,7 +14,7 @@ class BlockImpl : public torch::nn::Module {
 
  private:
   std::shared_ptr<Attention> attention_;
-  std::shared_ptr<Mlp> mlp_;
+  std::shared_ptr<SubLayer> mlp_;
 };
 
 }  // namespace norma

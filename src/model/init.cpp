@@ -14,9 +14,9 @@ struct Matrix {
   double scale;  // branch_init_scale, where it applies
 };
 
-// The logical matrices of a parameter, top to bottom.
+// The logical matrices of a parameter, top to bottom; of one expert, where there are many.
 std::vector<Matrix> matrices_of(const ParameterSpec& p, const ModelConfig& m, const NormPlan& plan) {
-  const std::int64_t rows = p.shape[0], columns = p.shape.size() > 1 ? p.shape[1] : 1;
+  const std::int64_t columns = p.shape.size() > 1 ? p.shape.back() : 1, rows = p.shape[p.shape.size() > 2 ? 1 : 0];
   if (p.layer < 0) return {{rows, columns, 1.0}};
   const LayerPolicy& layer = plan.layers[static_cast<std::size_t>(p.layer)];
   const double attention = layer.attention.branch_init_scale, mlp = layer.mlp.branch_init_scale;
@@ -26,8 +26,10 @@ std::vector<Matrix> matrices_of(const ParameterSpec& p, const ModelConfig& m, co
     case ParameterRole::attention_out:
       return {{rows, columns, attention}};
     case ParameterRole::up_gate:
-      return {{m.mlp_dim, columns, mlp}, {m.mlp_dim, columns, plan.scaled_ffn == DeepnormFfn::all ? mlp : 1.0}};
+    case ParameterRole::experts_up_gate:
+      return {{rows / 2, columns, mlp}, {rows / 2, columns, plan.scaled_ffn == DeepnormFfn::all ? mlp : 1.0}};
     case ParameterRole::down:
+    case ParameterRole::experts_down:
       return {{rows, columns, mlp}};
     default:
       return {{rows, columns, 1.0}};
@@ -35,7 +37,7 @@ std::vector<Matrix> matrices_of(const ParameterSpec& p, const ModelConfig& m, co
 }
 
 bool is_output(ParameterRole role) {
-  return role == ParameterRole::attention_out || role == ParameterRole::down;
+  return role == ParameterRole::attention_out || role == ParameterRole::down || role == ParameterRole::experts_down;
 }
 
 double base_std(const ModelConfig& model, const InitConfig& init) {
@@ -76,15 +78,18 @@ double matrix_std(const ParameterSpec& p, const Matrix& matrix, const ModelConfi
 std::vector<InitPiece> init_pieces(const ParameterSpec& p, const ModelConfig& model, const NormPlan& plan,
                                    const InitConfig& init) {
   if (p.role == ParameterRole::norm) return {{0, p.numel(), 0.0, p.gain}};
+  if (p.role == ParameterRole::selection_bias) return {{0, p.numel(), 0.0, 0.0}};
   if (p.role == ParameterRole::embedding || p.role == ParameterRole::head) {
     return {{0, p.numel(), table_std(p.role, model, init), 0.0}};
   }
   std::vector<InitPiece> pieces;
-  std::int64_t begin = 0;
-  for (const Matrix& matrix : matrices_of(p, model, plan)) {
-    const std::int64_t end = begin + matrix.rows * matrix.columns;
-    pieces.push_back({begin, end, matrix_std(p, matrix, model, init) * matrix.scale, 0.0});
-    begin = end;
+  const std::vector<Matrix> matrices = matrices_of(p, model, plan);
+  for (std::int64_t begin = 0; begin < p.numel();) {  // expert after expert
+    for (const Matrix& matrix : matrices) {
+      const std::int64_t end = begin + matrix.rows * matrix.columns;
+      pieces.push_back({begin, end, matrix_std(p, matrix, model, init) * matrix.scale, 0.0});
+      begin = end;
+    }
   }
   return pieces;
 }

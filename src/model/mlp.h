@@ -5,7 +5,16 @@
 
 namespace norma {
 
-// SwiGLU: down(silu(gate(u)) * up(u)), up and gate as one matrix.
+// The matrices of a SwiGLU MLP: down(silu(gate(u)) * up(u)), up and gate as one matrix.
+struct SwigluMatrices {
+  at::Tensor up_gate, down;
+
+  at::Tensor forward(BranchInput& u, const BlockContext& context) const;  // u [B, T, D] -> [B, T, D]
+};
+
+// Registers "up_gate.weight" [2 width, D] and "down.weight" [D, width] under `parent`.
+SwigluMatrices register_swiglu(torch::nn::Module& parent, std::int64_t d_model, std::int64_t width);
+
 class Mlp : public SubLayer {
  public:
   Mlp(const ModelConfig& config, const LayerPolicy& policy);
@@ -14,7 +23,7 @@ class Mlp : public SubLayer {
   at::Tensor branch(BranchInput& u, const BlockContext& context) override;
 
  private:
-  at::Tensor up_gate_, down_;
+  SwigluMatrices matrices_;
 };
 
 }  // namespace norma

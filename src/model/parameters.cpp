@@ -27,6 +27,31 @@ std::string unit_of(const std::string& parameter) {
   return parts[0] == "blocks" ? parts[0] + "." + parts[1] : parts[0];
 }
 
+void add_attention(const ModelConfig& m, std::int64_t l, std::vector<ParameterSpec>& all) {
+  const std::string name = cat("blocks.", l, ".attention");
+  all.push_back({name + ".qkv.weight", {m.qkv_width(), m.d_model}, ParameterRole::qkv, l});
+  all.push_back({name + ".out.weight", {m.d_model, m.q_width()}, ParameterRole::attention_out, l});
+}
+
+void add_swiglu(const std::string& name, const ModelConfig& m, std::int64_t width, std::int64_t l,
+                std::vector<ParameterSpec>& all) {
+  all.push_back({name + ".up_gate.weight", {2 * width, m.d_model}, ParameterRole::up_gate, l});
+  all.push_back({name + ".down.weight", {m.d_model, width}, ParameterRole::down, l});
+}
+
+void add_mlp(const ModelConfig& m, std::int64_t l, std::vector<ParameterSpec>& all) {
+  const std::string name = cat("blocks.", l, ".mlp");
+  if (m.mlp_kind(l) == MlpKind::dense) return add_swiglu(name, m, m.mlp_dim, l, all);
+  const std::int64_t experts = m.moe.num_experts, width = m.expert_width();
+  if (m.moe.selection_bias) {
+    all.push_back({name + ".selection_bias", {experts}, ParameterRole::selection_bias, l});
+  }
+  all.push_back({name + ".router.weight", {experts, m.d_model}, ParameterRole::router, l});
+  all.push_back({name + ".experts.up_gate.weight", {experts, 2 * width, m.d_model}, ParameterRole::experts_up_gate, l});
+  all.push_back({name + ".experts.down.weight", {experts, m.d_model, width}, ParameterRole::experts_down, l});
+  if (m.moe.shared_experts > 0) add_swiglu(name + ".shared", m, m.shared_width(), l, all);
+}
+
 }  // namespace
 
 std::vector<UnitSpec> model_parameters(const ModelConfig& m, const NormPlan& plan) {
@@ -40,12 +65,10 @@ std::vector<UnitSpec> model_parameters(const ModelConfig& m, const NormPlan& pla
   };
   add_unit("embedding", -1, {{"embedding.weight", {m.rows(), m.d_model}, ParameterRole::embedding}});
   for (std::int64_t l = 0; l < m.num_layers; ++l) {
-    const std::string block = cat("blocks.", l);
-    add_unit(block, l,
-             {{block + ".attention.qkv.weight", {m.qkv_width(), m.d_model}, ParameterRole::qkv, l},
-              {block + ".attention.out.weight", {m.d_model, m.q_width()}, ParameterRole::attention_out, l},
-              {block + ".mlp.up_gate.weight", {2 * m.mlp_dim, m.d_model}, ParameterRole::up_gate, l},
-              {block + ".mlp.down.weight", {m.d_model, m.mlp_dim}, ParameterRole::down, l}});
+    std::vector<ParameterSpec> matrices;
+    add_attention(m, l, matrices);
+    add_mlp(m, l, matrices);
+    add_unit(cat("blocks.", l), l, std::move(matrices));
   }
   std::vector<ParameterSpec> head;
   if (!m.tie_embeddings) head.push_back({"head.weight", {m.rows(), m.d_model}, ParameterRole::head});
@@ -103,7 +126,8 @@ Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim
   for (const UnitSpec& unit : units) {
     std::vector<TensorSpan> spans;
     for (const ParameterSpec& p : unit.parameters) {
-      spans.push_back({p.name, p.shape, 0, p.numel(), decays(p.role), is_frozen(freeze, p.name)});
+      const bool frozen = p.role == ParameterRole::selection_bias || is_frozen(freeze, p.name);
+      spans.push_back({p.name, p.shape, 0, p.numel(), decays(p.role), frozen});
     }
     layout.units.push_back(lay_out_unit(unit.name, spans));
   }

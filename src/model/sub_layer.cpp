@@ -4,9 +4,9 @@
 
 namespace norma {
 
-at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, std::int64_t out, std::int64_t in) {
+at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, at::IntArrayRef shape) {
   const auto holder = parent.register_module(name, std::make_shared<torch::nn::Module>(name));
-  return holder->register_parameter("weight", shaped_placeholder({out, in}));
+  return holder->register_parameter("weight", shaped_placeholder(shape));
 }
 
 at::Tensor BranchInput::project(const at::Tensor& matrix) {

@@ -13,12 +13,19 @@
 
 namespace norma {
 
+// What experts say of a forward pass besides their result (see Routing); undefined where there are none.
+struct RoutingTerms {
+  at::Tensor balance, z;       // differentiable
+  at::Tensor counts, entropy;  // not
+};
+
 // What a forward pass knows besides the stream. Nothing in it is differentiable.
 struct BlockContext {
   RopeTable rope;                  // angles of this pass' positions
   std::optional<at::Tensor> mask;  // [B, 1, T, S] when documents are kept apart
   DecodeCache* cache = nullptr;
-  bool recompute_inputs = false;  // see prepared_linear()
+  bool recompute_inputs = false;    // see prepared_linear()
+  RoutingTerms* routing = nullptr;  // where experts leave their terms, during the call
 };
 
 // The input u of a branch, which its first matrix product may have to make again.
@@ -50,7 +57,7 @@ class SubLayer : public torch::nn::Module {
   Norm in_, out_, sum_;
 };
 
-// A matrix [out, in] registered as "<name>.weight" under `parent`.
-at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, std::int64_t out, std::int64_t in);
+// A matrix [out, in] (or [experts, out, in]) registered as "<name>.weight" under `parent`.
+at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, at::IntArrayRef shape);
 
 }  // namespace norma

@@ -19,6 +19,15 @@ at::Tensor document_mask(const at::Tensor& ids, std::int64_t length, std::int64_
   return same.tril(begin).unsqueeze(1);
 }
 
+// {x} of a block, and of one with experts {x, balance, z, counts, entropy}.
+TensorList run_block(BlockImpl& block, const at::Tensor& x, BlockContext context) {
+  RoutingTerms terms;
+  context.routing = &terms;
+  const at::Tensor out = block.forward(x, context);
+  if (!terms.counts.defined()) return {out};
+  return {out, terms.balance, terms.z, terms.counts, terms.entropy};
+}
+
 // Targets of ids [B, T]: the next token; the last position has none.
 at::Tensor next_tokens(const at::Tensor& ids) {
   at::Tensor targets = at::full_like(ids, kIgnoreToken);
@@ -28,7 +37,8 @@ at::Tensor next_tokens(const at::Tensor& ids) {
 
 }  // namespace
 
-Transformer::Transformer(const ModelConfig& config, const NormPlan& plan) : config_(config) {
+Transformer::Transformer(const ModelConfig& config, const NormPlan& plan)
+    : config_(config), moe_layers_(config.moe_layers()) {
   NORMA_CHECK(static_cast<std::int64_t>(plan.layers.size()) == config.num_layers, "[transformer] the plan has ",
               plan.layers.size(), " layers, the model ", config.num_layers);
   embedding_ = register_module("embedding", std::make_shared<torch::nn::Module>("embedding"));
@@ -62,7 +72,7 @@ void Transformer::collect_units() {
   units_.front().backward_reads_parameters = embedding_norm_ != nullptr;
 }
 
-at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {
+Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {
   const std::int64_t length = ids.size(1), begin = cache ? cache->length : 0;
   NORMA_CHECK(begin + length <= config_.sequence_length, "[transformer] ", begin + length,
               " tokens exceed model.sequence_length ", config_.sequence_length);
@@ -72,7 +82,7 @@ at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, Decode
     rope_ = make_rope_table(config_.sequence_length, config_.head_width(), config_.rope_theta,
                             embedding_weight_.scalar_type(), ids.device());
   }
-  BlockContext context{rope_.slice(begin, length), std::nullopt, cache, false};
+  BlockContext context{rope_.slice(begin, length), std::nullopt, cache, false, nullptr};
   if (cache) cache->ids = begin == 0 ? ids : at::cat({cache->ids, ids}, 1);
   if (config_.document_separator) {
     context.mask = document_mask(cache ? cache->ids : ids, length, *config_.document_separator);
@@ -86,19 +96,40 @@ at::Tensor Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, Decode
       units_.front(),
       [this](const TensorList& in) -> TensorList { return {normed(embedding_norm_, embed(in[0], embedding_weight_))}; },
       {ids})[0];
+  Hidden result;
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
     context.recompute_inputs = runner.recomputes_inputs(units_[l + 1]);
-    x = runner.run(
-        units_[l + 1],
-        [this, l, context](const TensorList& in) -> TensorList { return {blocks_[l]->forward(in[0], context)}; },
-        {x})[0];
+    TensorList out =
+        runner.run(units_[l + 1],
+                   [this, l, context](const TensorList& in) { return run_block(*blocks_[l], in[0], context); }, {x});
+    x = out[0];
+    if (out.size() > 1) result.routing.emplace_back(out.begin() + 1, out.end());
   }
   if (cache) cache->length += length;
-  return x;
+  result.x = x;
+  return result;
 }
 
-CrossEntropy Transformer::loss(const at::Tensor& ids, const LossOptions& options, UnitRunner& runner) {
-  const at::Tensor x = hidden(ids, runner, nullptr);  // [B, T, D]
+// Means over the layers with experts, weighted.
+void Transformer::add_auxiliary_losses(const std::vector<TensorList>& routing, double scale, ModelLoss& loss) const {
+  for (std::size_t i = 0; i < routing.size(); ++i) {
+    loss.routing.push_back({moe_layers_[i], routing[i][2], routing[i][3].detach()});
+  }
+  if (routing.empty() || scale == 0.0) return;
+  const double mean = scale / static_cast<double>(routing.size());
+  at::Tensor balance = routing[0][0], z = routing[0][1];
+  for (std::size_t i = 1; i < routing.size(); ++i) {
+    balance = balance + routing[i][0];
+    z = z + routing[i][1];
+  }
+  loss.load_balancing = balance * (config_.moe.balance_loss * mean);
+  loss.router_z = z * (config_.moe.z_loss * mean);
+  if (config_.moe.balance_loss != 0.0) loss.loss = loss.loss + loss.load_balancing;
+  if (config_.moe.z_loss != 0.0) loss.loss = loss.loss + loss.router_z;
+}
+
+ModelLoss Transformer::loss(const at::Tensor& ids, const LossOptions& options, UnitRunner& runner) {
+  const Hidden last = hidden(ids, runner, nullptr);
   const TensorList out = runner.run(units_.back(),
                                     [this, options](const TensorList& in) -> TensorList {
                                       const at::Tensor h = normed(final_norm_, in[0]).flatten(0, 1);  // [N, D]
@@ -107,12 +138,14 @@ CrossEntropy Transformer::loss(const at::Tensor& ids, const LossOptions& options
                                                                options.z_weight, options.chunk_tokens);
                                       return {ce.loss, ce.token_ce, ce.token_lse};
                                     },
-                                    {x, next_tokens(ids)});
-  return {out[0], out[1].view(ids.sizes()), out[2].view(ids.sizes())};
+                                    {last.x, next_tokens(ids)});
+  ModelLoss loss{out[0], out[1].view(ids.sizes()), out[2].view(ids.sizes()), {}, {}, {}};
+  add_auxiliary_losses(last.routing, options.auxiliary_scale, loss);
+  return loss;
 }
 
 at::Tensor Transformer::logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {
-  const at::Tensor x = hidden(ids, runner, cache);
+  const at::Tensor x = hidden(ids, runner, cache).x;
   return runner.run(
       units_.back(),
       [this](const TensorList& in) -> TensorList { return {at::linear(normed(final_norm_, in[0]), head_weight_)}; },

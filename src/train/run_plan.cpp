@@ -67,6 +67,16 @@ std::string length_text(const RunPlan& plan) {
   return text;
 }
 
+// "mlp 704", "8 experts of 352, 2 per token", and which layers, when not all.
+std::string mlp_text(const ModelConfig& m) {
+  const std::vector<std::int64_t> layers = m.moe_layers();
+  if (layers.empty()) return cat("mlp ", m.mlp_dim);
+  std::string text = cat(m.moe.num_experts, " experts of ", m.expert_width(), ", ", m.moe.top_k, " per token");
+  if (m.moe.shared_experts > 0) text += cat(" and a shared one of ", m.shared_width());
+  const auto count = static_cast<std::int64_t>(layers.size());
+  return count == m.num_layers ? text : cat(text, " in ", count, " layers, else mlp ", m.mlp_dim);
+}
+
 }  // namespace
 
 RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch, int world_size) {
@@ -103,9 +113,12 @@ std::string describe(const RunPlan& plan) {
     text += name + std::string(name.size() < 18 ? 18 - name.size() : 1, ' ') + value + "\n";
   };
   row("model", cat(m.num_layers, " layers, d_model ", m.d_model, ", ", m.num_heads, " heads of ", m.head_width(), " (",
-                   m.kv_heads(), " kv), mlp ", m.mlp_dim, ", ", m.rows(), " rows", m.tie_embeddings ? ", tied" : ""));
+                   m.kv_heads(), " kv), ", mlp_text(m), ", ", m.rows(), " rows", m.tie_embeddings ? ", tied" : ""));
   row("parameters", cat(with_commas(cost.parameters), " (", with_commas(cost.norm_parameters), " in norms, ",
                         with_commas(cost.parameters - cost.embedding_parameters), " without the input embedding)"));
+  if (cost.active_parameters != cost.parameters) {
+    row("active per token", cat(with_commas(cost.active_parameters), " parameters, embedding and head included"));
+  }
   row("FLOPs per token", cat(fixed(cost.flops_causal / 1e9, 3), " GF causal (6N + 6LdT), ",
                              fixed(cost.flops_full / 1e9, 3), " GF full (6N + 12LdT)"));
   row("precision", std::string(enum_name(plan.config.precision)));

@@ -9,6 +9,8 @@
 
 #include "norma/base/error.h"
 
+#include "step_sums.h"
+
 namespace norma {
 
 StepOptions step_options(const RunPlan& plan) {
@@ -23,26 +25,30 @@ void TrainStep::phase(std::string_view name) const {
   if (options_.after_phase) options_.after_phase(name);
 }
 
-// Every rank makes as many passes as the one with the most instances: what it lacks is a pass of no weight.
-// Returns the sums of CE and lse^2 over this rank's targets, [2].
-at::Tensor TrainStep::backward_passes(const at::Tensor& ids, double scale) {
-  const std::int64_t rows = ids.size(0);
-  const std::int64_t most =
-      options_.global_batch == 0 ? rows : (options_.global_batch + peers_.size() - 1) / peers_.size();
-  at::Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble).device(ids.device()));
+// Every rank makes as many passes as the one with the most instances: what it lacks is a pass of no weight. The
+// experts' losses are those of each rank's micro-batches, averaged over these and then over ranks, as OLMo's data
+// parallelism does. Returns this rank's sums, see StepSums.
+std::vector<double> TrainStep::backward_passes(const at::Tensor& ids, double scale) {
+  const std::int64_t rows = ids.size(0), ranks = peers_.size();
+  const std::int64_t all = options_.global_batch == 0 ? rows * ranks : options_.global_batch;
+  const std::int64_t most = (all + ranks - 1) / ranks, busy_ranks = std::min(all, ranks);
+  const std::int64_t passes = (rows + options_.micro_batch - 1) / options_.micro_batch;
+  const double auxiliary_scale = 1.0 / static_cast<double>(std::max<std::int64_t>(passes, 1) * busy_ranks);
+  StepSums sums(model_.config(), ids.device());
   for (std::int64_t begin = 0; begin < most; begin += options_.micro_batch) {
     engine_.begin_micro_batch(begin + options_.micro_batch >= most);
     const bool counts = begin < rows;
     const at::Tensor part =
         counts ? ids.narrow(0, begin, std::min(options_.micro_batch, rows - begin)) : ids.narrow(0, 0, 1);
-    const CrossEntropy ce = model_.loss(part, {counts ? scale : 0.0, options_.z_loss, options_.loss_chunk}, engine_);
+    const ModelLoss loss = model_.loss(
+        part, {counts ? scale : 0.0, options_.z_loss, options_.loss_chunk, counts ? auxiliary_scale : 0.0}, engine_);
     phase("forward");
-    ce.loss.backward();
+    loss.loss.backward();
     const c10::NoGradGuard no_grad;
-    if (counts) sums.add_(at::stack({ce.token_ce.sum(at::kDouble), ce.token_lse.square().sum(at::kDouble)}));
+    if (counts) sums.add(loss);
     phase("backward");
   }
-  return sums;
+  return sums.values();
 }
 
 StepResult TrainStep::run(const at::Tensor& ids, double learning_rate, std::int64_t step,
@@ -50,20 +56,20 @@ StepResult TrainStep::run(const at::Tensor& ids, double learning_rate, std::int6
   const std::int64_t instances = options_.global_batch == 0 ? ids.size(0) : options_.global_batch;
   const double scale = 1.0 / static_cast<double>(instances * ids.size(1));
   engine_.clear_gradients();
-  const at::Tensor sums = backward_passes(ids, scale).to(at::kCPU);
+  std::vector<double> figures = backward_passes(ids, scale);
   engine_.finish_gradients();
 
   // One message for all that the ranks add up. Replicas hold equal gradients: one of them counts.
   const double squares = engine_.mesh().replica == 0 ? squared_norm(engine_.flat_units()) : 0.0;
-  std::vector<double> figures = {sums[0].item<double>(), sums[1].item<double>(), squares};
+  const auto place = static_cast<std::ptrdiff_t>(figures.size());
+  figures.push_back(squares);
   if (signals != nullptr) figures.insert(figures.end(), signals->begin(), signals->end());
   peers_.sum(figures);
-  if (signals != nullptr) signals->assign(figures.begin() + 3, figures.end());
+  if (signals != nullptr) signals->assign(figures.begin() + place + 1, figures.end());
 
   StepResult result;
-  result.cross_entropy = figures[0] * scale;
-  result.z_loss = figures[1] * scale * options_.z_loss;
-  result.grad_norm = std::sqrt(figures[2]);
+  StepSums::read(figures, model_.config(), scale, options_.z_loss, result);
+  result.grad_norm = std::sqrt(figures[static_cast<std::size_t>(place)]);
   if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.grad_norm)) report_divergence(step, result);
   result.clip = clip_factor(result.grad_norm, options_.max_grad_norm);
   optimizer_.step(learning_rate, result.clip);

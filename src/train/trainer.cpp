@@ -13,6 +13,7 @@
 #include "norma/train/replica_check.h"
 
 #include "parameter_metrics.h"
+#include "routing_metrics.h"
 #include "step_trace.h"
 
 namespace norma {
@@ -136,6 +137,7 @@ void Trainer::write_step_metrics(const StepResult& result, double learning_rate)
   Metrics metrics = {{"train/CrossEntropyLoss", result.cross_entropy},
                      {"train/Perplexity", std::exp(result.cross_entropy)}};
   if (plan_.config.train.z_loss != 0.0) metrics.emplace_back("train/ZLoss", result.z_loss);
+  add_routing_metrics(result, metrics);
   metrics.emplace_back("optim/total_grad_norm", result.grad_norm);
   metrics.emplace_back("optim/learning_rate_group0", learning_rate);
   metrics.emplace_back("throughput/total_tokens", tokens);

@@ -5,6 +5,9 @@
 #include "norma/base/error.h"
 
 namespace norma::testing {
+namespace {
+
+// OLMo's name of one of our parameters: "blocks.0.mlp.up_gate.weight" -> "transformer.blocks.0.ff_proj.weight".
 std::string olmo_name(const std::string& name) {
   static const std::map<std::string, std::string> kLeaves = {
       {"attention.qkv", "att_proj"},
@@ -21,6 +24,7 @@ std::string olmo_name(const std::string& name) {
       {"attention.norm_k", "k_norm"},
       {"attention.norm_v", "v_norm"},
       {"attention.norm_context", "c_norm"},
+      {"mlp.router", "ffn.router.layer"},
   };
   if (name == "embedding.weight") return "transformer.wte.weight";
   if (name == "embedding.norm.weight") return "transformer.emb_norm.weight";
@@ -29,6 +33,41 @@ std::string olmo_name(const std::string& name) {
   const std::vector<std::string> parts = split(name, '.');  // blocks, 0, attention, qkv, weight
   NORMA_CHECK(parts.size() == 5, "[fixture] unexpected parameter ", name);
   return "transformer.blocks." + parts[1] + "." + kLeaves.at(parts[2] + "." + parts[3]) + ".weight";
+}
+
+void add_parameter(const UnitParameter& ours, std::map<std::string, FixtureParameter>& all) {
+  using Part = FixtureParameter::Part;
+  const std::vector<std::string> parts = split(ours.name, '.');  // blocks, 0, mlp, experts, up_gate, weight
+  if (parts.size() != 6) {
+    all[olmo_name(ours.name)] = {ours.tensor, Part::whole};
+    return;
+  }
+  const std::string prefix = "transformer.blocks." + parts[1] + ".ffn.experts.mlp.";
+  if (parts[4] == "down") {
+    all[prefix + "w2"] = {ours.tensor, Part::down};
+  } else {
+    all[prefix + "w1"] = {ours.tensor, Part::gate};
+    all[prefix + "v1"] = {ours.tensor, Part::up};
+  }
+}
+
+}  // namespace
+
+at::Tensor FixtureParameter::view(const at::Tensor& of_leaf) const {
+  if (part == Part::whole) return of_leaf;
+  if (part == Part::down) return of_leaf.transpose(1, 2);  // [E, D, F] -> [E, F, D]
+  const std::int64_t width = of_leaf.size(1) / 2;
+  return of_leaf.narrow(1, part == Part::up ? 0 : width, width);  // [E, 2F, D] -> [E, F, D]
+}
+
+at::Tensor FixtureParameter::as_fixture(const at::Tensor& of_leaf) const {
+  const at::Tensor mine = view(of_leaf);
+  return part == Part::whole ? mine : mine.reshape({-1, mine.size(2)});
+}
+
+void FixtureParameter::set(const at::Tensor& flat) const {
+  at::Tensor mine = view(leaf);
+  mine.copy_(flat.view(mine.sizes()));
 }
 
 FixtureModel::FixtureModel(const std::filesystem::path& path) : fixture(read_json(path, 1 << 24)) {
@@ -43,17 +82,17 @@ FixtureModel::FixtureModel(const std::filesystem::path& path) : fixture(read_jso
   engine = std::make_unique<ShardEngine>(model->units(), model_layout(model_parameters(config, plan), optim),
                                          Precision::fp64, at::kCPU);
   for (const Unit& unit : model->units()) {
-    for (const UnitParameter& parameter : unit.parameters) parameters[olmo_name(parameter.name)] = parameter.tensor;
+    for (const UnitParameter& parameter : unit.parameters) add_parameter(parameter, parameters);
   }
   const Json& rule = fixture.at("weight_rule");
   const double scale = rule.value("scale", 0.2), norm_scale = rule.value("norm_scale", 0.1);
   const c10::NoGradGuard no_grad;
   double j = 0;  // std::map sorts names as byte strings, as the rule asks
-  for (auto& [name, tensor] : parameters) {
-    const at::Tensor i = at::arange(1, tensor.numel() + 1, at::kDouble);
+  for (const auto& [name, parameter] : parameters) {
+    const at::Tensor i = at::arange(1, parameter.value().numel() + 1, at::kDouble);
     const at::Tensor v = at::sin(i * rule.at("a").get<double>() + rule.at("b").get<double>() * ++j);
     const bool is_norm = name.find("norm") != std::string::npos || name.find("ln_f") != std::string::npos;
-    tensor.copy_((is_norm ? v * norm_scale + 1.0 : v * scale).view(tensor.sizes()));
+    parameter.set(is_norm ? v * norm_scale + 1.0 : v * scale);
   }
   const auto rows = fixture.at("ids").get<std::vector<std::vector<std::int64_t>>>();
   std::vector<at::Tensor> stacked;

@@ -18,9 +18,25 @@
 
 namespace norma::testing {
 
+// One of OLMo's parameters: one of our leaves, or a part of it. OLMo keeps experts as w1 (gate), v1 (up) and w2 (down,
+// not transposed), all [E * F, D].
+struct FixtureParameter {
+  enum class Part { whole, up, gate, down };
+  at::Tensor leaf;
+  Part part = Part::whole;
+
+  at::Tensor value() const { return as_fixture(leaf).detach().clone(); }
+  at::Tensor grad() const { return as_fixture(leaf.grad()).clone(); }
+  void set(const at::Tensor& flat) const;  // in the fixture's order of elements
+
+ private:
+  at::Tensor view(const at::Tensor& of_leaf) const;
+  at::Tensor as_fixture(const at::Tensor& of_leaf) const;
+};
+
 class FixtureModel {
  public:
-  // Reads a dense fixture (moe null) and builds its model in float64.
+  // Reads a fixture and builds its model in float64.
   explicit FixtureModel(const std::filesystem::path& path);
 
   Json fixture;
@@ -28,12 +44,8 @@ class FixtureModel {
   NormPlan plan;
   std::unique_ptr<Transformer> model;
   std::unique_ptr<ShardEngine> engine;
-  at::Tensor ids;                                // [B, T]
-  std::map<std::string, at::Tensor> parameters;  // OLMo's name -> leaf
+  at::Tensor ids;                                      // [B, T]
+  std::map<std::string, FixtureParameter> parameters;  // by OLMo's name
 };
-
-// OLMo's name of one of our parameters: "blocks.0.mlp.up_gate.weight" ->
-// "transformer.blocks.0.ff_proj.weight".
-std::string olmo_name(const std::string& name);
 
 }  // namespace norma::testing

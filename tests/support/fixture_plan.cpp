@@ -44,6 +44,14 @@ ModelConfig fixture_config(const Json& fixture) {
   config.embedding_rows = m.at("embedding_rows").get<std::int64_t>();
   config.tie_embeddings = m.at("tie_embeddings").get<bool>();
   config.rope_theta = m.at("rope_theta").get<double>();
+  if (const Json& moe = m.at("moe"); !moe.is_null()) {
+    config.mlp = MlpKind::moe;
+    config.moe.num_experts = moe.at("num_experts").get<std::int64_t>();
+    config.moe.top_k = moe.at("top_k").get<std::int64_t>();
+    config.moe.expert_dim = moe.at("ffn_dim").get<std::int64_t>();
+    config.moe.balance_loss = moe.at("load_balancing_weight").get<double>();
+    config.moe.z_loss = moe.at("router_z_weight").get<double>();
+  }
   config.sequence_length = static_cast<std::int64_t>(fixture.at("ids").at(0).size());
   return config;
 }

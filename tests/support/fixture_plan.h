@@ -7,10 +7,6 @@
 
 namespace norma::testing {
 
-inline bool is_dense(const Json& fixture) {
-  return fixture.at("model").at("moe").is_null();
-}
-
 ModelConfig fixture_config(const Json& fixture);
 NormPlan fixture_plan(const Json& fixture);
 

@@ -55,7 +55,7 @@ std::vector<at::Tensor> TinyModel::stream(const at::Tensor& ids) const {
 
 void TinyModel::backward(const at::Tensor& ids) const {
   engine->clear_gradients();
-  model->loss(ids, {1.0 / static_cast<double>(ids.numel()), 0.0, 64}, *engine).loss.backward();
+  model->loss(ids, {1.0 / static_cast<double>(ids.numel()), 0.0, 64, 0.0}, *engine).loss.backward();
 }
 
 RunConfig tiny_config(std::int64_t num_layers) {

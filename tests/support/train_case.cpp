@@ -82,7 +82,7 @@ void fail_in_forward(Transformer& model, ShardEngine& engine, const at::Tensor& 
   FailingRunner failing(engine);
   engine.clear_gradients();
   engine.begin_micro_batch(true);
-  EXPECT_THROW(model.loss(ids, {1.0, 0.0, 64}, failing), DataError);
+  EXPECT_THROW(model.loss(ids, {1.0, 0.0, 64, 0.0}, failing), DataError);
 }
 
 }  // namespace
@@ -150,7 +150,7 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
     if (s == one.throw_in_step) fail_in_forward(model, engine, ids);
     if (one.evaluate_between) {
       const c10::NoGradGuard no_grad;
-      model.loss(ids, {1.0, 0.0, 64}, engine);
+      model.loss(ids, {1.0, 0.0, 64, 0.0}, engine);
     }
     for (const Group* group : world.groups()) const_cast<Group*>(group)->reset_traffic();
     const StepResult taken = step.run(ids, config.optim.lr, s);

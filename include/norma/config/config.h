@@ -20,6 +20,10 @@ enum class Device { automatic, cpu, cuda };
 enum class Precision { fp64, fp32, bf16 };
 enum class NormKind { none, rms, layer };
 enum class SkipSource { stream, normed, block };
+enum class MlpKind { dense, moe };
+enum class RouterScoring { softmax, sigmoid };
+enum class GroupScore { max, top2 };
+enum class RouterPrecision { automatic, fp32 };
 enum class Granularity { per_head, whole };
 enum class DeepnormFfn { all, up_down };
 enum class SpanScaling { init, branch, skip, none };
@@ -59,6 +63,63 @@ struct RunSettings {
   }
 };
 
+// Mixture of experts: top_k of num_experts SwiGLU MLPs for each token, none dropped. OLMoE (arXiv 2409.02060); groups,
+// sigmoid scores, selection bias and shared experts as in DeepSeek-V2 and V3 (arXiv 2405.04434, 2412.19437).
+struct MoeConfig {
+  std::int64_t num_experts = 8;
+  std::int64_t top_k = 2;
+  std::optional<std::int64_t> expert_dim;
+  std::int64_t shared_experts = 0;
+  RouterScoring scoring = RouterScoring::softmax;
+  bool normalize_weights = false;
+  double routed_scale = 1.0;
+  std::int64_t groups = 1;
+  std::optional<std::int64_t> top_groups;
+  GroupScore group_score = GroupScore::max;
+  bool selection_bias = false;
+  double balance_loss = 0.01;
+  double z_loss = 0.001;
+  RouterPrecision router_precision = RouterPrecision::automatic;
+
+  template <class V>
+  void visit(V&& v) {
+    v("num_experts", num_experts, "Experts of a layer.");
+    v("top_k", top_k, "Experts that each token goes to.");
+    v("expert_dim", expert_dim, "Inner width of one expert. Default: model.mlp_dim.");
+    v("shared_experts", shared_experts,
+      "Experts that every token goes to besides, as one MLP of width shared_experts * expert_dim.");
+    v("scoring", scoring, "Scores of the router: softmax over all experts, before the choice, or sigmoid of each.");
+    v("normalize_weights", normalize_weights, "Divide the weights of a token's experts by their sum (OLMoE does not).");
+    v("routed_scale", routed_scale, "Factor on the weights, after normalize_weights.");
+    v("groups", groups,
+      "Experts lie in so many equal groups, and a token chooses within its top_groups best ones. 1: among all.");
+    v("top_groups", top_groups, "Groups a token may choose from. Default: all of them.");
+    v("group_score", group_score,
+      "What a group is worth: max, its best score (DeepSeek-V2), or top2, the sum of its two best (DeepSeek-V3).");
+    v("selection_bias", selection_bias,
+      "A number per expert added to its score for choosing only (DeepSeek-V3's e_score_correction_bias). It is loaded, "
+      "never trained; a fresh model has zeros.");
+    v("balance_loss", balance_loss,
+      "Weight of the load-balancing loss, E / (T k) * sum over experts of tokens * mean score, averaged over layers "
+      "and micro-batches: 1 at balance. 0: off.");
+    v("z_loss", z_loss,
+      "Weight of the router's z-loss, mean (log sum exp logits)^2 / top_k: OLMoE's denominator holds the extra top_k. "
+      "0: off.");
+    v("router_precision", router_precision,
+      "auto: the router's product in the compute type, its softmax in fp32, as OLMoE. fp32: both in fp32.");
+  }
+};
+
+// A change to the make of one layer.
+struct ModelLayerEdit {
+  std::optional<MlpKind> mlp;
+
+  template <class V>
+  void visit(V&& v) {
+    v("mlp", mlp, "Kind of this layer's MLP: dense or moe. Default: model.mlp.");
+  }
+};
+
 struct ModelConfig {
   std::int64_t d_model = 256;
   std::int64_t num_layers = 6;
@@ -66,6 +127,9 @@ struct ModelConfig {
   std::optional<std::int64_t> num_kv_heads;
   std::optional<std::int64_t> head_dim;
   std::int64_t mlp_dim = 704;
+  MlpKind mlp = MlpKind::dense;
+  MoeConfig moe;
+  std::map<std::string, ModelLayerEdit> layers;
   std::int64_t vocab_size = 8192;
   std::optional<std::int64_t> embedding_rows;
   bool tie_embeddings = true;
@@ -81,6 +145,11 @@ struct ModelConfig {
   std::int64_t q_width() const { return num_heads * head_width(); }
   std::int64_t kv_width() const { return kv_heads() * head_width(); }
   std::int64_t qkv_width() const { return q_width() + 2 * kv_width(); }
+  MlpKind mlp_kind(std::int64_t layer) const;
+  std::vector<std::int64_t> moe_layers() const;  // those with experts, in order
+  std::int64_t expert_width() const { return moe.expert_dim.value_or(mlp_dim); }
+  std::int64_t shared_width() const { return moe.shared_experts * expert_width(); }
+  std::int64_t moe_top_groups() const { return moe.top_groups.value_or(moe.groups); }
 
   template <class V>
   void visit(V&& v) {
@@ -93,6 +162,9 @@ struct ModelConfig {
     v("mlp_dim", mlp_dim,
       "Inner width of the SwiGLU MLP: the width of each half of the fused up|gate matrix (OLMo's mlp_hidden_size "
       "counts both halves and is twice this).");
+    v("mlp", mlp, "Kind of every layer's MLP: dense, or moe (mixture of experts).");
+    v("moe", moe, "The experts of layers whose MLP is moe.");
+    v("layers", layers, "Layers that differ, by the keys of norm.layers: {\"0\": {mlp: dense}, \"1-3\": {mlp: moe}}.");
     v("vocab_size", vocab_size, "Number of token ids of the tokenizer.");
     v("embedding_rows", embedding_rows,
       "Rows of the embedding and the head, at least vocab_size; the padding rows are ordinary trained rows and take "

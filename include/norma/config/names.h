@@ -39,6 +39,22 @@ struct EnumNames<SkipSource> {
   static constexpr auto kNames = names_up_to(SkipSource::block, "stream", "normed", "block");
 };
 template <>
+struct EnumNames<MlpKind> {
+  static constexpr auto kNames = names_up_to(MlpKind::moe, "dense", "moe");
+};
+template <>
+struct EnumNames<RouterScoring> {
+  static constexpr auto kNames = names_up_to(RouterScoring::sigmoid, "softmax", "sigmoid");
+};
+template <>
+struct EnumNames<GroupScore> {
+  static constexpr auto kNames = names_up_to(GroupScore::top2, "max", "top2");
+};
+template <>
+struct EnumNames<RouterPrecision> {
+  static constexpr auto kNames = names_up_to(RouterPrecision::fp32, "auto", "fp32");
+};
+template <>
 struct EnumNames<Granularity> {
   static constexpr auto kNames = names_up_to(Granularity::whole, "per_head", "whole");
 };

@@ -1,8 +1,8 @@
 // What a model costs before it runs: exact parameters and FLOPs, and an estimate of memory.
 //
 // FLOPs of a training step (forward and backward), per token. N: parameters used per token: the head counts, an input
-// embedding of its own does not; norm gains count too, as is usual. Two conventions are in use and a comparison must
-// name its own:
+// embedding of its own does not; of experts, top_k count; norm gains count too, as is usual. Two conventions are in use
+// and a comparison must name its own:
 //   causal: 6 N + 6 L (H E) T       full: 6 N + 12 L (H E) T   (PaLM, OLMo-core, nanoGPT)
 #pragma once
 
@@ -19,7 +19,8 @@ struct ModelCost {
   std::int64_t parameters = 0;
   std::int64_t norm_parameters = 0;
   std::int64_t embedding_parameters = 0;    // the input table (a tied head included)
-  std::int64_t used_parameters = 0;         // N above
+  std::int64_t active_parameters = 0;       // what a token meets: top_k experts of each layer, both tables
+  std::int64_t used_parameters = 0;         // N above: those without an input table of its own
   double flops_causal = 0, flops_full = 0;  // per token
   double flops_olmo = 0;                    // as OLMo logs it: forward 2 N' + 4 L D T, backward twice that but with
                                             // all parameters; N' leaves the input table out, tied head included

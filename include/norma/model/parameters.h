@@ -12,11 +12,23 @@
 
 namespace norma {
 
-enum class ParameterRole { embedding, norm, qkv, attention_out, up_gate, down, head };
+enum class ParameterRole {
+  embedding,
+  norm,
+  qkv,
+  attention_out,
+  up_gate,
+  down,
+  router,
+  experts_up_gate,
+  experts_down,
+  selection_bias,
+  head
+};
 
 struct ParameterSpec {
   std::string name;                 // "blocks.3.attention.qkv.weight"; part of the format
-  std::vector<std::int64_t> shape;  // matrices [out, in]; qkv rows q, k, v; up_gate rows up, gate
+  std::vector<std::int64_t> shape;  // matrices [out, in]; qkv rows q, k, v; up_gate rows up, gate; experts [E, out, in]
   ParameterRole role = ParameterRole::norm;
   std::int64_t layer = -1;  // block it belongs to, -1 outside of blocks
   double gain = 1.0;        // initial value of a norm's gain
@@ -34,7 +46,7 @@ std::vector<UnitSpec> model_parameters(const ModelConfig& model, const NormPlan&
 std::int64_t num_parameters(const std::vector<UnitSpec>& units);
 
 // Flat storage of the model: what decays follows optim.decay_norms, decay_biases and decay_embeddings; matrices always
-// do. `freeze` (train.freeze) names parameters that are not trained, with '*' for any text.
+// do. A selection bias is never trained; `freeze` (train.freeze) names others that are not, with '*' for any text.
 Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim,
                     const std::vector<std::string>& freeze = {});
 

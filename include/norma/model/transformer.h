@@ -1,7 +1,7 @@
-// The dense transformer: embedding, blocks, final norm and head; every unit goes through a UnitRunner.
+// The transformer: embedding, blocks, final norm and head; every unit goes through a UnitRunner.
 //
 // Shapes: B batch, T time, D model, H query heads, K kv heads, E head dim, F mlp, V rows of the embedding.
-// Model: OLMo 2 / HybridNorm (GQA, half-split RoPE, SwiGLU, no biases); norms as the NormPlan says.
+// Model: OLMo 2 / HybridNorm (GQA, half-split RoPE, SwiGLU or experts of it, no biases); norms as the NormPlan says.
 #pragma once
 
 #include <memory>
@@ -26,11 +26,27 @@ struct DecodeCache {
 };
 
 // How a micro-batch's loss is scaled: its summed cross-entropy is multiplied by `scale` (one over the tokens
-// of the whole batch), so that micro-batches just add.
+// of the whole batch), so that micro-batches just add. The experts' losses are means over a micro-batch's tokens and
+// are multiplied by `auxiliary_scale`, one over the number of micro-batches of all ranks; 0 leaves them out.
 struct LossOptions {
   double scale = 1.0;
   double z_weight = 0.0;
   std::int64_t chunk_tokens = 1024;
+  double auxiliary_scale = 0.0;
+};
+
+// Where a layer's tokens went.
+struct LayerRouting {
+  std::int64_t layer = 0;
+  at::Tensor counts;   // [E] int64: (token, expert) pairs of each expert
+  at::Tensor entropy;  // scalar: sum over tokens of the router's entropy, in nats
+};
+
+struct ModelLoss {
+  at::Tensor loss;                      // scalar, differentiable: everything weighted and scaled
+  at::Tensor token_ce, token_lse;       // [B, T], see CrossEntropy
+  at::Tensor load_balancing, router_z;  // scalars, parts of `loss`; undefined when there are none in it
+  std::vector<LayerRouting> routing;    // of the layers with experts, in order
 };
 
 class Transformer : public torch::nn::Module {
@@ -43,19 +59,24 @@ class Transformer : public torch::nn::Module {
   const ModelConfig& config() const { return config_; }
 
   // Next-token loss of ids [B, T]: position t predicts t + 1, the last position has no target.
-  // token_ce and token_lse of the result are [B, T].
-  CrossEntropy loss(const at::Tensor& ids, const LossOptions& options, UnitRunner& runner);
+  ModelLoss loss(const at::Tensor& ids, const LossOptions& options, UnitRunner& runner);
 
   // Logits [B, T, V] of ids [B, T]; with a cache, ids continue what the cache has seen.
   at::Tensor logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache = nullptr);
 
  private:
-  at::Tensor hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache);
+  struct Hidden {
+    at::Tensor x;                     // [B, T, D]
+    std::vector<TensorList> routing;  // of each layer with experts: balance, z, counts, entropy
+  };
+  Hidden hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache);
+  void add_auxiliary_losses(const std::vector<TensorList>& routing, double scale, ModelLoss& loss) const;
   void collect_units();
 
   ModelConfig config_;
   std::shared_ptr<torch::nn::Module> embedding_, head_;
   std::vector<std::shared_ptr<BlockImpl>> blocks_;
+  std::vector<std::int64_t> moe_layers_;
   std::shared_ptr<class NormImpl> embedding_norm_, final_norm_;
   at::Tensor embedding_weight_, head_weight_;
   RopeTable rope_;

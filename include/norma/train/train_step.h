@@ -26,11 +26,21 @@ struct StepOptions {
 
 StepOptions step_options(const RunPlan& plan);
 
+// Where the step's tokens went in one layer, over all ranks.
+struct StepRouting {
+  std::int64_t layer = 0;
+  std::vector<double> tokens;  // of each expert; a token counts once for each of its experts
+  double entropy = 0.0;        // of the router's scores, mean over tokens, in nats
+};
+
 struct StepResult {
-  double cross_entropy = 0.0;  // sum over targets / tokens of the batch (OLMo's training CE), without the z-loss
-  double z_loss = 0.0;         // weighted, likewise
-  double grad_norm = 0.0;      // before clipping
-  double clip = 1.0;           // factor on the gradients
+  double cross_entropy = 0.0;        // sum over targets / tokens of the batch (OLMo's training CE), without the z-loss
+  double z_loss = 0.0;               // weighted, likewise
+  double load_balancing_loss = 0.0;  // weighted; means over micro-batches, ranks and layers with experts
+  double router_z_loss = 0.0;        // likewise
+  std::vector<StepRouting> routing;  // of the layers with experts
+  double grad_norm = 0.0;            // before clipping
+  double clip = 1.0;                 // factor on the gradients
 };
 
 class TrainStep {
@@ -46,7 +56,7 @@ class TrainStep {
 
  private:
   void phase(std::string_view name) const;
-  at::Tensor backward_passes(const at::Tensor& ids, double scale);
+  std::vector<double> backward_passes(const at::Tensor& ids, double scale);
   [[noreturn]] void report_divergence(std::int64_t step, const StepResult& result) const;
 
   Transformer& model_;

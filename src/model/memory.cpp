@@ -1,0 +1,106 @@
+// What a training process needs beside its states: activations.
+#include <algorithm>
+
+#include "norma/model/cost.h"
+
+namespace norma {
+namespace {
+
+std::int64_t bytes_of(Precision precision, bool compute) {
+  if (precision == Precision::fp64) return 8;
+  return compute && precision == Precision::bf16 ? 2 : 4;
+}
+
+std::int64_t count_present(std::initializer_list<const NormSite*> sites) {
+  return std::count_if(sites.begin(), sites.end(), [](const NormSite* site) { return site->present(); });
+}
+
+// Elements per token that an MLP keeps for its backward pass, its input apart.
+std::int64_t kept_by_mlp(const ModelConfig& m, MlpKind kind) {
+  if (kind == MlpKind::dense) return 3 * m.mlp_dim;                              // up|gate, and the input of down
+  const std::int64_t routed = m.moe.top_k * (m.d_model + 2 * m.expert_width());  // rows by expert, their up|gate
+  return routed + 2 * m.moe.num_experts + 3 * m.shared_width();
+}
+
+// Elements per token that the reference path keeps for the backward pass of one block.
+std::int64_t kept_per_token(const ModelConfig& m, const LayerPolicy& layer, MlpKind kind) {
+  const ResidualWiring &a = layer.attention, &f = layer.mlp;
+  const InnerNorms& inner = layer.inner;
+  std::int64_t kept = 2 * m.d_model;       // inputs of qkv and of up|gate
+  kept += m.q_width() + 2 * m.kv_width();  // q, k, v as attention reads them
+  kept += 2 * m.q_width();                 // attention's output, and as the output matrix reads it
+  kept += kept_by_mlp(m, kind);
+  kept += m.d_model * count_present({&a.in, &a.out, &a.sum, &f.in, &f.out, &f.sum});
+  kept += inner.q.present() ? m.q_width() : 0;  // a norm keeps its input
+  kept += (inner.k.present() ? m.kv_width() : 0) + (inner.v.present() ? m.kv_width() : 0);
+  kept += inner.context.present() ? m.q_width() : 0;
+  return kept;
+}
+
+// The same when the cheap inputs of matrix products are made again (selective recompute): what is left are the stream
+// and the products themselves.
+std::int64_t kept_by_products(const ModelConfig& m, const LayerPolicy& layer, MlpKind kind) {
+  const ResidualWiring &a = layer.attention, &f = layer.mlp;
+  std::int64_t kept = 2 * m.d_model + m.qkv_width() + m.d_model * count_present({&a.out, &a.sum, &f.out, &f.sum});
+  kept += kind == MlpKind::dense ? 2 * m.mlp_dim
+                                 : 2 * (m.moe.top_k * m.expert_width() + m.moe.num_experts + m.shared_width());
+  return kept;
+}
+
+// Elements per token that the blocks keep together, and the most that a block makes again at once.
+struct Kept {
+  std::int64_t all = 0, again = 0;
+};
+
+Kept kept_by_blocks(const RunConfig& config, const NormPlan& plan) {
+  const Recompute recompute = config.parallel.recompute;
+  const std::int64_t every = recompute == Recompute::every_n ? config.parallel.recompute_n : 1;
+  Kept kept;
+  for (std::size_t l = 0; l < plan.layers.size(); ++l) {
+    const auto layer = static_cast<std::int64_t>(l);
+    const MlpKind kind = config.model.mlp_kind(layer);
+    const std::int64_t whole = kept_per_token(config.model, plan.layers[l], kind);
+    const std::int64_t products = kept_by_products(config.model, plan.layers[l], kind);
+    const bool whole_again = recompute == Recompute::block || (recompute == Recompute::every_n && layer % every == 0);
+    const bool products_only = recompute == Recompute::selective;
+    kept.all += whole_again ? config.model.d_model : products_only ? products : whole;
+    if (whole_again) kept.again = std::max(kept.again, whole);
+    if (products_only) kept.again = std::max(kept.again, whole - products);
+  }
+  return kept;
+}
+
+// Bytes that the head and its loss need at their peak, beside what the blocks keep: logits of a chunk in the wide type
+// twice, or their gradient with the head's, which adds up in the wide type (linear_cross_entropy).
+std::int64_t head_peak(const RunConfig& config, std::int64_t tokens) {
+  const std::int64_t wide = bytes_of(config.precision, false), compute = bytes_of(config.precision, true);
+  const std::int64_t rows = config.model.rows(), chunk = std::min(config.train.loss_chunk, tokens);
+  const std::int64_t head = rows * config.model.d_model, sum = head * wide;
+  const std::int64_t at_softmax = 2 * chunk * rows * wide + (tokens > chunk ? sum : 0);
+  return std::max(at_softmax, chunk * rows * compute + sum);
+}
+
+// Bytes that the backward pass of one block needs beside what is kept: what is made again, and gradients around the
+// MLP.
+std::int64_t block_peak(const RunConfig& config, std::int64_t tokens, std::int64_t again) {
+  const ModelConfig& m = config.model;
+  return tokens * (again + 2 * m.d_model + 5 * m.mlp_dim) * bytes_of(config.precision, true);
+}
+
+}  // namespace
+
+MemoryEstimate memory_estimate(const RunConfig& config, const NormPlan& plan, std::int64_t micro_batch) {
+  const std::int64_t parameters = model_cost(config.model, plan).parameters;
+  const std::int64_t master = bytes_of(config.precision, false), compute = bytes_of(config.precision, true);
+  MemoryEstimate memory;
+  memory.weights = parameters * (master == compute ? master : master + compute);
+  memory.gradients = parameters * master;
+  memory.optimizer = 2 * parameters * master;
+  const std::int64_t tokens = micro_batch * config.model.sequence_length;
+  const Kept kept = kept_by_blocks(config, plan);
+  memory.activations = tokens * (config.model.d_model + kept.all) * compute +
+                       std::max(head_peak(config, tokens), block_peak(config, tokens, kept.again));
+  return memory;
+}
+
+}  // namespace norma
