@@ -1,7 +1,5 @@
 // The sharding engine with real processes over Gloo: the same numbers from every strategy, the traffic that theory
 // gives, bounded memory, and steps after failures. Names E1 to E11 are those of the engine's test plan.
-#include <cmath>
-
 #include <gtest/gtest.h>
 
 #include "norma/base/error.h"
@@ -15,6 +13,8 @@
 namespace norma {
 namespace {
 
+using testing::every_strategy;
+using testing::expect_equal;
 using testing::merge_outcomes;
 using testing::run_train_case;
 using testing::run_train_cases;
@@ -31,42 +31,6 @@ TrainOutcome reference(TrainCase one) {
   one.poison = one.evaluate_between = false;
   one.throw_in_step = -1;
   return merge_outcomes({run_train_case(one, {})});
-}
-
-struct Tolerance {
-  double losses, norms, weights;  // weights: of each tensor, in relative norm
-};
-
-void expect_equal(const TrainOutcome& got, const TrainOutcome& want, const Tolerance& tolerance,
-                  const std::string& what) {
-  ASSERT_EQ(got.losses.size(), want.losses.size()) << what;
-  for (std::size_t s = 0; s < got.losses.size(); ++s) {
-    EXPECT_LE(std::abs(got.losses[s] - want.losses[s]), tolerance.losses * std::abs(want.losses[s])) << what << s;
-    EXPECT_LE(std::abs(got.norms[s] - want.norms[s]), tolerance.norms * std::abs(want.norms[s])) << what << s;
-  }
-  ASSERT_EQ(got.weights.size(), want.weights.size()) << what;
-  for (const auto& [name, values] : want.weights) {
-    const std::vector<double>& others = got.weights.at(name);
-    ASSERT_EQ(others.size(), values.size()) << what << name;
-    double difference = 0.0, norm = 0.0;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      difference += (others[i] - values[i]) * (others[i] - values[i]);
-      norm += values[i] * values[i];
-    }
-    EXPECT_LE(std::sqrt(difference), tolerance.weights * std::sqrt(norm)) << what << " " << name;
-  }
-}
-
-std::vector<TrainCase> every_strategy(const TrainCase& like, int world) {
-  std::vector<TrainCase> cases;
-  for (const char* strategy : {"ddp", "full_shard", "shard_grad_op", "hybrid"}) {
-    TrainCase one = like;
-    one.strategy = strategy;
-    if (one.strategy == "hybrid") one.replicas = 2;
-    cases.push_back(one);
-    if (one.strategy == "hybrid" && world == 2) cases.pop_back();  // ddp by another name
-  }
-  return cases;
 }
 
 // E1: strategies x micro-batches x tied or not x recompute x reduction.

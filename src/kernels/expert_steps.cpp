@@ -1,42 +1,105 @@
 #include "expert_steps.h"
 
+#include <cstring>
+
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "norma/kernels/ops.h"
 
+#include "cpu_rows.h"
+
 namespace norma {
+namespace {
 
-at::Tensor spread_rows(const at::Tensor& x, const ExpertOrder& order) {
-  const std::int64_t choices = order.pairs.numel() / std::max<std::int64_t>(x.size(0), 1);
-  return x.index_select(0, order.pairs.floor_divide(choices));
+constexpr std::int64_t kRowsAtOnce = 32;  // that a thread takes at least
+
+// Whether our own loops serve this type here; else ATen's calls do.
+bool has_loops(const at::Tensor& x) {
+  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
-at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order) {
-  const std::int64_t tokens = weights.size(0), choices = weights.size(1);
-  const at::Tensor wide = rows.index_select(0, order.places)
-                              .view({tokens, choices, rows.size(1)})
-                              .to(accumulate_type(rows.scalar_type()));          // [N, k, D]
-  return at::bmm(weights.unsqueeze(1), wide).squeeze(1).to(rows.scalar_type());  // [N, D]
+cpu::Element element_of(const at::Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 ? cpu::Element::bfloat16 : cpu::Element::float32;
 }
 
-at::Tensor activate(const at::Tensor& up_gate) {
-  const auto halves = up_gate.chunk(2, -1);
-  return at::silu(halves[1]).mul_(halves[0]);
+// Row `row` of a dense matrix.
+char* row_of(const at::Tensor& x, std::int64_t row) {
+  return static_cast<char*>(x.data_ptr()) + row * x.size(1) * static_cast<std::int64_t>(x.element_size());
 }
 
-ActivationGradients activation_backward(const at::Tensor& grad, const at::Tensor& up_gate, const at::Tensor& weights) {
+ActivationGradients plain_activation_backward(const at::Tensor& grad, const at::Tensor& up_gate,
+                                              const at::Tensor& weights) {
   const auto halves = up_gate.chunk(2, -1);  // up, gate: [N k, F] each
   const at::Tensor &up = halves[0], &gate = halves[1];
   const at::Tensor column = weights.unsqueeze(1).to(grad.scalar_type());
-  const at::Tensor silu = at::silu(gate);
-  const at::Tensor plain = silu * up;
-  const at::Tensor weighted_grad = grad * column;
+  const at::Tensor silu = at::silu(gate), activation = silu * up, weighted_grad = grad * column;
   at::Tensor out = at::empty_like(up_gate);
   const auto parts = out.chunk(2, -1);
   at::Tensor grad_up = parts[0], grad_gate = parts[1];
   at::mul_out(grad_up, weighted_grad, silu);
   grad_gate.copy_(at::silu_backward(weighted_grad * up, gate));
-  return {out, plain * column, at::sum(grad * plain, at::IntArrayRef{1}, false, weights.scalar_type())};
+  return {out, activation * column, at::sum(grad * activation, at::IntArrayRef{1}, false, weights.scalar_type())};
+}
+
+}  // namespace
+
+at::Tensor spread_rows(const at::Tensor& x, const ExpertOrder& order) {
+  const std::int64_t choices = order.pairs.numel() / std::max<std::int64_t>(x.size(0), 1);
+  if (!x.is_cpu()) return x.index_select(0, order.pairs.floor_divide(choices));
+  const at::Tensor dense = x.contiguous(), out = at::empty({order.pairs.numel(), x.size(1)}, x.options());
+  const auto* const pairs = order.pairs.const_data_ptr<std::int64_t>();
+  const auto bytes = static_cast<std::size_t>(x.size(1)) * x.element_size();
+  at::parallel_for(0, out.size(0), kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) std::memcpy(row_of(out, i), row_of(dense, pairs[i] / choices), bytes);
+  });
+  return out;
+}
+
+at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order, std::int64_t tokens) {
+  const std::int64_t choices = rows.size(0) / std::max<std::int64_t>(tokens, 1), width = rows.size(1);
+  if (!has_loops(rows)) {
+    const at::Tensor mine = rows.index_select(0, order.places)
+                                .view({tokens, choices, width})
+                                .to(accumulate_type(rows.scalar_type()));  // [N, k, D]
+    return (weights.defined() ? mine * weights.unsqueeze(-1) : mine).sum(1).to(rows.scalar_type());
+  }
+  const at::Tensor out = at::empty({tokens, width}, rows.options()),
+                   dense = weights.defined() ? weights.contiguous() : weights;
+  const auto* const places = order.places.const_data_ptr<std::int64_t>();
+  const float* const factors = dense.defined() ? dense.const_data_ptr<float>() : nullptr;
+  at::parallel_for(0, tokens, kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
+    cpu::sum_rows(element_of(rows), rows.const_data_ptr(), places + begin * choices,
+                  factors == nullptr ? nullptr : factors + begin * choices, end - begin, choices, width,
+                  row_of(out, begin));
+  });
+  return out;
+}
+
+at::Tensor activate(const at::Tensor& up_gate) {
+  const std::int64_t width = up_gate.size(1) / 2;
+  if (!has_loops(up_gate)) {
+    return at::silu(up_gate.narrow(1, width, width)).mul_(up_gate.narrow(1, 0, width));
+  }
+  const at::Tensor out = at::empty({up_gate.size(0), width}, up_gate.options());
+  at::parallel_for(0, out.size(0), kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
+    cpu::activate_rows(element_of(out), row_of(up_gate, begin), end - begin, width, row_of(out, begin));
+  });
+  return out;
+}
+
+ActivationGradients activation_backward(const at::Tensor& grad, const at::Tensor& up_gate, const at::Tensor& weights) {
+  if (!has_loops(grad)) return plain_activation_backward(grad, up_gate, weights);
+  const ActivationGradients out{at::empty_like(up_gate), at::empty_like(grad), at::empty_like(weights)};
+  const float* const factors = weights.const_data_ptr<float>();
+  auto* const of_factors = out.weights.mutable_data_ptr<float>();
+  at::parallel_for(0, grad.size(0), kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
+    cpu::activation_backward_rows(element_of(grad),
+                                  {row_of(grad, begin), row_of(up_gate, begin), factors + begin,
+                                   row_of(out.up_gate, begin), row_of(out.weighted, begin), of_factors + begin},
+                                  end - begin, grad.size(1));
+  });
+  return out;
 }
 
 }  // namespace norma

@@ -1,4 +1,5 @@
-// The pieces between the experts' matrix products, rows in the experts' order (a row is a place of ExpertOrder).
+// The pieces between the experts' matrix products (loops of our own on a CPU, ATen's calls elsewhere), rows in the
+// experts' order (a row is a place of ExpertOrder).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,7 +12,7 @@ namespace norma {
 at::Tensor spread_rows(const at::Tensor& x, const ExpertOrder& order);
 
 // rows [N k, D], weights [N, k] (undefined: ones) -> [N, D]: the weighted sum of each token's places.
-at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order);
+at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order, std::int64_t tokens);
 
 // silu(gate) * up of [N k, 2F] -> [N k, F].
 at::Tensor activate(const at::Tensor& up_gate);

@@ -94,7 +94,7 @@ struct ExpertMlp : torch::autograd::Function<ExpertMlp> {
         {keep_less ? x : rows, projected, up_gate, down, weights, order.pairs, order.places, order.ends});
     ctx->saved_data["keep_less"] = keep_less;
     ctx->saved_data["one_call"] = one_call;
-    return sum_rows(results, weights, order);
+    return sum_rows(results, weights, order, x.size(0));
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -108,9 +108,12 @@ struct ExpertMlp : torch::autograd::Function<ExpertMlp> {
     const at::Tensor of_places = weights.flatten().index_select(0, order.pairs);  // [N k]
     const ActivationGradients inner = activation_backward(of_activation, projected, of_places);
     const at::Tensor of_rows = products.backward(inner.up_gate, up_gate);  // [N k, D]
-    return {sum_rows(of_rows, at::ones_like(weights), order),
-            products.weight_gradient(inner.up_gate, rows),
-            products.weight_gradient(of_results, inner.weighted),
+    const auto unless_frozen = [&](std::size_t input, const at::Tensor& grad, const at::Tensor& of) {
+      return ctx->needs_input_grad(input) ? products.weight_gradient(grad, of) : at::Tensor();
+    };
+    return {sum_rows(of_rows, {}, order, weights.size(0)),
+            unless_frozen(1, inner.up_gate, rows),
+            unless_frozen(2, of_results, inner.weighted),
             inner.weights.index_select(0, order.places).view(weights.sizes()),
             {},
             {},

@@ -1,5 +1,7 @@
 #include "support/train_case.h"
 
+#include <cmath>
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
@@ -18,10 +20,30 @@
 namespace norma::testing {
 namespace {
 
+// Two layers of experts beside a dense one.
+void add_experts(const std::string& kind, ModelConfig& model) {
+  model.mlp = MlpKind::moe;
+  model.layers["1"].mlp = MlpKind::dense;
+  MoeConfig& moe = model.moe;
+  moe.num_experts = 24;
+  moe.expert_dim = 20;
+  if (kind == "moe_no_losses") moe.balance_loss = moe.z_loss = 0.0;
+  if (kind != "moe_deepseek") return;
+  moe.shared_experts = 1;
+  moe.scoring = RouterScoring::sigmoid;
+  moe.normalize_weights = true;
+  moe.routed_scale = 2.5;
+  moe.groups = 4;
+  moe.top_groups = 2;
+  moe.group_score = GroupScore::top2;
+  moe.selection_bias = true;
+}
+
 RunConfig config_of(const TrainCase& one) {
   RunConfig config = tiny_config(3);
   config.model.embedding_rows = 67;  // no multiple of anything: shards cut through rows
   config.model.tie_embeddings = one.tied;
+  if (one.model != "dense") add_experts(one.model, config.model);
   config.norm.preset = one.preset;
   config.precision = *parse_enum<Precision>(one.precision);
   config.parallel.strategy = *parse_enum<Strategy>(one.strategy);
@@ -42,6 +64,23 @@ at::Tensor ids_of_rank(std::int64_t batch, int rank, int world) {
   std::vector<at::Tensor> rows;
   for (std::int64_t b = rank; b < batch; b += world) rows.push_back((t * (5 + b) + t * t * 3 + 7 * b) % 61);
   return at::stack(rows);
+}
+
+at::Tensor ids_of(const TrainCase& one, const LaunchEnvironment& launch) {
+  if (one.rows_of == 0) return ids_of_rank(one.batch, launch.rank, launch.world_size);
+  std::vector<at::Tensor> parts;
+  for (int rank = 0; rank < one.rows_of; ++rank) parts.push_back(ids_of_rank(one.batch, rank, one.rows_of));
+  return at::cat(parts);
+}
+
+// Experts that no token of this row goes to, over all layers.
+int count_idle_experts(Transformer& model, ShardEngine& engine, const at::Tensor& row) {
+  const c10::NoGradGuard no_grad;
+  int idle = 0;
+  for (const LayerRouting& layer : model.loss(row, {1.0, 0.0, 64, 0.0}, engine).routing) {
+    idle += static_cast<int>(layer.counts.eq(0).sum().item<std::int64_t>());
+  }
+  return idle;
 }
 
 Json to_json(const Traffic& traffic) {
@@ -88,13 +127,15 @@ void fail_in_forward(Transformer& model, ShardEngine& engine, const at::Tensor& 
 }  // namespace
 
 std::string TrainCase::text() const {
-  return cat(strategy, " ", precision, " recompute ", recompute, " reduce ", reduce, " ", reduce_dtype, " replicas ",
-             replicas, " batch ", batch, "/", micro_batch, tied ? " tied" : " untied",
+  return cat(model, " ", strategy, " ", precision, " recompute ", recompute, " reduce ", reduce, " ", reduce_dtype,
+             " replicas ", replicas, " batch ", batch, "/", micro_batch, tied ? " tied" : " untied",
              freeze.empty() ? "" : " frozen " + join(freeze, " "));
 }
 
 Json to_json(const TrainCase& c) {
-  return {{"strategy", c.strategy},
+  return {{"model", c.model},
+          {"rows_of", c.rows_of},
+          {"strategy", c.strategy},
           {"precision", c.precision},
           {"recompute", c.recompute},
           {"reduce", c.reduce},
@@ -113,6 +154,8 @@ Json to_json(const TrainCase& c) {
 
 TrainCase parse_train_case(const Json& j) {
   TrainCase c;
+  c.model = j.at("model").get<std::string>();
+  c.rows_of = j.at("rows_of").get<int>();
   c.strategy = j.at("strategy").get<std::string>();
   c.precision = j.at("precision").get<std::string>();
   c.recompute = j.at("recompute").get<std::string>();
@@ -144,8 +187,13 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
   options.z_loss = 1e-4;
   options.loss_chunk = 100;
   TrainStep step(model, engine, rank.optimizer, world, options);
-  const at::Tensor ids = ids_of_rank(one.batch, launch.rank, launch.world_size);
-  Json result = {{"losses", Json::array()}, {"norms", Json::array()}};
+  const at::Tensor ids = ids_of(one, launch);
+  Json result = {{"losses", Json::array()},
+                 {"norms", Json::array()},
+                 {"balance", Json::array()},
+                 {"router_z", Json::array()},
+                 {"tokens", Json::array()}};
+  result["idle_experts"] = count_idle_experts(model, engine, ids.narrow(0, 0, 1));
   for (std::int64_t s = 1; s <= one.steps; ++s) {
     if (s == one.throw_in_step) fail_in_forward(model, engine, ids);
     if (one.evaluate_between) {
@@ -156,6 +204,10 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
     const StepResult taken = step.run(ids, config.optim.lr, s);
     result["losses"].push_back(taken.cross_entropy);
     result["norms"].push_back(taken.grad_norm);
+    result["balance"].push_back(taken.load_balancing_loss);
+    result["router_z"].push_back(taken.router_z_loss);
+    result["tokens"].clear();
+    for (const StepRouting& layer : taken.routing) result["tokens"].push_back(layer.tokens);
     result["traffic"] = traffic_of(world);
   }
   for (std::size_t u = 0; u < engine.flat_units().size(); ++u) {
@@ -187,6 +239,9 @@ TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks) {
   const Json& first = of_ranks.front();
   outcome.losses = first.at("losses").get<std::vector<double>>();
   outcome.norms = first.at("norms").get<std::vector<double>>();
+  outcome.balance = first.at("balance").get<std::vector<double>>();
+  outcome.router_z = first.at("router_z").get<std::vector<double>>();
+  outcome.tokens = first.at("tokens").get<std::vector<std::vector<double>>>();
   outcome.traffic = first.value("traffic", Json::object());
   outcome.forecast = first.value("forecast", Json::object());
   outcome.pooled_bytes = first.at("pooled").get<std::int64_t>();
@@ -194,6 +249,7 @@ TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks) {
   outcome.weight_buffers = first.at("weight_buffers").get<int>();
   outcome.gradient_buffers = first.at("gradient_buffers").get<int>();
   for (const Json& one : of_ranks) {
+    outcome.idle_experts.push_back(one.at("idle_experts").get<int>());
     EXPECT_EQ(one.at("losses"), first.at("losses")) << "every rank reports the same losses";
     for (const auto& [name, range] : one.at("ranges").items()) {
       const auto begin = range.at(0).get<std::size_t>();
@@ -243,6 +299,38 @@ std::vector<TrainOutcome> run_train_cases(int world, const std::vector<TrainCase
     outcomes.push_back(merge_outcomes(of_ranks));
   }
   return outcomes;
+}
+
+std::vector<TrainCase> every_strategy(const TrainCase& like, int world) {
+  std::vector<TrainCase> cases;
+  for (const char* strategy : {"ddp", "full_shard", "shard_grad_op", "hybrid"}) {
+    TrainCase one = like;
+    one.strategy = strategy;
+    if (one.strategy == "hybrid") one.replicas = 2;
+    cases.push_back(one);
+    if (one.strategy == "hybrid" && world == 2) cases.pop_back();  // ddp by another name
+  }
+  return cases;
+}
+
+void expect_equal(const TrainOutcome& got, const TrainOutcome& want, const Tolerance& tolerance,
+                  const std::string& what) {
+  ASSERT_EQ(got.losses.size(), want.losses.size()) << what;
+  for (std::size_t s = 0; s < got.losses.size(); ++s) {
+    EXPECT_LE(std::abs(got.losses[s] - want.losses[s]), tolerance.losses * std::abs(want.losses[s])) << what << s;
+    EXPECT_LE(std::abs(got.norms[s] - want.norms[s]), tolerance.norms * std::abs(want.norms[s])) << what << s;
+  }
+  ASSERT_EQ(got.weights.size(), want.weights.size()) << what;
+  for (const auto& [name, values] : want.weights) {
+    const std::vector<double>& others = got.weights.at(name);
+    ASSERT_EQ(others.size(), values.size()) << what << name;
+    double difference = 0.0, norm = 0.0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      difference += (others[i] - values[i]) * (others[i] - values[i]);
+      norm += values[i] * values[i];
+    }
+    EXPECT_LE(std::sqrt(difference), tolerance.weights * std::sqrt(norm)) << what << " " << name;
+  }
 }
 
 }  // namespace norma::testing

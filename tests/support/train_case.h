@@ -14,6 +14,7 @@
 namespace norma::testing {
 
 struct TrainCase {
+  std::string model = "dense";  // or "moe", "moe_no_losses", "moe_deepseek"
   std::string strategy = "single";
   std::string precision = "fp64";
   std::string recompute = "none";
@@ -23,6 +24,7 @@ struct TrainCase {
   std::int64_t replicas = 0;  // 0: not set
   std::int64_t batch = 12;    // over all ranks
   std::int64_t micro_batch = 12;
+  int rows_of = 0;  // in one process: the rows stand as those of so many ranks, one rank after the other; 0: in order
   std::int64_t steps = 6;
   bool tied = true;
   bool poison = false;  // released memory is filled with NaN
@@ -39,6 +41,9 @@ TrainCase parse_train_case(const Json& json);
 // What one rank gives back.
 struct TrainOutcome {
   std::vector<double> losses, norms;
+  std::vector<double> balance, router_z;               // of models with experts
+  std::vector<std::vector<double>> tokens;             // of each layer's experts, in the last step
+  std::vector<int> idle_experts;                       // by rank: experts without a token of its first row
   std::map<std::string, std::vector<double>> weights;  // whole tensors once merged; else this rank's ranges
   Json ranges;                                         // name -> [begin, values] of this rank
   Json traffic, forecast;                              // of one step: counted, and by the formulas
@@ -52,5 +57,15 @@ TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks);
 
 // Runs all cases on `world` processes; outcomes in the order of the cases.
 std::vector<TrainOutcome> run_train_cases(int world, const std::vector<TrainCase>& cases);
+
+// The case under every strategy of several processes.
+std::vector<TrainCase> every_strategy(const TrainCase& like, int world);
+
+struct Tolerance {
+  double losses, norms, weights;  // weights: of each tensor, in relative norm
+};
+
+void expect_equal(const TrainOutcome& got, const TrainOutcome& want, const Tolerance& tolerance,
+                  const std::string& what);
 
 }  // namespace norma::testing

@@ -1,0 +1,28 @@
+// Loops over rows that experts need between their matrix products, on a CPU, in one pass each. float32 inside, whatever
+// the elements are. Nothing here knows LibTorch.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu_attention.h"
+
+namespace norma::cpu {
+
+// A range of rows of SwiGLU: up_gate [rows, 2 width] (up, then gate) -> out [rows, width] = silu(gate) * up.
+void activate_rows(Element element, const void* up_gate, std::int64_t rows, std::int64_t width, void* out);
+
+struct ActivationRows {
+  const void* grad;      // [rows, width] d loss / d (activation before its row's weight)
+  const void* up_gate;   // [rows, 2 width]
+  const float* weights;  // [rows]
+  void* grad_up_gate;    // [rows, 2 width], weighted
+  void* weighted;        // [rows, width] the activation times its row's weight
+  float* grad_weights;   // [rows]
+};
+void activation_backward_rows(Element element, const ActivationRows& pointers, std::int64_t rows, std::int64_t width);
+
+// out [tokens, width]: out[t] = sum over j < choices of weights[t, j] * rows[places[t, j]]; weights null: ones.
+void sum_rows(Element element, const void* rows, const std::int64_t* places, const float* weights, std::int64_t tokens,
+              std::int64_t choices, std::int64_t width, void* out);
+
+}  // namespace norma::cpu
