@@ -73,6 +73,7 @@ const std::vector<Library> kLibraries = {
     {"simdjson.h", "src/data/.*"},
     {"sys/", ".*"},
     {"fcntl.h", ".*"},
+    {"fnmatch.h", ".*"},
     {"glob.h", ".*"},
     {"malloc.h", ".*"},
     {"pthread.h", ".*"},
@@ -82,7 +83,7 @@ const std::vector<Library> kLibraries = {
 
 // Files that must not see a tensor, not even through another header: they are read, tested and fuzzed alone.
 const std::regex kTorchFree(
-    "(include/norma|src)/((config|norm|data|study)/.*|checkpoint/(safetensors|manifest|commit).*|base/"
+    "(include/norma|src)/((config|norm|data|study)/.*|checkpoint/(safetensors|manifest|commit|consolidate).*|base/"
     "(?!unit\\.).*)");
 
 const Names kTopLevel = {"CMakeLists.txt", "include",     "src",       "configs", "scripts",

@@ -132,10 +132,10 @@ TEST(Schedule, OtherKindsFollowTheirFormulas) {
 }
 
 // The clip factor may reach the fused kernel in float32, but only where the weights are float32 too.
-TEST(AdamW, Float32UpdateFollowsTheFormula) {
+TEST(AdamW, Float32UpdateFollowsTheFormulaAndLeavesFrozenPartsAlone) {
   const auto make = [](at::ScalarType type) {
     const at::Tensor w = at::linspace(-1, 1, 64, type), g = at::linspace(2, -3, 64, type);
-    return std::vector<FlatUnit>{{w.clone(), g.clone(), 32}};
+    return std::vector<FlatUnit>{{w.clone(), g.clone(), 32, 60}};
   };
   OptimConfig config;
   config.lr = 1e-2;
@@ -149,8 +149,10 @@ TEST(AdamW, Float32UpdateFollowsTheFormula) {
       b.step(1e-2, clip);
     }
     EXPECT_LT((narrow[0].master.to(at::kDouble) - wide[0].master).abs().max().item<double>(), 1e-6);
-    const double last = wide[0].master[63].item<double>();  // does not decay: about 3 steps of lr
-    EXPECT_NEAR(last, 1.0 + 3e-2, 1e-6);
+    const auto weight = [&](int i) { return wide[0].master[i].item<double>(); };
+    const double at_start = -1.0 + 2.0 * 59 / 63;
+    EXPECT_NEAR(weight(59), at_start + 3e-2, 1e-6);  // does not decay: about 3 steps of lr
+    for (const int i : {60, 63}) EXPECT_NEAR(weight(i), -1.0 + 2.0 * i / 63, 1e-12) << "frozen";
   }
 }
 
