@@ -69,6 +69,21 @@ TEST(Rope, KeepsLengthsAndDependsOnDistanceOnly) {
   EXPECT_NEAR(logits[5][2].item<double>(), logits[15][12].item<double>(), 1e-12);
 }
 
+TEST(Rope, TurnsAdjacentPairsInPlace) {
+  const std::vector<double> frequencies = {1.0, 0.3};
+  const RopeTable table = make_rope_table(3, frequencies, at::kDouble, at::kCPU, RotaryPairs::adjacent, 1.5);
+  const at::Tensor x = wave({2, 3, 2, 4}, 0.2), y = rope(x, table);
+  for (const std::int64_t pair : {0, 1}) {
+    const double angle = 2.0 * frequencies[static_cast<std::size_t>(pair)];  // at position 2
+    const at::Tensor in = x[1][2][1].narrow(0, 2 * pair, 2), out = y[1][2][1].narrow(0, 2 * pair, 2);
+    const double a = in[0].item<double>(), b = in[1].item<double>();
+    EXPECT_NEAR(out[0].item<double>(), 1.5 * (a * std::cos(angle) - b * std::sin(angle)), 1e-14);
+    EXPECT_NEAR(out[1].item<double>(), 1.5 * (b * std::cos(angle) + a * std::sin(angle)), 1e-14);
+  }
+  gradcheck([&](const auto& in) { return rope(in[0], table); }, {x});
+  gradcheck([&](const auto& in) { return rope(in[0].narrow(-1, 3, 4), table); }, {wave({2, 3, 2, 7}, 0.2)});
+}
+
 TEST(Swiglu, GradientIsRight) {
   gradcheck([](const auto& in) { return swiglu(in[0]); }, {wave({2, 3, 10}, 0.7) * 3.0});
 }
@@ -124,6 +139,49 @@ TEST(Attention, IsCausalAndReadsKeysGroupwise) {
   }
   gradcheck([](const auto& in) { return attention(in[0], in[1], in[2], true); },
             {wave({1, 3, 2, 4}, 0.1), wave({1, 3, 1, 4}, 0.5), wave({1, 3, 1, 4}, 1.1)});
+}
+
+// Values narrower and wider than keys, and a scale of its own.
+TEST(Attention, TakesAnyWidthOfValuesAndAnyScale) {
+  for (const std::int64_t width : {3, 4, 6}) {
+    const at::Tensor q = wave({1, 3, 2, 4}, 0.1), k = wave({1, 3, 2, 4}, 0.5), v = wave({1, 3, 2, width}, 1.1);
+    const auto f = [](const auto& in) { return attention(in[0], in[1], in[2], true, std::nullopt, 0.7); };
+    const at::Tensor got = f(std::vector<at::Tensor>{q, k, v});  // [B, T, H, Ev]
+    at::Tensor scores = at::einsum("bthe,bshe->bhts", {q, k}) * 0.7;
+    scores = scores.masked_fill(at::ones({3, 3}, at::kBool).triu(1), -INFINITY);
+    EXPECT_TRUE(at::allclose(got, at::einsum("bhts,bshe->bthe", {scores.softmax(-1), v}), 1e-13, 1e-13)) << width;
+    gradcheck(f, {q, k, v});
+  }
+}
+
+TEST(LatentAttention, IsAttentionOverOneSharedKeyAndValue) {
+  const at::Tensor q = wave({2, 3, 5}, 0.1), r = wave({2, 3, 4}, 0.7), c = wave({2, 6, 5}, 0.3),
+                   k = wave({2, 6, 4}, 0.9);
+  const at::Tensor key_scale = wave({2, 6, 3}, 0.2) + 2.0, value_scale = wave({2, 6, 1}, 0.4) + 2.0;
+  const at::Tensor keys = at::cat({c, k}, -1).unsqueeze(2).expand({2, 6, 3, 9}) * key_scale.unsqueeze(-1);
+  const at::Tensor values = (c * value_scale).unsqueeze(2).expand({2, 6, 3, 5});
+  const at::Tensor want =
+      attention(at::cat({q, r}, -1).unsqueeze(1), keys, values, false, std::nullopt, 0.4).squeeze(1);
+  const at::Tensor got = latent_attention(q, r, {c, k, key_scale, key_scale, value_scale}, 0.4);
+  EXPECT_LT((got - want).abs().max().item<double>(), 1e-13);
+}
+
+TEST(PreparedLinear, SeveralProductsOfOneInputHaveTheGradientsOfThePlainComposition) {
+  std::vector<std::vector<at::Tensor>> of_paths;
+  for (const bool recompute : {false, true}) {
+    const auto f = [&](const auto& in) {
+      const auto prepare = [](const TensorList& x) { return at::tanh(x[0]); };
+      const PreparedLinears out = prepared_linears(prepare, {in[0]}, {in[1], in[2]}, recompute);
+      return at::cat({out.y[0].sin(), out.y[1], out.h}, -1);
+    };
+    const std::vector<at::Tensor> inputs = {wave({2, 3, 4}, 0.1), wave({5, 4}, 1.3), wave({2, 4}, 0.4)};
+    gradcheck(f, inputs);
+    std::vector<at::Tensor> leaves;
+    for (const at::Tensor& input : inputs) leaves.push_back(input.clone().set_requires_grad(true));
+    const at::Tensor out = f(leaves);
+    of_paths.push_back(torch::autograd::grad({out}, {leaves.begin(), leaves.end()}, {wave(out.sizes(), 0.3)}));
+  }
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(of_paths[0][i], of_paths[1][i])) << i;
 }
 
 // Float32 and bf16 against float64 of the same rounded input.
@@ -205,6 +263,17 @@ TEST(FusedAttention, EqualsTheReference) {
       }
     }
   }
+}
+
+// Values narrower than keys ride along as zeros.
+TEST(FusedAttention, TakesNarrowValuesAndAnyScale) {
+  const at::Tensor q = wave({2, 70, 2, 48}, 0.3), k = wave({2, 70, 2, 48}, 1.1), v = wave({2, 70, 2, 32}, 2.0);
+  const at::Tensor want = attention(q, k, v, true, std::nullopt, 0.3);
+  set_kernel_path(KernelPath::fused);
+  const at::Tensor got = attention(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), true, std::nullopt, 0.3);
+  set_kernel_path(KernelPath::automatic);
+  EXPECT_EQ(got.sizes(), v.sizes());
+  EXPECT_LT((got.to(at::kDouble) - want).abs().max().item<double>(), 5e-6);
 }
 
 TEST(FusedAttention, IsTheSameOnAnyNumberOfThreadsAndKeepsNan) {

@@ -13,9 +13,15 @@
 namespace norma {
 namespace {
 
+ModelConfig model_of(std::int64_t layers) {
+  ModelConfig model;
+  model.num_layers = layers;
+  return model;
+}
+
 NormPlan plan_of(const NormConfig& config, std::int64_t layers) {
   Problems problems;
-  NormPlan plan = make_norm_plan(config, layers, problems);
+  NormPlan plan = make_norm_plan(config, model_of(layers), problems);
   for (const Problem& problem : problems) ADD_FAILURE() << problem.key << ": " << problem.text;
   return plan;
 }
@@ -29,7 +35,7 @@ NormPlan preset(const std::string& name, std::int64_t layers, double eps = 1e-5)
 
 std::string only_problem(const NormConfig& config, std::int64_t layers) {
   Problems problems;
-  make_norm_plan(config, layers, problems);
+  make_norm_plan(config, model_of(layers), problems);
   EXPECT_EQ(problems.size(), 1u);
   return problems.empty() ? "" : problems[0].key + ": " + problems[0].text;
 }
@@ -187,7 +193,7 @@ TEST(NormPlan, AWrongCommonEpsIsNotBlamedOnASite) {
   config.eps = 1.0;
   config.layers["1"].attention.out.kind = NormKind::rms;
   Problems problems;
-  make_norm_plan(config, 4, problems);
+  make_norm_plan(config, model_of(4), problems);
   EXPECT_TRUE(problems.empty());
   config.final.eps = 1.0;
   EXPECT_NE(only_problem(config, 4).find("below 1"), std::string::npos);

@@ -28,7 +28,7 @@ RunConfig config_of(const Manifest& manifest, const fs::path& folder, NormPlan& 
   LoadedConfig loaded = parse_config(manifest.config, (folder / kManifestName).string());
   append(loaded.problems, validate(loaded.config));
   if (loaded.problems.empty()) {
-    norms = make_norm_plan(loaded.config.norm, loaded.config.model.num_layers, loaded.problems);
+    norms = make_norm_plan(loaded.config.norm, loaded.config.model, loaded.problems);
   }
   if (!loaded.problems.empty()) {
     throw CheckpointError(cat("[checkpoint] the config inside ", folder.string(),

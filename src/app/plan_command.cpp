@@ -100,6 +100,7 @@ std::string plan_json(const RunPlan& plan, const MeshPlan* mesh, int world) {
                           {"gradients", plan.memory.gradients},
                           {"optimizer", plan.memory.optimizer},
                           {"activations_estimate", plan.memory.activations}};
+  json["cache_bytes_per_token"] = cache_bytes_per_token(plan.config.model, plan.norms, plan.config.precision);
   json["tokens_per_step"] = plan.tokens_per_step;
   json["max_steps"] = plan.max_steps;
   if (mesh != nullptr) json["mesh"] = to_json(*mesh, world);

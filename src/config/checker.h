@@ -54,6 +54,16 @@ class Checker {
   Problems problems_;
 };
 
+// Heads, latents and RoPE.
+void check_attention(const ModelConfig& model, Checker& check);
+
+// Upper bounds for one layer, as numbers that cannot overflow: weights of attention's matrices, and the widths of all
+// that it makes of a token.
+struct AttentionSize {
+  double parameters = 0.0, widths = 0.0;
+};
+AttentionSize attention_size(const ModelConfig& model);
+
 // Experts, router and the MLP kinds of layers.
 void check_moe(const ModelConfig& model, Checker& check);
 

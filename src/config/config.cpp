@@ -33,40 +33,8 @@ void check_run(const RunSettings& run, Checker& check) {
   check.integer("run.threads", run.threads, 0, 4096);
 }
 
-std::string divisors(std::int64_t number) {
-  std::vector<std::string> all;
-  for (std::int64_t i = 1; i <= number && all.size() < 16; ++i) {
-    if (number % i == 0) all.push_back(std::to_string(i));
-  }
-  return join(all, ", ");
-}
-
-void check_heads(const ModelConfig& model, Checker& check) {
-  const bool width = check.integer("model.d_model", model.d_model, 1, 1'048'576);
-  const bool heads = check.integer("model.num_heads", model.num_heads, 1, 65'536);
-  if (!width || !heads) return;
-  if (check.integer("model.num_kv_heads", model.num_kv_heads, 1, 65'536)) {
-    check.require(model.num_heads % model.kv_heads() == 0, "model.num_kv_heads",
-                  cat("must divide num_heads = ", model.num_heads, "; got ", model.kv_heads(),
-                      "; allowed: ", divisors(model.num_heads)));
-  }
-  if (!check.integer("model.head_dim", model.head_dim, 2, 65'536)) return;
-  const char* key = model.head_dim ? "model.head_dim" : "model.num_heads";
-  if (!model.head_dim &&
-      !check.require(model.d_model % model.num_heads == 0, key,
-                     cat("must divide d_model = ", model.d_model, " unless head_dim is set; got ", model.num_heads))) {
-    return;
-  }
-  check.require(model.head_width() % 2 == 0, key,
-                cat("the width of a head must be even, for RoPE turns pairs; got ", model.head_width(),
-                    model.head_dim ? "" : " = d_model / num_heads"));
-  check.require(model.qkv_width() <= std::int64_t{1} << 24, key,
-                cat("the fused q, k, v projection must not be wider than ", with_commas(std::int64_t{1} << 24),
-                    "; got ", with_commas(model.qkv_width())));
-}
-
 void check_model(const ModelConfig& model, Checker& check) {
-  check_heads(model, check);
+  check_attention(model, check);
   check.integer("model.num_layers", model.num_layers, 1, 10'000);
   check.integer("model.mlp_dim", model.mlp_dim, 1, std::int64_t{1} << 24);
   check_moe(model, check);
@@ -75,8 +43,6 @@ void check_model(const ModelConfig& model, Checker& check) {
     check.integer("model.document_separator", model.document_separator, 0, model.vocab_size - 1);
   }
   check.integer("model.sequence_length", model.sequence_length, 2, std::int64_t{1} << 24);
-  check.positive("model.rope_theta", model.rope_theta);
-  if (model.clip_qkv) check.positive("model.clip_qkv", *model.clip_qkv);
 }
 
 // The placement itself (preset names, layers, sites) is judged by room norm.
@@ -99,9 +65,10 @@ void check_memory(const RunConfig& config, Checker& check) {
   const double mlp_weights =
       std::max(number(m.mlp_dim), has_experts ? number(m.moe.num_experts) * (experts + 1.0) + shared : 0.0);
   const double mlp_kept = std::max(number(m.mlp_dim), has_experts ? number(m.moe.top_k) * (experts + d) + shared : 0.0);
-  const double q = number(m.q_width()), qkv = number(m.qkv_width());
-  const double norms = 6.0 * d + 2.0 * qkv;  // of one layer, at most
-  const double parameters = layers * (d * (q + qkv + 3.0 * mlp_weights) + norms) + 2.0 * number(m.rows()) * d;
+  const AttentionSize attention = attention_size(m);
+  const double norms = 6.0 * d + 2.0 * attention.widths;  // of one layer, at most
+  const double parameters =
+      layers * (attention.parameters + d * 3.0 * mlp_weights + norms) + 2.0 * number(m.rows()) * d;
   if (!check.require(parameters <= kMostBytes / 32.0, "model",
                      cat("about ", parameters, " parameters, and at most 2^57 can be counted: lower model.d_model, ",
                          "model.mlp_dim, model.moe.num_experts, model.num_layers or model.embedding_rows"))) {
@@ -109,7 +76,7 @@ void check_memory(const RunConfig& config, Checker& check) {
   }
   const std::int64_t micro_batch = config.train.micro_batch_size.value_or(config.train.global_batch_size);
   const double tokens = number(micro_batch) * number(m.sequence_length);
-  const double kept = tokens * (layers * (2.0 * d + qkv + 2.0 * q + 3.0 * mlp_kept + norms) + d);
+  const double kept = tokens * (layers * (2.0 * d + attention.widths + 3.0 * mlp_kept + norms) + d);
   check.require(
       kept <= kMostBytes / 16.0, "train.micro_batch_size",
       cat("the activations of a micro-batch must not pass 2^58 elements; got about ", kept, " of ",

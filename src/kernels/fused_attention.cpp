@@ -1,7 +1,5 @@
 #include "fused_attention.h"
 
-#include <cmath>
-
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -35,10 +33,10 @@ struct Problem {
   std::int64_t batch, kv_heads;
 };
 
-Problem problem_of(const at::Tensor& q, const at::Tensor& k) {
+Problem problem_of(const at::Tensor& q, const at::Tensor& k, double scale) {
   const bool bf16 = q.scalar_type() == at::kBFloat16;
   return {{q.size(1), q.size(3), q.size(2) / k.size(2), bf16 ? cpu::Element::bfloat16 : cpu::Element::float32,
-           static_cast<float>(1.0 / std::sqrt(static_cast<double>(q.size(3))))},
+           static_cast<float>(scale)},
           q.size(0),
           k.size(2)};
 }
@@ -55,9 +53,9 @@ void for_each_group(const Problem& problem, Body&& body) {
 
 struct FusedAttention : torch::autograd::Function<FusedAttention> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& queries, const at::Tensor& keys,
-                            const at::Tensor& values) {
+                            const at::Tensor& values, double scale) {
     const at::Tensor q = with_dense_rows(queries), k = with_dense_rows(keys), v = with_dense_rows(values);
-    const Problem problem = problem_of(q, k);
+    const Problem problem = problem_of(q, k, scale);
     const std::int64_t group = problem.shape.heads, time = problem.shape.time;
     const at::Tensor out = at::empty(q.sizes(), q.options());                                       // [B, T, H, E]
     const at::Tensor lse = at::empty({q.size(0), q.size(2), time}, q.options().dtype(at::kFloat));  // [B, H, T]
@@ -67,6 +65,7 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
                              lse.mutable_data_ptr<float>() + (b * q.size(2) + kv * group) * time, workspace);
     });
     ctx->save_for_backward({q, k, v, out, lse});
+    ctx->saved_data["scale"] = scale;
     return out;
   }
 
@@ -74,7 +73,7 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3], &lse = saved[4];
     const at::Tensor grad_out = with_dense_rows(grads[0]);
-    const Problem problem = problem_of(q, k);
+    const Problem problem = problem_of(q, k, ctx->saved_data["scale"].toDouble());
     const std::int64_t group = problem.shape.heads, time = problem.shape.time;
     const at::Tensor grad_q = at::empty(q.sizes(), q.options());
     const at::Tensor grad_k = at::empty(k.sizes(), k.options()), grad_v = at::empty(v.sizes(), v.options());
@@ -85,7 +84,7 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
                               {group_of(grad_q, b, kv, group), group_of(grad_k, b, kv, 1), group_of(grad_v, b, kv, 1)},
                               workspace);
     });
-    return {grad_q, grad_k, grad_v};
+    return {grad_q, grad_k, grad_v, {}};
   }
 };
 
@@ -97,8 +96,8 @@ bool fused_attention_supports(const at::Tensor& q, const at::Tensor& k, bool cau
          q.size(1) >= kLeastTime;
 }
 
-at::Tensor fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  return FusedAttention::apply(q, k, v);
+at::Tensor fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
+  return FusedAttention::apply(q, k, v, scale);
 }
 
 }  // namespace norma

@@ -9,6 +9,6 @@ namespace norma {
 bool fused_attention_supports(const at::Tensor& q, const at::Tensor& k, bool causal, bool masked);
 
 // As attention() in ops.h. Products and softmax in float32 for either type.
-at::Tensor fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+at::Tensor fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale);
 
 }  // namespace norma

@@ -16,42 +16,48 @@ struct Preparation : torch::CustomClassHolder {
   TensorFunction function;
 };
 
-// Returns {y, h}; a gradient that comes for h (it may start a skip connection) joins the product's.
+// Returns {h, y...}; a gradient that comes for h (it may start a skip connection) joins the products', the last one's
+// first, as autograd adds them up. Saved: the weights, then the inputs.
 struct PreparedLinearFunction : torch::autograd::Function<PreparedLinearFunction> {
   static variable_list forward(AutogradContext* ctx, const c10::intrusive_ptr<Preparation>& preparation,
-                               const at::Tensor& weight, at::TensorList inputs) {
+                               at::TensorList weights, at::TensorList inputs) {
     ctx->set_materialize_grads(false);
     ctx->saved_data["preparation"] = at::IValue::make_capsule(preparation);
-    variable_list saved = {weight};
+    ctx->saved_data["weights"] = static_cast<std::int64_t>(weights.size());
+    variable_list saved = weights.vec();
     saved.insert(saved.end(), inputs.begin(), inputs.end());
     ctx->save_for_backward(saved);
     const at::Tensor h = preparation->function(inputs.vec());
-    return {at::linear(h, weight), h};
+    variable_list results = {h};
+    for (const at::Tensor& weight : weights) results.push_back(at::linear(h, weight));
+    return results;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto preparation =
         c10::static_intrusive_pointer_cast<Preparation>(ctx->saved_data["preparation"].toCapsule());
     const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor& weight = saved[0];
+    const auto count = static_cast<std::size_t>(ctx->saved_data["weights"].toInt());
     TensorList inputs;
     at::Tensor h;
     {
       const c10::AutoGradMode with_gradients(true);
-      for (std::size_t i = 1; i < saved.size(); ++i) {
+      for (std::size_t i = count; i < saved.size(); ++i) {
         inputs.push_back(saved[i].detach().requires_grad_(saved[i].requires_grad()));
       }
       h = preparation->function(inputs);
     }
-    at::Tensor grad_h = grads[1], grad_weight;
-    if (grads[0].defined()) {
-      const at::Tensor grad = grads[0].reshape({-1, weight.size(0)});       // [N, out]
-      grad_weight = grad.t().mm(h.detach().reshape({-1, weight.size(1)}));  // [out, in]
-      const at::Tensor through = grad.mm(weight).view(h.sizes());           // [..., in]
+    at::Tensor grad_h = grads[0];
+    variable_list results(1 + count);
+    for (std::size_t i = count; i-- > 0;) {
+      const at::Tensor &weight = saved[i], &grad_y = grads[1 + i];
+      if (!grad_y.defined()) continue;
+      const at::Tensor grad = grad_y.reshape({-1, weight.size(0)});            // [N, out]
+      results[1 + i] = grad.t().mm(h.detach().reshape({-1, weight.size(1)}));  // [out, in]
+      const at::Tensor through = grad.mm(weight).view(h.sizes());              // [..., in]
       grad_h = grad_h.defined() ? grad_h + through : through;
     }
     if (grad_h.defined() && h.requires_grad()) torch::autograd::backward({h}, {grad_h});
-    variable_list results = {{}, grad_weight};
     for (const at::Tensor& input : inputs) results.push_back(input.grad());
     return results;
   }
@@ -59,15 +65,25 @@ struct PreparedLinearFunction : torch::autograd::Function<PreparedLinearFunction
 
 }  // namespace
 
+PreparedLinears prepared_linears(const TensorFunction& prepare, const TensorList& inputs, const TensorList& weights,
+                                 bool recompute) {
+  PreparedLinears result;
+  if (!recompute || !c10::GradMode::is_enabled()) {
+    result.h = prepare(inputs);
+    for (const at::Tensor& weight : weights) result.y.push_back(at::linear(result.h, weight));
+    return result;
+  }
+  const variable_list out = PreparedLinearFunction::apply(c10::make_intrusive<Preparation>(prepare),
+                                                          at::TensorList(weights), at::TensorList(inputs));
+  result.h = out[0];
+  result.y.assign(out.begin() + 1, out.end());
+  return result;
+}
+
 PreparedLinear prepared_linear(const TensorFunction& prepare, const TensorList& inputs, const at::Tensor& weight,
                                bool recompute) {
-  if (!recompute || !c10::GradMode::is_enabled()) {
-    const at::Tensor h = prepare(inputs);
-    return {at::linear(h, weight), h};
-  }
-  const variable_list results =
-      PreparedLinearFunction::apply(c10::make_intrusive<Preparation>(prepare), weight, at::TensorList(inputs));
-  return {results[0], results[1]};
+  const PreparedLinears all = prepared_linears(prepare, inputs, {weight}, recompute);
+  return {all.y[0], all.h};
 }
 
 }  // namespace norma

@@ -7,9 +7,6 @@
 #include "norma/base/error.h"
 #include "norma/kernels/ops.h"
 
-#include "fused_attention.h"
-#include "kernel_path.h"
-
 namespace norma {
 
 using torch::autograd::AutogradContext;
@@ -23,6 +20,16 @@ namespace {
 
 at::Tensor accumulate(const at::Tensor& x) {
   return x.to(accumulate_type(x.scalar_type()));
+}
+
+// rsqrt(mean(x^2) + eps) of rows in accumulate_type, [..., n] -> [..., 1]; a zero row stays zero.
+at::Tensor factor_of(const at::Tensor& wide, double eps) {
+  const at::Tensor root = at::linalg_vector_norm(wide, 2, at::IntArrayRef{-1}, /*keepdim=*/true);
+  return root.square_()
+      .div_(static_cast<double>(wide.size(-1)))
+      .add_(eps)
+      .clamp_min_(std::numeric_limits<float>::min())
+      .rsqrt_();
 }
 
 struct Embedding : torch::autograd::Function<Embedding> {
@@ -42,13 +49,7 @@ struct Embedding : torch::autograd::Function<Embedding> {
 // Keeps x, the gain and one number per row; the normalized x is recomputed in backward.
 struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
-    const at::Tensor wide = accumulate(x);
-    const at::Tensor root = at::linalg_vector_norm(wide, 2, at::IntArrayRef{-1}, /*keepdim=*/true);  // [..., 1]
-    const at::Tensor scale = root.square_()
-                                 .div_(static_cast<double>(x.size(-1)))
-                                 .add_(eps)
-                                 .clamp_min_(std::numeric_limits<float>::min())
-                                 .rsqrt_();  // a zero row stays zero
+    const at::Tensor wide = accumulate(x), scale = factor_of(wide, eps);  // [..., n], [..., 1]
     ctx->save_for_backward({x, weight, scale});
     return at::mul(wide, scale).to(x.scalar_type()).mul_(weight);
   }
@@ -65,30 +66,6 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
     const at::Tensor mean = product.matmul(wide_weight).div_(static_cast<double>(width)).unsqueeze(-1);
     const at::Tensor grad_x = at::mul(grad, wide_weight).sub_(normed * mean).mul_(scale);
     return {grad_x.to(x.scalar_type()), grad_weight.to(weight.scalar_type()), {}};
-  }
-};
-
-// [B, T, h, E] rotated by the angles of `table`; sign -1 is the inverse rotation.
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, double sign) {
-  const std::int64_t half = x.size(-1) / 2;
-  const at::Tensor wide = accumulate(x);
-  const at::Tensor a = wide.narrow(-1, 0, half), b = wide.narrow(-1, half, half);
-  at::Tensor out = at::empty(x.sizes(), wide.options());
-  at::Tensor first = out.narrow(-1, 0, half), second = out.narrow(-1, half, half);
-  at::mul_out(first, a, cos).addcmul_(b, sin, -sign);
-  at::mul_out(second, b, cos).addcmul_(a, sin, sign);
-  return out.to(x.scalar_type());
-}
-
-struct Rope : torch::autograd::Function<Rope> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-    ctx->save_for_backward({cos, sin});
-    return rotate(x, cos, sin, 1.0);
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const auto saved = ctx->get_saved_variables();
-    return {rotate(grads[0], saved[0], saved[1], -1.0), {}, {}};
   }
 };
 
@@ -207,6 +184,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return RmsNorm::apply(x, weight, eps);
 }
 
+at::Tensor rms_factor(const at::Tensor& x, double eps) {
+  return factor_of(accumulate(x), eps);
+}
+
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const double least = std::numeric_limits<float>::min();  // a constant row becomes zero, as in rms_norm
   return at::layer_norm(x, {x.size(-1)}, weight, /*bias=*/{}, std::max(eps, least));
@@ -214,59 +195,6 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, double eps)
 
 at::Tensor residual_join(const at::Tensor& skip, const at::Tensor& y, double alpha, double beta) {
   return at::add(alpha == 1.0 ? skip : skip * alpha, y, beta);
-}
-
-RopeTable RopeTable::slice(std::int64_t begin, std::int64_t length) const {
-  return {cos.narrow(0, begin, length), sin.narrow(0, begin, length)};
-}
-
-RopeTable make_rope_table(std::int64_t length, std::int64_t head_dim, double theta, at::ScalarType type,
-                          at::Device device) {
-  const auto options = at::TensorOptions().dtype(at::kDouble);
-  const at::Tensor exponent = at::arange(0, head_dim, 2, options) / static_cast<double>(head_dim);  // [E/2]
-  const at::Tensor frequency = at::pow(theta, exponent.neg());
-  const at::Tensor angle = at::outer(at::arange(length, options), frequency).unsqueeze(1);  // [T, 1, E/2]
-  const at::ScalarType wide = accumulate_type(type);
-  return {angle.cos().to(device, wide), angle.sin().to(device, wide)};
-}
-
-at::Tensor rope(const at::Tensor& x, const RopeTable& table) {
-  NORMA_CHECK(x.size(1) == table.cos.size(0), "[rope] time of x ", x.size(1), ", of the table ", table.cos.size(0));
-  return Rope::apply(x, table.cos, table.sin);
-}
-
-namespace {
-
-KernelPath g_path = KernelPath::automatic;
-
-}  // namespace
-
-bool takes_fused_path(bool supported, const char* op) {
-  NORMA_CHECK(supported || g_path != KernelPath::fused, "[", op, "] no fused kernel supports these arguments");
-  return supported && g_path != KernelPath::reference;
-}
-
-void set_kernel_path(KernelPath path) {
-  g_path = path;
-}
-
-at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
-                     const std::optional<at::Tensor>& mask) {
-  if (takes_fused_path(fused_attention_supports(q, k, causal, mask.has_value()), "attention")) {
-    return fused_attention(q, k, v);
-  }
-  bool grouped = q.size(2) != k.size(2);
-  at::Tensor keys = k, values = v;
-  if (grouped && q.is_cuda() && (mask || q.scalar_type() != at::kBFloat16)) {
-    // On CUDA only the flash kernel reads keys groupwise, and it takes neither masks nor float32.
-    keys = k.repeat_interleave(q.size(2) / k.size(2), 2);
-    values = v.repeat_interleave(q.size(2) / k.size(2), 2);
-    grouped = false;
-  }
-  const at::Tensor out = at::scaled_dot_product_attention(  // [B, H, T, E]
-      q.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), mask, /*dropout_p=*/0.0, causal && !mask,
-      /*scale=*/std::nullopt, grouped);
-  return out.transpose(1, 2);  // [B, T, H, E]
 }
 
 at::Tensor swiglu(const at::Tensor& up_gate) {

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "norma/model/rotary.h"
+
 namespace norma {
 
 Attention::Attention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer)
@@ -9,13 +11,15 @@ Attention::Attention(const ModelConfig& config, const LayerPolicy& policy, std::
       config_(config),
       sites_(policy.inner),
       layer_(static_cast<std::size_t>(layer)),
+      scale_(rotary_of(config).softmax_scale),
       qkv_(register_matrix(*this, "qkv", {config.qkv_width(), config.d_model})),
-      out_(register_matrix(*this, "out", {config.d_model, config.q_width()})),
-      q_(register_norm(*this, "norm_q", sites_.q, inner_width(sites_.q, config.num_heads, config))),
-      k_(register_norm(*this, "norm_k", sites_.k, inner_width(sites_.k, config.kv_heads(), config))),
-      v_(register_norm(*this, "norm_v", sites_.v, inner_width(sites_.v, config.kv_heads(), config))),
-      context_(register_norm(*this, "norm_context", sites_.context,
-                             inner_width(sites_.context, config.num_heads, config))) {}
+      out_(register_matrix(*this, "out", {config.d_model, config.q_width()})) {
+  const InnerWidths widths = inner_widths(sites_, config);
+  q_ = register_norm(*this, "norm_q", sites_.q, widths.q);
+  k_ = register_norm(*this, "norm_k", sites_.k, widths.k);
+  v_ = register_norm(*this, "norm_v", sites_.v, widths.v);
+  context_ = register_norm(*this, "norm_context", sites_.context, widths.context);
+}
 
 // [B, T, heads * E] -> [B, T, heads, E], normed before the split (whole) or after it (per head).
 at::Tensor Attention::heads(const at::Tensor& flat, const InnerSite& site, const Norm& norm) const {
@@ -33,12 +37,12 @@ at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) con
   at::Tensor v = heads(parts[2], sites_.v, v_);                            // [B, T, K, E]
   bool causal = true;
   if (context.cache) {
-    at::Tensor &keys = context.cache->keys[layer_], &values = context.cache->values[layer_];
+    at::Tensor &keys = context.cache->layers[layer_].keys, &values = context.cache->layers[layer_].values;
     causal = !keys.defined();
     k = keys = keys.defined() ? at::cat({keys, k}, 1) : k;  // [B, S, K, E]
     v = values = values.defined() ? at::cat({values, v}, 1) : v;
   }
-  at::Tensor mixed = attention(q, k, v, causal, context.mask);  // [B, T, H, E]
+  at::Tensor mixed = attention(q, k, v, causal, context.mask, scale_);  // [B, T, H, E]
   const bool whole = sites_.context.granularity == Granularity::whole;
   if (!whole) mixed = normed(context_, mixed);
   mixed = mixed.flatten(2);  // [B, T, H E]

@@ -20,6 +20,7 @@ class Attention : public SubLayer {
   ModelConfig config_;
   InnerNorms sites_;
   std::size_t layer_;
+  double scale_;
   at::Tensor qkv_, out_;
   Norm q_, k_, v_, context_;
 };

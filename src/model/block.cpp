@@ -1,10 +1,17 @@
 #include "block.h"
 
+#include "attention.h"
+#include "latent_attention.h"
 #include "mlp.h"
 #include "moe.h"
 
 namespace norma {
 namespace {
+
+std::shared_ptr<SubLayer> make_attention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer) {
+  if (config.is_latent()) return std::make_shared<LatentAttention>(config, policy, layer);
+  return std::make_shared<Attention>(config, policy, layer);
+}
 
 std::shared_ptr<SubLayer> make_mlp(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer) {
   if (config.mlp_kind(layer) == MlpKind::moe) return std::make_shared<Moe>(config, policy);
@@ -14,7 +21,7 @@ std::shared_ptr<SubLayer> make_mlp(const ModelConfig& config, const LayerPolicy&
 }  // namespace
 
 BlockImpl::BlockImpl(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer)
-    : attention_(register_module("attention", std::make_shared<Attention>(config, policy, layer))),
+    : attention_(register_module("attention", make_attention(config, policy, layer))),
       mlp_(register_module("mlp", make_mlp(config, policy, layer))) {}
 
 at::Tensor BlockImpl::forward(const at::Tensor& x, const BlockContext& context) {

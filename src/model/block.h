@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "attention.h"
+#include "sub_layer.h"
 
 namespace norma {
 
@@ -13,8 +13,7 @@ class BlockImpl : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x, const BlockContext& context);  // [B, T, D] -> [B, T, D]
 
  private:
-  std::shared_ptr<Attention> attention_;
-  std::shared_ptr<SubLayer> mlp_;
+  std::shared_ptr<SubLayer> attention_, mlp_;
 };
 
 }  // namespace norma

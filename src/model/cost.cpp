@@ -14,7 +14,8 @@ ModelCost model_cost(const ModelConfig& model, const NormPlan& plan) {
     }
   }
   cost.used_parameters = cost.active_parameters - (model.tie_embeddings ? 0 : cost.embedding_parameters);
-  const double attention = static_cast<double>(model.num_layers) * static_cast<double>(model.q_width()) *
+  const double attention = static_cast<double>(model.num_layers) *
+                           (static_cast<double>(model.q_width() + model.context_width()) / 2.0) *
                            static_cast<double>(model.sequence_length);
   cost.flops_causal = 6.0 * static_cast<double>(cost.used_parameters) + 6.0 * attention;
   cost.flops_full = 6.0 * static_cast<double>(cost.used_parameters) + 12.0 * attention;

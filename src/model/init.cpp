@@ -8,11 +8,23 @@
 namespace norma {
 namespace {
 
-// One logical matrix inside a parameter: rows of it, and its fans.
+// Rows of one logical matrix inside a parameter.
 struct Matrix {
   std::int64_t rows, columns;
-  double scale;  // branch_init_scale, where it applies
+  double scale;              // branch_init_scale, where it applies
+  std::int64_t fan_out = 0;  // rows of the whole matrix, where these are a part of it; 0: all of it
 };
+
+// Key rows and value rows of every head: of two matrices.
+std::vector<Matrix> kv_up_matrices(const ModelConfig& m, double value_scale) {
+  const std::int64_t keys = m.nope_dim(), values = m.value_width();
+  std::vector<Matrix> rows;
+  for (std::int64_t h = 0; h < m.num_heads; ++h) {
+    rows.push_back({keys, m.kv_rank(), 1.0, m.num_heads * keys});
+    rows.push_back({values, m.kv_rank(), value_scale, m.num_heads * values});
+  }
+  return rows;
+}
 
 // The logical matrices of a parameter, top to bottom; of one expert, where there are many.
 std::vector<Matrix> matrices_of(const ParameterSpec& p, const ModelConfig& m, const NormPlan& plan) {
@@ -23,6 +35,10 @@ std::vector<Matrix> matrices_of(const ParameterSpec& p, const ModelConfig& m, co
   switch (p.role) {
     case ParameterRole::qkv:
       return {{m.q_width(), columns, 1.0}, {m.kv_width(), columns, 1.0}, {m.kv_width(), columns, attention}};
+    case ParameterRole::kv_down:
+      return {{m.kv_rank(), columns, 1.0}, {m.rope_dim(), columns, 1.0}};
+    case ParameterRole::kv_up:
+      return kv_up_matrices(m, attention);
     case ParameterRole::attention_out:
       return {{rows, columns, attention}};
     case ParameterRole::up_gate:
@@ -56,7 +72,8 @@ double table_std(ParameterRole role, const ModelConfig& model, const InitConfig&
 
 double matrix_std(const ParameterSpec& p, const Matrix& matrix, const ModelConfig& model, const InitConfig& init) {
   const double depth = static_cast<double>(model.num_layers), layer = static_cast<double>(p.layer + 1);
-  const double fan_in = static_cast<double>(matrix.columns), fan_out = static_cast<double>(matrix.rows);
+  const double fan_in = static_cast<double>(matrix.columns),
+               fan_out = static_cast<double>(matrix.fan_out > 0 ? matrix.fan_out : matrix.rows);
   const double std = base_std(model, init);
   switch (init.scheme) {
     case InitScheme::normal:

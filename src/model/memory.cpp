@@ -22,18 +22,39 @@ std::int64_t kept_by_mlp(const ModelConfig& m, MlpKind kind) {
   return routed + 2 * m.moe.num_experts + 3 * m.shared_width();
 }
 
-// Elements per token that the reference path keeps for the backward pass of one block.
-std::int64_t kept_per_token(const ModelConfig& m, const LayerPolicy& layer, MlpKind kind) {
-  const ResidualWiring &a = layer.attention, &f = layer.mlp;
-  const InnerNorms& inner = layer.inner;
-  std::int64_t kept = 2 * m.d_model;       // inputs of qkv and of up|gate
-  kept += m.q_width() + 2 * m.kv_width();  // q, k, v as attention reads them
-  kept += 2 * m.q_width();                 // attention's output, and as the output matrix reads it
-  kept += kept_by_mlp(m, kind);
-  kept += m.d_model * count_present({&a.in, &a.out, &a.sum, &f.in, &f.out, &f.sum});
+// Elements per token that attention keeps for its backward pass, its input apart.
+std::int64_t kept_by_attention(const ModelConfig& m, const InnerNorms& inner) {
+  std::int64_t kept = m.qkv_width();            // q, k, v as attention reads them
+  kept += 2 * m.q_width();                      // attention's output, and as the output matrix reads it
   kept += inner.q.present() ? m.q_width() : 0;  // a norm keeps its input
   kept += (inner.k.present() ? m.kv_width() : 0) + (inner.v.present() ? m.kv_width() : 0);
   kept += inner.context.present() ? m.q_width() : 0;
+  return kept;
+}
+
+std::int64_t kept_by_latent_attention(const ModelConfig& m, const InnerNorms& inner) {
+  std::int64_t kept = 2 * m.q_width() + m.context_width();  // q, k, v as attention reads them
+  kept += 2 * m.context_width();                            // its output, twice as above
+  kept += m.q_rank() + m.kv_rank();                         // what the up projections read
+  kept += (inner.q_latent.present() ? m.q_rank() : 0) + (inner.kv_latent.present() ? m.kv_rank() : 0);
+  kept += inner.rope_key.present() ? m.rope_dim() : 0;
+  kept += (inner.q.present() ? m.q_width() : 0) + (inner.k.present() ? m.q_width() : 0);
+  kept += (inner.v.present() ? m.context_width() : 0) + (inner.context.present() ? m.context_width() : 0);
+  return kept;
+}
+
+// Products that selective recompute keeps of attention.
+std::int64_t attention_products(const ModelConfig& m) {
+  return m.is_latent() ? m.q_rank() + m.q_width() + m.latent_width() + m.kv_up_width() : m.qkv_width();
+}
+
+// Elements per token that the reference path keeps for the backward pass of one block.
+std::int64_t kept_per_token(const ModelConfig& m, const LayerPolicy& layer, MlpKind kind) {
+  const ResidualWiring &a = layer.attention, &f = layer.mlp;
+  std::int64_t kept = 2 * m.d_model;  // inputs of the projections and of up|gate
+  kept += m.is_latent() ? kept_by_latent_attention(m, layer.inner) : kept_by_attention(m, layer.inner);
+  kept += kept_by_mlp(m, kind);
+  kept += m.d_model * count_present({&a.in, &a.out, &a.sum, &f.in, &f.out, &f.sum});
   return kept;
 }
 
@@ -41,7 +62,8 @@ std::int64_t kept_per_token(const ModelConfig& m, const LayerPolicy& layer, MlpK
 // and the products themselves.
 std::int64_t kept_by_products(const ModelConfig& m, const LayerPolicy& layer, MlpKind kind) {
   const ResidualWiring &a = layer.attention, &f = layer.mlp;
-  std::int64_t kept = 2 * m.d_model + m.qkv_width() + m.d_model * count_present({&a.out, &a.sum, &f.out, &f.sum});
+  std::int64_t kept =
+      2 * m.d_model + attention_products(m) + m.d_model * count_present({&a.out, &a.sum, &f.out, &f.sum});
   kept += kind == MlpKind::dense ? 2 * m.mlp_dim
                                  : 2 * (m.moe.top_k * m.expert_width() + m.moe.num_experts + m.shared_width());
   return kept;
@@ -88,6 +110,18 @@ std::int64_t block_peak(const RunConfig& config, std::int64_t tokens, std::int64
 }
 
 }  // namespace
+
+std::int64_t cache_bytes_per_token(const ModelConfig& model, const NormPlan& plan, Precision precision) {
+  const std::int64_t element = bytes_of(precision, true), factor = bytes_of(precision, false);
+  if (!model.is_latent()) return model.num_layers * 2 * model.kv_width() * element;
+  std::int64_t bytes = model.num_layers * model.latent_width() * element;
+  for (const LayerPolicy& layer : plan.layers) {  // norms per head leave one factor each
+    const InnerSite& v = layer.inner.v;
+    if (layer.inner.k.present()) bytes += model.num_heads * factor;
+    if (v.present()) bytes += (v.granularity == Granularity::whole ? 1 : model.num_heads) * factor;
+  }
+  return bytes;
+}
 
 MemoryEstimate memory_estimate(const RunConfig& config, const NormPlan& plan, std::int64_t micro_batch) {
   const std::int64_t parameters = model_cost(config.model, plan).parameters;

@@ -17,6 +17,7 @@ class NormImpl : public torch::nn::Module {
  public:
   NormImpl(const NormSite& site, std::int64_t width);
   at::Tensor forward(const at::Tensor& x) const;  // [..., width] -> [..., width]
+  const at::Tensor& weight() const { return weight_; }
 
  private:
   NormKind kind_;

@@ -29,8 +29,19 @@ std::string unit_of(const std::string& parameter) {
 
 void add_attention(const ModelConfig& m, std::int64_t l, std::vector<ParameterSpec>& all) {
   const std::string name = cat("blocks.", l, ".attention");
-  all.push_back({name + ".qkv.weight", {m.qkv_width(), m.d_model}, ParameterRole::qkv, l});
-  all.push_back({name + ".out.weight", {m.d_model, m.q_width()}, ParameterRole::attention_out, l});
+  if (!m.is_latent()) {
+    all.push_back({name + ".qkv.weight", {m.qkv_width(), m.d_model}, ParameterRole::qkv, l});
+  } else if (m.attention.q_rank) {
+    all.push_back({name + ".q_down.weight", {m.q_rank(), m.d_model}, ParameterRole::q_down, l});
+    all.push_back({name + ".q_up.weight", {m.q_width(), m.q_rank()}, ParameterRole::q_up, l});
+  } else {
+    all.push_back({name + ".q.weight", {m.q_width(), m.d_model}, ParameterRole::q, l});
+  }
+  if (m.is_latent()) {
+    all.push_back({name + ".kv_down.weight", {m.latent_width(), m.d_model}, ParameterRole::kv_down, l});
+    all.push_back({name + ".kv_up.weight", {m.kv_up_width(), m.kv_rank()}, ParameterRole::kv_up, l});
+  }
+  all.push_back({name + ".out.weight", {m.d_model, m.context_width()}, ParameterRole::attention_out, l});
 }
 
 void add_swiglu(const std::string& name, const ModelConfig& m, std::int64_t width, std::int64_t l,

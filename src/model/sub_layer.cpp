@@ -11,7 +11,11 @@ at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, a
 
 at::Tensor BranchInput::project(const at::Tensor& matrix) {
   if (value_.defined()) return at::linear(value_, matrix);
-  const PreparedLinear prepared = prepared_linear(prepare_, {x_}, matrix, recompute_);
+  return project(TensorList{matrix})[0];
+}
+
+TensorList BranchInput::project(const TensorList& matrices) {
+  const PreparedLinears prepared = prepared_linears(prepare_, {x_}, matrices, recompute_);
   value_ = prepared.h;
   return prepared.y;
 }

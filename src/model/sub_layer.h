@@ -33,8 +33,9 @@ class BranchInput {
  public:
   BranchInput(TensorFunction prepare, at::Tensor x, bool recompute)
       : prepare_(std::move(prepare)), x_(std::move(x)), recompute_(recompute) {}
-  at::Tensor project(const at::Tensor& matrix);  // u [B, T, D] times matrix [out, D] -> [B, T, out]
-  const at::Tensor& value();                     // u itself
+  at::Tensor project(const at::Tensor& matrix);    // u [B, T, D] times matrix [out, D] -> [B, T, out]
+  TensorList project(const TensorList& matrices);  // by several of them
+  const at::Tensor& value();                       // u itself
 
  private:
   TensorFunction prepare_;

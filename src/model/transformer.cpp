@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "norma/base/error.h"
+#include "norma/model/rotary.h"
 
 #include "block.h"
 
@@ -36,6 +37,14 @@ at::Tensor next_tokens(const at::Tensor& ids) {
 }
 
 }  // namespace
+
+std::int64_t LayerCache::bytes() const {
+  std::int64_t sum = 0;
+  for (const at::Tensor& tensor : {keys, values, latent, rope_key, key_scale, value_scale}) {
+    if (tensor.defined()) sum += static_cast<std::int64_t>(tensor.nbytes());
+  }
+  return sum;
+}
 
 Transformer::Transformer(const ModelConfig& config, const NormPlan& plan)
     : config_(config), moe_layers_(config.moe_layers()) {
@@ -79,18 +88,17 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
   NORMA_CHECK(begin == 0 || length == 1, "[transformer] after the first call a cache takes one token at a time");
   if (!rope_.cos.defined() || rope_.cos.device() != ids.device() ||
       rope_.cos.scalar_type() != accumulate_type(embedding_weight_.scalar_type())) {
-    rope_ = make_rope_table(config_.sequence_length, config_.head_width(), config_.rope_theta,
-                            embedding_weight_.scalar_type(), ids.device());
+    const Rotary rotary = rotary_of(config_);
+    const bool adjacent = config_.attention.rope_pairs == RopePairs::adjacent;
+    rope_ = make_rope_table(config_.sequence_length, rotary.frequencies, embedding_weight_.scalar_type(), ids.device(),
+                            adjacent ? RotaryPairs::adjacent : RotaryPairs::halves, rotary.table_factor);
   }
   BlockContext context{rope_.slice(begin, length), std::nullopt, cache, false, nullptr};
   if (cache) cache->ids = begin == 0 ? ids : at::cat({cache->ids, ids}, 1);
   if (config_.document_separator) {
     context.mask = document_mask(cache ? cache->ids : ids, length, *config_.document_separator);
   }
-  if (cache && cache->keys.empty()) {
-    cache->keys.resize(blocks_.size());
-    cache->values.resize(blocks_.size());
-  }
+  if (cache) cache->layers.resize(blocks_.size());
 
   at::Tensor x = runner.run(  // [B, T] -> [B, T, D]
       units_.front(),

@@ -48,19 +48,44 @@ void edit_wiring(const WiringEdit& edit, const NormSite& norm, const std::string
   wiring.branch_init_scale = edit.branch_init_scale.value_or(wiring.branch_init_scale);
 }
 
-void edit_layer(const LayerEdit& edit, const NormSite& norm, const std::string& key, LayerPolicy& layer,
-                Problems& problems) {
+bool is_set(const SiteEdit& edit) {
+  return edit.kind || edit.eps || edit.gain_init;
+}
+
+// The sites that only latent attention has.
+void edit_latent(const InnerEdit& edit, const NormSite& norm, const ModelConfig& model, const std::string& key,
+                 InnerNorms& inner, Problems& problems) {
+  const auto apply = [&](const char* name, const SiteEdit& given, NormSite& site) {
+    const bool without_rank = &given == &edit.q_latent && !model.attention.q_rank;
+    if (!is_set(given)) return;
+    if (!model.is_latent()) {
+      problems.push_back({key + name, 0, "is a site of latent attention; model.attention.kind is gqa"});
+    } else if (without_rank) {
+      problems.push_back({key + name, 0, "queries have no latent to norm here; it needs model.attention.q_rank"});
+    } else {
+      edit_site(given, norm, key + name, site, problems);
+    }
+  };
+  apply(".q_latent", edit.q_latent, inner.q_latent);
+  apply(".kv_latent", edit.kv_latent, inner.kv_latent);
+  apply(".rope_key", edit.rope_key, inner.rope_key);
+}
+
+void edit_layer(const LayerEdit& edit, const NormSite& norm, const ModelConfig& model, const std::string& key,
+                LayerPolicy& layer, Problems& problems) {
   edit_wiring(edit.attention, norm, key + ".attention", layer.attention, problems);
   edit_wiring(edit.mlp, norm, key + ".mlp", layer.mlp, problems);
   edit_inner(edit.inner.q, norm, key + ".inner.q", layer.inner.q, problems);
   edit_inner(edit.inner.k, norm, key + ".inner.k", layer.inner.k, problems);
   edit_inner(edit.inner.v, norm, key + ".inner.v", layer.inner.v, problems);
   edit_inner(edit.inner.context, norm, key + ".inner.context", layer.inner.context, problems);
+  edit_latent(edit.inner, norm, model, key + ".inner", layer.inner, problems);
 }
 
 }  // namespace
 
-void apply_edits(const NormConfig& config, const NormSite& norm, NormPlan& plan, Problems& problems) {
+void apply_edits(const NormConfig& config, const NormSite& norm, const ModelConfig& model, NormPlan& plan,
+                 Problems& problems) {
   edit_site(config.embedding, norm, "norm.embedding", plan.embedding, problems);
   edit_site(config.final, norm, "norm.final", plan.final, problems);
   const auto num_layers = static_cast<std::int64_t>(plan.layers.size());
@@ -73,7 +98,7 @@ void apply_edits(const NormConfig& config, const NormSite& norm, NormPlan& plan,
     }
     for (std::int64_t l = range.first; l <= range.last; ++l) {
       Problems of_layer;
-      edit_layer(edit, norm, key, plan.layers[static_cast<std::size_t>(l)], of_layer);
+      edit_layer(edit, norm, model, key, plan.layers[static_cast<std::size_t>(l)], of_layer);
       if (l == range.first) append(problems, of_layer);
     }
   }

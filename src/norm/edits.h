@@ -6,6 +6,7 @@
 namespace norma {
 
 // Applies norm.embedding, norm.final and norm.layers. `norm` is what a site gets that an edit adds.
-void apply_edits(const NormConfig& config, const NormSite& norm, NormPlan& plan, Problems& problems);
+void apply_edits(const NormConfig& config, const NormSite& norm, const ModelConfig& model, NormPlan& plan,
+                 Problems& problems);
 
 }  // namespace norma

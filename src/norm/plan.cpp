@@ -5,6 +5,7 @@
 #include "norma/base/text.h"
 
 #include "edits.h"
+#include "latent.h"
 #include "presets.h"
 
 namespace norma {
@@ -66,7 +67,8 @@ PresetOptions preset_options(const NormConfig& config, std::int64_t num_layers, 
 
 }  // namespace
 
-NormPlan make_norm_plan(const NormConfig& config, std::int64_t num_layers, Problems& problems) {
+NormPlan make_norm_plan(const NormConfig& config, const ModelConfig& model, Problems& problems) {
+  const std::int64_t num_layers = model.num_layers;
   const PresetOptions options = preset_options(config, num_layers, problems);
   NormPlan plan;
   if (const Preset preset = find_preset(config.preset)) {
@@ -82,7 +84,9 @@ NormPlan make_norm_plan(const NormConfig& config, std::int64_t num_layers, Probl
     plan.layers.resize(static_cast<std::size_t>(num_layers));
   }
   plan.scaled_ffn = config.deepnorm_ffn;
-  apply_edits(config, options.norm, plan, problems);
+  if (model.is_latent()) place_latent_norms(options.norm, model, plan);
+  apply_edits(config, options.norm, model, plan, problems);
+  if (model.is_latent()) check_latent_norms(config, plan, problems);
   return plan;
 }
 
@@ -94,8 +98,21 @@ std::vector<std::string> preset_names() {
   return names;
 }
 
-std::int64_t inner_width(const InnerSite& site, std::int64_t heads, const ModelConfig& model) {
-  return site.granularity == Granularity::per_head ? model.head_width() : heads * model.head_width();
+InnerWidths inner_widths(const InnerNorms& inner, const ModelConfig& model) {
+  const auto width = [](const InnerSite& site, std::int64_t heads, std::int64_t of_head) {
+    return site.granularity == Granularity::per_head ? of_head : heads * of_head;
+  };
+  const bool shared_key_apart = model.is_latent() && inner.rope_key.present();
+  const std::int64_t key = shared_key_apart ? model.nope_dim() : model.head_width();
+  InnerWidths widths;
+  widths.q = width(inner.q, model.num_heads, model.head_width());
+  widths.k = width(inner.k, model.kv_heads(), key);
+  widths.v = width(inner.v, model.kv_heads(), model.value_width());
+  widths.context = width(inner.context, model.num_heads, model.value_width());
+  widths.q_latent = model.q_rank();
+  widths.kv_latent = model.kv_rank();
+  widths.rope_key = model.rope_dim();
+  return widths;
 }
 
 std::vector<NormParameter> norm_parameters(const NormPlan& plan, const ModelConfig& model) {
@@ -113,10 +130,14 @@ std::vector<NormParameter> norm_parameters(const NormPlan& plan, const ModelConf
     };
     const std::string attention = cat("blocks.", l, ".attention");
     add_wiring(attention, layer.attention);
-    add(attention + ".norm_q", layer.inner.q, inner_width(layer.inner.q, model.num_heads, model));
-    add(attention + ".norm_k", layer.inner.k, inner_width(layer.inner.k, model.kv_heads(), model));
-    add(attention + ".norm_v", layer.inner.v, inner_width(layer.inner.v, model.kv_heads(), model));
-    add(attention + ".norm_context", layer.inner.context, inner_width(layer.inner.context, model.num_heads, model));
+    const InnerWidths widths = inner_widths(layer.inner, model);
+    add(attention + ".norm_q_latent", layer.inner.q_latent, widths.q_latent);
+    add(attention + ".norm_kv_latent", layer.inner.kv_latent, widths.kv_latent);
+    add(attention + ".norm_rope_key", layer.inner.rope_key, widths.rope_key);
+    add(attention + ".norm_q", layer.inner.q, widths.q);
+    add(attention + ".norm_k", layer.inner.k, widths.k);
+    add(attention + ".norm_v", layer.inner.v, widths.v);
+    add(attention + ".norm_context", layer.inner.context, widths.context);
     add_wiring(cat("blocks.", l, ".mlp"), layer.mlp);
   }
   add("head.norm", plan.final, model.d_model);

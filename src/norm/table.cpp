@@ -27,6 +27,11 @@ std::string inner_text(const InnerNorms& inner) {
     const char* span = site->granularity == Granularity::per_head ? "" : ":whole";
     parts.push_back(cat(name, span, site->kind == NormKind::layer ? ":layer" : ""));
   }
+  const std::array<std::pair<const char*, const NormSite*>, 3> latent = {
+      {{"rope_key", &inner.rope_key}, {"q_latent", &inner.q_latent}, {"kv_latent", &inner.kv_latent}}};
+  for (const auto& [name, site] : latent) {
+    if (site->present()) parts.push_back(cat(name, site->kind == NormKind::layer ? ":layer" : ""));
+  }
   return parts.empty() ? "-" : join(parts, " ");
 }
 

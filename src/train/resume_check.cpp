@@ -32,7 +32,7 @@ std::string line_of(const KeyDifference& difference) {
 // Spelled otherwise, a placement may still be the same.
 bool same_placement(const RunConfig& before, const RunPlan& plan) {
   Problems problems;
-  const NormPlan norms = make_norm_plan(before.norm, before.model.num_layers, problems);
+  const NormPlan norms = make_norm_plan(before.norm, before.model, problems);
   return problems.empty() && norms == plan.norms;
 }
 

@@ -47,6 +47,13 @@ Problems check_length(const RunPlan& plan) {
                " steps of ", with_commas(plan.tokens_per_step), " tokens do")}};
 }
 
+std::string attention_text(const ModelConfig& m) {
+  if (!m.is_latent()) return cat(m.num_heads, " heads of ", m.head_width(), " (", m.kv_heads(), " kv)");
+  const std::string queries = m.attention.q_rank ? cat(", query rank ", m.q_rank()) : "";
+  return cat(m.num_heads, " latent heads of ", m.nope_dim(), " + ", m.rope_dim(), " and ", m.value_width(),
+             " (kv rank ", m.kv_rank(), queries, ")");
+}
+
 std::string schedule_text(const RunPlan& plan) {
   const ScheduleConfig& s = plan.config.schedule;
   const std::string_view unit = enum_name(s.units);
@@ -112,8 +119,8 @@ std::string describe(const RunPlan& plan) {
   const auto row = [&](const std::string& name, const std::string& value) {
     text += name + std::string(name.size() < 18 ? 18 - name.size() : 1, ' ') + value + "\n";
   };
-  row("model", cat(m.num_layers, " layers, d_model ", m.d_model, ", ", m.num_heads, " heads of ", m.head_width(), " (",
-                   m.kv_heads(), " kv), ", mlp_text(m), ", ", m.rows(), " rows", m.tie_embeddings ? ", tied" : ""));
+  row("model", cat(m.num_layers, " layers, d_model ", m.d_model, ", ", attention_text(m), ", ", mlp_text(m), ", ",
+                   m.rows(), " rows", m.tie_embeddings ? ", tied" : ""));
   row("parameters", cat(with_commas(cost.parameters), " (", with_commas(cost.norm_parameters), " in norms, ",
                         with_commas(cost.parameters - cost.embedding_parameters), " without the input embedding)"));
   if (cost.active_parameters != cost.parameters) {
@@ -127,6 +134,10 @@ std::string describe(const RunPlan& plan) {
                     human_bytes(static_cast<double>(memory.gradients)), ", AdamW ",
                     human_bytes(static_cast<double>(memory.optimizer)), ", activations ~",
                     human_bytes(static_cast<double>(memory.activations))));
+  const std::int64_t cached = cache_bytes_per_token(m, plan.norms, plan.config.precision);
+  row("decoding cache", cat(with_commas(cached), " bytes per token, ",
+                            human_bytes(static_cast<double>(cached) * static_cast<double>(m.sequence_length)), " for ",
+                            with_commas(m.sequence_length), " tokens"));
   row("batch", cat(plan.config.train.global_batch_size, " x ", m.sequence_length, " = ",
                    with_commas(plan.tokens_per_step), " tokens per step, ", plan.num_micro_batches,
                    plan.num_micro_batches == 1 ? " micro-batch" : " micro-batches"));

@@ -57,13 +57,16 @@ fs::path data_root() {
   return root ? fs::path(root) : fs::path(NORMA_SOURCE_DIR) / ".cache/data";
 }
 
-void register_fixture_cases(const std::string& suite, const std::string& subfolder,
-                            const std::function<void(const fs::path&)>& body) {
-  const fs::path folder = fixture_root() / subfolder;
+namespace {
+
+using Selector = bool (*)(const fs::directory_entry&);
+
+void register_cases(const std::string& suite, const fs::path& folder, Selector select,
+                    const std::function<void(const fs::path&)>& body) {
   std::vector<fs::path> files;
   if (fs::is_directory(folder)) {
     for (const auto& entry : fs::directory_iterator(folder)) {
-      if (entry.path().extension() == ".json") files.push_back(entry.path());
+      if (select(entry)) files.push_back(entry.path());
     }
   }
   std::sort(files.begin(), files.end());
@@ -76,6 +79,20 @@ void register_fixture_cases(const std::string& suite, const std::string& subfold
     std::replace(name.begin(), name.end(), '.', '_');
     register_case(suite, name, body, file);
   }
+}
+
+}  // namespace
+
+void register_fixture_cases(const std::string& suite, const std::string& subfolder,
+                            const std::function<void(const fs::path&)>& body) {
+  const Selector is_json = [](const fs::directory_entry& entry) { return entry.path().extension() == ".json"; };
+  register_cases(suite, fixture_root() / subfolder, is_json, body);
+}
+
+void register_folder_cases(const std::string& suite, const std::string& subfolder,
+                           const std::function<void(const fs::path&)>& body) {
+  const Selector is_folder = [](const fs::directory_entry& entry) { return entry.is_directory(); };
+  register_cases(suite, fixture_root() / subfolder, is_folder, body);
 }
 
 TemporaryFolder::TemporaryFolder() {

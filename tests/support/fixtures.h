@@ -19,6 +19,10 @@ std::filesystem::path data_root();
 void register_fixture_cases(const std::string& suite, const std::string& subfolder,
                             const std::function<void(const std::filesystem::path&)>& body);
 
+// The same with one case per folder under fixture_root()/<subfolder>.
+void register_folder_cases(const std::string& suite, const std::string& subfolder,
+                           const std::function<void(const std::filesystem::path&)>& body);
+
 // A fresh empty folder under the system's temporary folder, removed when the object goes.
 class TemporaryFolder {
  public:

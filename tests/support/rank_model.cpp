@@ -22,7 +22,7 @@ EnginePolicy policy_of(const RunConfig& config, int world_size, std::size_t num_
 
 RankModel::RankModel(const RunConfig& given, const LaunchEnvironment& launch, bool poison_released)
     : config(given),
-      plan(plan_of(config.norm, config.model.num_layers)),
+      plan(plan_of(config.norm, config.model)),
       layout(model_layout(model_parameters(config.model, plan), config.optim, config.train.freeze)),
       degrees(mesh_degrees(config.parallel, launch)),
       world(world_options(launch, degrees)),

@@ -10,11 +10,17 @@
 
 namespace norma::testing {
 
-NormPlan plan_of(const NormConfig& config, std::int64_t num_layers) {
+NormPlan plan_of(const NormConfig& config, const ModelConfig& model) {
   Problems problems;
-  NormPlan plan = make_norm_plan(config, num_layers, problems);
+  NormPlan plan = make_norm_plan(config, model, problems);
   for (const Problem& problem : problems) ADD_FAILURE() << problem.key << ": " << problem.text;
   return plan;
+}
+
+NormPlan plan_of(const NormConfig& config, std::int64_t num_layers) {
+  ModelConfig model;
+  model.num_layers = num_layers;
+  return plan_of(config, model);
 }
 
 NormPlan preset_plan(const std::string& name, std::int64_t num_layers, double eps) {
@@ -69,6 +75,18 @@ RunConfig tiny_config(std::int64_t num_layers) {
   config.model.embedding_rows = 64;
   config.model.sequence_length = 16;
   config.precision = Precision::fp64;
+  return config;
+}
+
+RunConfig tiny_latent_config(std::int64_t num_layers, std::int64_t q_rank) {
+  RunConfig config = tiny_config(num_layers);
+  config.model.num_kv_heads.reset();
+  config.model.attention.kind = AttentionKind::mla;
+  if (q_rank > 0) config.model.attention.q_rank = q_rank;
+  config.model.attention.kv_rank = 16;
+  config.model.attention.nope_dim = 8;
+  config.model.attention.rope_dim = 4;
+  config.model.attention.value_dim = 12;
   return config;
 }
 

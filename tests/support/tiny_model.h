@@ -14,7 +14,8 @@
 
 namespace norma::testing {
 
-// The plan of a config; problems fail the test.
+// The plan of a config; problems fail the test. With the number of layers alone: of grouped-query attention.
+NormPlan plan_of(const NormConfig& config, const ModelConfig& model);
 NormPlan plan_of(const NormConfig& config, std::int64_t num_layers);
 // A preset with the given eps.
 NormPlan preset_plan(const std::string& name, std::int64_t num_layers, double eps);
@@ -40,6 +41,8 @@ struct TinyModel {
 
 // d 32, 4 heads of 8, 2 kv heads, mlp 48, 64 rows, T 16, tied unless said otherwise in `config`.
 RunConfig tiny_config(std::int64_t num_layers);
+// The same with latent attention: ranks 24 (queries; 0: none) and 16, heads of 8 + 4 and 12.
+RunConfig tiny_latent_config(std::int64_t num_layers, std::int64_t q_rank = 24);
 TinyModel make_tiny_model(const RunConfig& config, const NormPlan& plan);
 at::Tensor tiny_ids();  // [2, 16]
 

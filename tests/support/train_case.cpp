@@ -20,6 +20,12 @@
 namespace norma::testing {
 namespace {
 
+void add_latents(ModelConfig& model) {
+  const ModelConfig latent = tiny_latent_config(model.num_layers).model;
+  model.num_kv_heads.reset();
+  model.attention = latent.attention;
+}
+
 // Two layers of experts beside a dense one.
 void add_experts(const std::string& kind, ModelConfig& model) {
   model.mlp = MlpKind::moe;
@@ -43,7 +49,8 @@ RunConfig config_of(const TrainCase& one) {
   RunConfig config = tiny_config(3);
   config.model.embedding_rows = 67;  // no multiple of anything: shards cut through rows
   config.model.tie_embeddings = one.tied;
-  if (one.model != "dense") add_experts(one.model, config.model);
+  if (one.model == "mla") add_latents(config.model);
+  if (one.model.starts_with("moe")) add_experts(one.model, config.model);
   config.norm.preset = one.preset;
   config.precision = *parse_enum<Precision>(one.precision);
   config.parallel.strategy = *parse_enum<Strategy>(one.strategy);

@@ -24,6 +24,9 @@ enum class MlpKind { dense, moe };
 enum class RouterScoring { softmax, sigmoid };
 enum class GroupScore { max, top2 };
 enum class RouterPrecision { automatic, fp32 };
+enum class AttentionKind { gqa, mla };
+enum class RopePairs { halves, adjacent };
+enum class RopeScaling { none, yarn };
 enum class Granularity { per_head, whole };
 enum class DeepnormFfn { all, up_down };
 enum class SpanScaling { init, branch, skip, none };
@@ -120,12 +123,64 @@ struct ModelLayerEdit {
   }
 };
 
+// Attention: grouped-query, or latent (DeepSeek-V2, arXiv 2405.04434), where keys and values of all heads are made from
+// one small latent vector per token, and one rotated key is shared by all heads.
+struct AttentionConfig {
+  AttentionKind kind = AttentionKind::gqa;
+  std::optional<std::int64_t> q_rank;
+  std::optional<std::int64_t> kv_rank;
+  std::optional<std::int64_t> nope_dim;
+  std::optional<std::int64_t> rope_dim;
+  std::optional<std::int64_t> value_dim;
+  RopePairs rope_pairs = RopePairs::halves;
+
+  template <class V>
+  void visit(V&& v) {
+    v("kind", kind,
+      "gqa: grouped-query attention. mla: multi-head latent attention, which needs the ranks and widths.");
+    v("q_rank", q_rank, "mla: width of the queries' latent. Default: none, queries are one projection.");
+    v("kv_rank", kv_rank, "mla: width of the latent that keys and values of all heads are made from.");
+    v("nope_dim", nope_dim, "mla: width of the part of a head's query and key that RoPE leaves alone.");
+    v("rope_dim", rope_dim, "mla: width of the part that it turns, even; this key is shared by all heads.");
+    v("value_dim", value_dim, "mla: width of a head's value.");
+    v("rope_pairs", rope_pairs, "Which channels RoPE turns together: halves (i, i + n/2) or adjacent (2i, 2i+1).");
+  }
+};
+
+// Stretching of RoPE to contexts longer than those of the first training: YaRN, arXiv 2309.00071, with DeepSeek's
+// factors.
+struct RopeConfig {
+  RopeScaling scaling = RopeScaling::none;
+  std::optional<double> factor;
+  std::optional<std::int64_t> original_length;
+  double beta_fast = 32.0;
+  double beta_slow = 1.0;
+  std::optional<double> mscale;
+  std::optional<double> mscale_all_dim;
+  std::optional<double> attention_factor;
+
+  template <class V>
+  void visit(V&& v) {
+    v("scaling", scaling, "none, or yarn: slow pairs turn `factor` times slower, at every length.");
+    v("factor", factor, "yarn: how many times longer contexts get; at least 1.");
+    v("original_length", original_length, "yarn: the longest context before.");
+    v("beta_fast", beta_fast, "yarn: pairs that turn more often than this within original_length stay as they are.");
+    v("beta_slow", beta_slow, "yarn: pairs that turn less often than this are slowed by all of factor.");
+    v("mscale", mscale,
+      "yarn: with mscale_all_dim, cosines and sines times m(mscale) / m(mscale_all_dim), m(x) = 0.1 x ln(factor) + 1; "
+      "else times m(1).");
+    v("mscale_all_dim", mscale_all_dim, "yarn: the softmax scale times m(mscale_all_dim)^2.");
+    v("attention_factor", attention_factor, "yarn: factor on cosines and sines in place of those two.");
+  }
+};
+
 struct ModelConfig {
   std::int64_t d_model = 256;
   std::int64_t num_layers = 6;
   std::int64_t num_heads = 8;
   std::optional<std::int64_t> num_kv_heads;
   std::optional<std::int64_t> head_dim;
+  AttentionConfig attention;
   std::int64_t mlp_dim = 704;
   MlpKind mlp = MlpKind::dense;
   MoeConfig moe;
@@ -135,21 +190,34 @@ struct ModelConfig {
   bool tie_embeddings = true;
   std::int64_t sequence_length = 512;
   double rope_theta = 500000.0;
+  RopeConfig rope;
   std::optional<double> clip_qkv;
   std::optional<std::int64_t> document_separator;
 
   // Values after defaults: these, never the optionals, are what the rest of Norma reads.
   std::int64_t kv_heads() const { return num_kv_heads.value_or(num_heads); }
-  std::int64_t head_width() const { return head_dim.value_or(d_model / num_heads); }
   std::int64_t rows() const { return embedding_rows.value_or(vocab_size); }
+  bool is_latent() const { return attention.kind == AttentionKind::mla; }
+  std::int64_t head_width() const {  // of a query and of a key
+    return is_latent() ? nope_dim() + rope_dim() : head_dim.value_or(d_model / num_heads);
+  }
+  std::int64_t value_width() const { return is_latent() ? attention.value_dim.value_or(0) : head_width(); }
+  std::int64_t rotary_width() const { return is_latent() ? rope_dim() : head_width(); }  // what RoPE turns of it
   std::int64_t q_width() const { return num_heads * head_width(); }
-  std::int64_t kv_width() const { return kv_heads() * head_width(); }
+  std::int64_t context_width() const { return num_heads * value_width(); }
+  std::int64_t kv_width() const { return kv_heads() * head_width(); }  // of gqa, as is the next
   std::int64_t qkv_width() const { return q_width() + 2 * kv_width(); }
   MlpKind mlp_kind(std::int64_t layer) const;
   std::vector<std::int64_t> moe_layers() const;  // those with experts, in order
   std::int64_t expert_width() const { return moe.expert_dim.value_or(mlp_dim); }
   std::int64_t shared_width() const { return moe.shared_experts * expert_width(); }
   std::int64_t moe_top_groups() const { return moe.top_groups.value_or(moe.groups); }
+  std::int64_t q_rank() const { return attention.q_rank.value_or(0); }  // of mla, as are those below
+  std::int64_t kv_rank() const { return attention.kv_rank.value_or(0); }
+  std::int64_t rope_dim() const { return attention.rope_dim.value_or(0); }
+  std::int64_t nope_dim() const { return attention.nope_dim.value_or(0); }
+  std::int64_t latent_width() const { return kv_rank() + rope_dim(); }  // of a token: latent, then shared key
+  std::int64_t kv_up_width() const { return num_heads * (nope_dim() + value_width()); }
 
   template <class V>
   void visit(V&& v) {
@@ -159,6 +227,7 @@ struct ModelConfig {
     v("num_kv_heads", num_kv_heads,
       "Number of key and value heads (grouped-query attention); must divide num_heads. Default: num_heads.");
     v("head_dim", head_dim, "Width of one head, even. Default: d_model / num_heads, but it is free to differ.");
+    v("attention", attention, "Kind and shape of attention.");
     v("mlp_dim", mlp_dim,
       "Inner width of the SwiGLU MLP: the width of each half of the fused up|gate matrix (OLMo's mlp_hidden_size "
       "counts both halves and is twice this).");
@@ -172,6 +241,7 @@ struct ModelConfig {
     v("tie_embeddings", tie_embeddings, "Use the embedding matrix as the head.");
     v("sequence_length", sequence_length, "Tokens of a training instance, and the longest context the model sees.");
     v("rope_theta", rope_theta, "Base of the rotary position embedding.");
+    v("rope", rope, "Scaling of the rotary position embedding.");
     v("clip_qkv", clip_qkv, "Clamp q, k and v to [-clip_qkv, clip_qkv] right after their projection. Default: off.");
     v("document_separator", document_separator,
       "Token id that ends a document: attention then stays inside documents. Default: off, as in OLMo's runs.");
@@ -237,13 +307,19 @@ struct WiringEdit {
 
 struct InnerEdit {
   InnerSiteEdit q, k, v, context;
+  SiteEdit q_latent, kv_latent, rope_key;
 
   template <class V>
   void visit(V&& visitor) {
     visitor("q", q, "Norm on the queries, before RoPE.");
-    visitor("k", k, "Norm on the keys, before RoPE.");
+    visitor("k", k,
+            "Norm on the keys, before RoPE; of mla on the part without RoPE, or on the whole key where rope_key is "
+            "none.");
     visitor("v", v, "Norm on the values.");
     visitor("context", context, "Norm on the attention output, before the output projection.");
+    visitor("q_latent", q_latent, "mla: norm on the queries' latent. Default: rms with eps 1e-6 if there is a q_rank.");
+    visitor("kv_latent", kv_latent, "mla: norm on the latent of keys and values. Default: rms with eps 1e-6.");
+    visitor("rope_key", rope_key, "mla: norm on the shared key, before RoPE.");
   }
 };
 

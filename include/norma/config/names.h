@@ -55,6 +55,18 @@ struct EnumNames<RouterPrecision> {
   static constexpr auto kNames = names_up_to(RouterPrecision::fp32, "auto", "fp32");
 };
 template <>
+struct EnumNames<AttentionKind> {
+  static constexpr auto kNames = names_up_to(AttentionKind::mla, "gqa", "mla");
+};
+template <>
+struct EnumNames<RopePairs> {
+  static constexpr auto kNames = names_up_to(RopePairs::adjacent, "halves", "adjacent");
+};
+template <>
+struct EnumNames<RopeScaling> {
+  static constexpr auto kNames = names_up_to(RopeScaling::yarn, "none", "yarn");
+};
+template <>
 struct EnumNames<Granularity> {
   static constexpr auto kNames = names_up_to(Granularity::whole, "per_head", "whole");
 };

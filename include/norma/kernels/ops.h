@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -30,6 +31,9 @@ at::Tensor embed(const at::Tensor& ids, const at::Tensor& weight);
 // x [..., n], weight [n] -> [..., n]. Rounding order: OLMo's RMSLayerNorm.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
+// The factor that rms_norm multiplies each row by. x [..., n] -> [..., 1] in accumulate_type; not differentiable.
+at::Tensor rms_factor(const at::Tensor& x, double eps);
+
 // (x - mean) * rsqrt(var + eps) * weight over the last dimension, no bias. x [..., n], weight [n] -> [...,
 // n].
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
@@ -37,24 +41,44 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, double eps)
 // alpha * skip + beta * y, equal shapes. The sum of every residual connection.
 at::Tensor residual_join(const at::Tensor& skip, const at::Tensor& y, double alpha, double beta);
 
-// Cosines and sines of position * theta^(-2i/E), i < E/2, computed in float64 and kept in accumulate_type.
+// What RoPE turns together: pairs (i, i + E/2), or neighbours (2i, 2i+1).
+enum class RotaryPairs { halves, adjacent };
+
+// Cosines and sines of position * frequency, computed in float64 and kept in accumulate_type.
 struct RopeTable {
   at::Tensor cos, sin;  // [T, 1, E/2]
+  RotaryPairs pairs = RotaryPairs::halves;
 
   RopeTable slice(std::int64_t begin, std::int64_t length) const;
 };
+// frequencies [E/2], by pair; cosines and sines are multiplied by `factor`.
+RopeTable make_rope_table(std::int64_t length, const std::vector<double>& frequencies, at::ScalarType type,
+                          at::Device device, RotaryPairs pairs = RotaryPairs::halves, double factor = 1.0);
+// With theta^(-2i/E), i < E/2, E = head_dim.
 RopeTable make_rope_table(std::int64_t length, std::int64_t head_dim, double theta, at::ScalarType type,
                           at::Device device);
 
-// Rotates half-split pairs (i, i + E/2). x [B, T, heads, E], table of length T -> [B, T, heads, E].
-// RoFormer, arXiv 2104.09864, in the half-split form of LLaMA and OLMo.
+// Rotates the table's pairs, each result in the place of its input. x [B, T, heads, E], table of length T ->
+// [B, T, heads, E]. RoFormer, arXiv 2104.09864: adjacent pairs; halves in the form of LLaMA and OLMo.
 at::Tensor rope(const at::Tensor& x, const RopeTable& table);
 
-// softmax(q k^T / sqrt(E)) v; query head h reads kv head h / (H / K).
-// q [B, T, H, E], k and v [B, S, K, E] -> [B, T, H, E]. causal needs T == S; mask [B, 1, T, S] (true = may
+// softmax(scale q k^T) v; query head h reads kv head h / (H / K). scale: 1 / sqrt(E) unless given.
+// q [B, T, H, E], k [B, S, K, E], v [B, S, K, Ev] -> [B, T, H, Ev]. causal needs T == S; mask [B, 1, T, S] (true = may
 // attend) replaces it.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
-                     const std::optional<at::Tensor>& mask = std::nullopt);
+                     const std::optional<at::Tensor>& mask = std::nullopt, std::optional<double> scale = std::nullopt);
+
+// The same for one new token per sequence over cached latents, where all heads share one key and value per token
+// (absorbed form of latent attention, DeepSeek-V2, arXiv 2405.04434 section 2.1): with query parts q [B, H, R] for the
+// latents c [B, S, R], and r [B, H, P] for the shared rotated keys k [B, S, P],
+//   p = softmax(scale (q c^T * key_scale_latent + r k^T * key_scale_rope)),  result = (p * value_scale) c   [B, H, R].
+// Undefined scales are 1; else [B, S, H] or [B, S, 1], in accumulate_type. mask [B, 1, 1, S]. Not differentiable.
+struct LatentCacheView {
+  at::Tensor latent, rope_key;  // c, k
+  at::Tensor key_scale_latent, key_scale_rope, value_scale;
+};
+at::Tensor latent_attention(const at::Tensor& q, const at::Tensor& r, const LatentCacheView& cache, double scale,
+                            const std::optional<at::Tensor>& mask = std::nullopt);
 
 // silu(gate) * up of a fused projection whose first half is up, second half gate. [..., 2F] -> [..., F].
 at::Tensor swiglu(const at::Tensor& up_gate);
@@ -69,6 +93,14 @@ struct PreparedLinear {
 };
 PreparedLinear prepared_linear(const TensorFunction& prepare, const TensorList& inputs, const at::Tensor& weight,
                                bool recompute);
+
+// Several products of the same h: y[i] = h weights[i]^T.
+struct PreparedLinears {
+  TensorList y;
+  at::Tensor h;
+};
+PreparedLinears prepared_linears(const TensorFunction& prepare, const TensorList& inputs, const TensorList& weights,
+                                 bool recompute);
 
 // Head and cross-entropy in chunks of tokens: the whole logits never exist; when gradients are on, they are
 // formed chunk by chunk in the forward pass.

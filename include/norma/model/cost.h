@@ -4,6 +4,8 @@
 // embedding of its own does not; of experts, top_k count; norm gains count too, as is usual. Two conventions are in use
 // and a comparison must name its own:
 //   causal: 6 N + 6 L (H E) T       full: 6 N + 12 L (H E) T   (PaLM, OLMo-core, nanoGPT)
+// E is the width of a head; where values have another one, the mean of the two. Latent attention counts as trained, in
+// its expanded form.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +36,9 @@ struct MemoryEstimate {
   std::int64_t activations = 0;  // kept for the backward pass of one micro-batch, and the chunk of logits: an estimate
   std::int64_t total() const { return weights + gradients + optimizer + activations; }
 };
+
+// What generation keeps of each token, in all layers.
+std::int64_t cache_bytes_per_token(const ModelConfig& model, const NormPlan& plan, Precision precision);
 
 ModelCost model_cost(const ModelConfig& model, const NormPlan& plan);
 MemoryEstimate memory_estimate(const RunConfig& config, const NormPlan& plan, std::int64_t micro_batch);

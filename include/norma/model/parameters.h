@@ -16,6 +16,11 @@ enum class ParameterRole {
   embedding,
   norm,
   qkv,
+  q,
+  q_down,
+  q_up,
+  kv_down,
+  kv_up,
   attention_out,
   up_gate,
   down,
@@ -28,7 +33,8 @@ enum class ParameterRole {
 
 struct ParameterSpec {
   std::string name;                 // "blocks.3.attention.qkv.weight"; part of the format
-  std::vector<std::int64_t> shape;  // matrices [out, in]; qkv rows q, k, v; up_gate rows up, gate; experts [E, out, in]
+  std::vector<std::int64_t> shape;  // matrices [out, in]; qkv rows q, k, v; kv_down rows latent, shared key; kv_up rows
+                                    // of each head: key, value; up_gate rows up, gate; experts [E, out, in]
   ParameterRole role = ParameterRole::norm;
   std::int64_t layer = -1;  // block it belongs to, -1 outside of blocks
   double gain = 1.0;        // initial value of a norm's gain

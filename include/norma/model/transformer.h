@@ -1,7 +1,8 @@
 // The transformer: embedding, blocks, final norm and head; every unit goes through a UnitRunner.
 //
 // Shapes: B batch, T time, D model, H query heads, K kv heads, E head dim, F mlp, V rows of the embedding.
-// Model: OLMo 2 / HybridNorm (GQA, half-split RoPE, SwiGLU or experts of it, no biases); norms as the NormPlan says.
+// Model: OLMo 2 / HybridNorm (GQA, half-split RoPE, SwiGLU or experts of it, no biases) or DeepSeek (latent attention);
+// norms as the NormPlan says.
 #pragma once
 
 #include <memory>
@@ -18,9 +19,17 @@ namespace norma {
 
 class BlockImpl;
 
-// Keys and values of the tokens a model has seen, per layer: [B, S, K, E], keys already rotated.
+// What a layer keeps of the tokens it has seen.
+struct LayerCache {
+  at::Tensor keys, values;            // grouped-query: [B, S, K, E], keys already rotated
+  at::Tensor latent, rope_key;        // latent: [B, S, rank] after its norm, [B, S, rope_dim] after norm and RoPE
+  at::Tensor key_scale, value_scale;  // latent, where k or v is normed: factors [B, S, H] or [B, S, 1], gains apart
+
+  std::int64_t bytes() const;
+};
+
 struct DecodeCache {
-  std::vector<at::Tensor> keys, values;
+  std::vector<LayerCache> layers;
   at::Tensor ids;           // [B, S] the tokens themselves: documents are told apart by them
   std::int64_t length = 0;  // tokens seen
 };

@@ -46,8 +46,14 @@ struct ResidualWiring {
   bool operator==(const ResidualWiring&) const = default;
 };
 
+// Latent attention (DeepSeek-V2, arXiv 2405.04434) has three sites more, and every preset norms its two latents, as
+// DeepSeek does: rms with eps 1e-6. A key of it is [k without RoPE; the key shared by all heads]. The shared one is
+// normed at rope_key, then k norms the other part only; where rope_key is absent, k norms both as one vector per head.
+// Presets that norm k put a norm on rope_key too, for without it attention depends on the length of its input; only
+// the QK-Norm baseline, whose input is normed, norms keys whole.
 struct InnerNorms {
   InnerSite q{}, k{}, v{}, context{};
+  NormSite q_latent{}, kv_latent{}, rope_key{};
   bool operator==(const InnerNorms&) const = default;
 };
 
@@ -67,9 +73,10 @@ struct NormPlan {
   bool operator==(const NormPlan& other) const;
 };
 
-// The plan of a config: preset, then norm.embedding, norm.final and norm.layers on top. Problems carry the
-// config key; when there are any, the plan is not to be used.
-NormPlan make_norm_plan(const NormConfig& config, std::int64_t num_layers, Problems& problems);
+// The plan of a config: preset, then norm.embedding, norm.final and norm.layers on top. Of the model it reads the
+// number of layers and attention's shape. Problems carry the config key; when there are any, the plan is not to be
+// used.
+NormPlan make_norm_plan(const NormConfig& config, const ModelConfig& model, Problems& problems);
 
 // Every preset name that make_norm_plan knows, whole names first, then the ablation grammar.
 std::vector<std::string> preset_names();
@@ -84,8 +91,11 @@ struct NormParameter {
 // All present sites, in the order of the model.
 std::vector<NormParameter> norm_parameters(const NormPlan& plan, const ModelConfig& model);
 
-// Width of an inner site's gain. `heads` is the number of heads the tensor has (kv_heads for k and v).
-std::int64_t inner_width(const InnerSite& site, std::int64_t heads, const ModelConfig& model);
+// Widths of the gains inside attention; of absent sites, what they would be.
+struct InnerWidths {
+  std::int64_t q = 0, k = 0, v = 0, context = 0, q_latent = 0, kv_latent = 0, rope_key = 0;
+};
+InnerWidths inner_widths(const InnerNorms& inner, const ModelConfig& model);
 
 // A table for people: one row per sub-layer, equal neighbouring layers together, notes below.
 std::string to_table(const NormPlan& plan);

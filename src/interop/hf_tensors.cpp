@@ -1,0 +1,116 @@
+// Names and places of the tensors of a Hugging Face folder.
+#include "norma/base/error.h"
+#include "norma/base/text.h"
+#include "norma/interop/hf_folder.h"
+#include "norma/model/parameters.h"
+
+namespace norma {
+
+namespace {
+
+// "attention.qkv" of "blocks.3.attention.qkv.weight", "head.norm" of "head.norm.weight".
+std::string leaf_of(const ParameterSpec& p) {
+  const std::string block = cat("blocks.", p.layer, "."), end = ".weight";
+  std::string name = p.layer < 0 ? p.name : p.name.substr(block.size());
+  return name.ends_with(end) ? name.substr(0, name.size() - end.size()) : name;
+}
+
+// Tensors that are whole parameters.
+const std::map<std::string, std::string>& whole_names() {
+  static const std::map<std::string, std::string> kNames = {
+      {"embedding", "model.embed_tokens.weight"},
+      {"head", "lm_head.weight"},
+      {"head.norm", "model.norm.weight"},
+      {"attention.out", "self_attn.o_proj.weight"},
+      {"attention.q", "self_attn.q_proj.weight"},
+      {"attention.q_down", "self_attn.q_a_proj.weight"},
+      {"attention.q_up", "self_attn.q_b_proj.weight"},
+      {"attention.kv_down", "self_attn.kv_a_proj_with_mqa.weight"},
+      {"attention.kv_up", "self_attn.kv_b_proj.weight"},
+      {"attention.norm_q_latent", "self_attn.q_a_layernorm.weight"},
+      {"attention.norm_kv_latent", "self_attn.kv_a_layernorm.weight"},
+      {"attention.norm_q", "self_attn.q_norm.weight"},
+      {"attention.norm_k", "self_attn.k_norm.weight"},
+      {"attention.norm_in", "input_layernorm.weight"},
+      {"attention.norm_out", "post_attention_layernorm.weight"},  // olmo2 ...
+      {"mlp.norm_in", "post_attention_layernorm.weight"},         // ... and all others
+      {"mlp.norm_out", "post_feedforward_layernorm.weight"},
+      {"mlp.down", "mlp.down_proj.weight"},
+      {"mlp.shared.down", "mlp.shared_experts.down_proj.weight"},
+      {"mlp.router", "mlp.gate.weight"},
+      {"mlp.selection_bias", "mlp.gate.e_score_correction_bias"},
+  };
+  return kNames;
+}
+
+// Collects the ranges of one parameter, from its first element on.
+class Ranges {
+ public:
+  Ranges(const ParameterSpec& p, std::vector<HfRange>& all)
+      : parameter_(p), prefix_(p.layer < 0 ? "" : cat("model.layers.", p.layer, ".")), all_(all) {}
+
+  // The next `rows` rows, which are rows from `first` on of a tensor of this shape.
+  void add(const std::string& tensor, const std::vector<std::int64_t>& shape, std::int64_t rows, std::int64_t first) {
+    const std::int64_t width = parameter_.shape.size() > 1 ? parameter_.shape.back() : 1;
+    all_.push_back({prefix_ + tensor, shape, parameter_.name, begin_, rows * width, first * width});
+    begin_ += rows * width;
+  }
+  // The same, a whole matrix.
+  void add(const std::string& tensor, std::int64_t rows) { add(tensor, {rows, parameter_.shape.back()}, rows, 0); }
+
+ private:
+  const ParameterSpec& parameter_;
+  std::string prefix_;
+  std::vector<HfRange>& all_;
+  std::int64_t begin_ = 0;
+};
+
+void add_experts(const ParameterSpec& p, bool fused, Ranges& ranges) {
+  const std::int64_t experts = p.shape[0], rows = p.shape[1], half = rows / 2;
+  const bool down = p.role == ParameterRole::experts_down;
+  for (std::int64_t e = 0; e < experts; ++e) {
+    const std::string name = cat("mlp.experts.", e, ".");
+    if (fused && down) {
+      ranges.add("mlp.experts.down_proj", p.shape, rows, e * rows);
+    } else if (fused) {  // gate first, then up
+      ranges.add("mlp.experts.gate_up_proj", p.shape, half, e * rows + half);
+      ranges.add("mlp.experts.gate_up_proj", p.shape, half, e * rows);
+    } else if (down) {
+      ranges.add(name + "down_proj.weight", rows);
+    } else {
+      ranges.add(name + "up_proj.weight", half);
+      ranges.add(name + "gate_proj.weight", half);
+    }
+  }
+}
+
+void add_ranges(const ParameterSpec& p, const ModelConfig& m, bool fused, std::vector<HfRange>& all) {
+  const std::string leaf = leaf_of(p);
+  Ranges ranges(p, all);
+  if (leaf == "attention.qkv") {
+    ranges.add("self_attn.q_proj.weight", m.q_width());
+    ranges.add("self_attn.k_proj.weight", m.kv_width());
+    return ranges.add("self_attn.v_proj.weight", m.kv_width());
+  }
+  if (p.role == ParameterRole::up_gate) {
+    const std::string name = leaf == "mlp.up_gate" ? "mlp." : "mlp.shared_experts.";
+    ranges.add(name + "up_proj.weight", p.shape[0] / 2);
+    return ranges.add(name + "gate_proj.weight", p.shape[0] / 2);
+  }
+  if (p.shape.size() == 3) return add_experts(p, fused, ranges);
+  const auto found = whole_names().find(leaf);
+  NORMA_CHECK(found != whole_names().end(), "[import] no name for ", p.name);
+  ranges.add(found->second, p.shape, p.shape[0], 0);
+}
+
+}  // namespace
+
+std::vector<HfRange> hf_ranges(const HfModel& of, bool fused_experts) {
+  std::vector<HfRange> all;
+  for (const UnitSpec& unit : model_parameters(of.model, of.plan)) {
+    for (const ParameterSpec& p : unit.parameters) add_ranges(p, of.model, fused_experts, all);
+  }
+  return all;
+}
+
+}  // namespace norma

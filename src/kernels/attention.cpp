@@ -1,0 +1,66 @@
+// Attention: which path an input takes, and the absorbed form for cached latents.
+#include <cmath>
+
+#include <ATen/ATen.h>
+
+#include "norma/base/error.h"
+#include "norma/kernels/ops.h"
+
+#include "fused_attention.h"
+#include "kernel_path.h"
+
+namespace norma {
+namespace {
+
+// Zeros after the last channel: they change no score, and their results are cut off again.
+at::Tensor padded(const at::Tensor& x, std::int64_t width) {
+  return x.size(-1) == width ? x : at::constant_pad_nd(x, {0, width - x.size(-1)});
+}
+
+// q, k and v of one width.
+at::Tensor attention_of_one_width(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
+                                  const std::optional<at::Tensor>& mask, double scale) {
+  if (takes_fused_path(fused_attention_supports(q, k, causal, mask.has_value()), "attention")) {
+    return fused_attention(q, k, v, scale);
+  }
+  bool grouped = q.size(2) != k.size(2);
+  at::Tensor keys = k, values = v;
+  if (grouped && q.is_cuda() && (mask || q.scalar_type() != at::kBFloat16)) {
+    // On CUDA only the flash kernel reads keys groupwise, and it takes neither masks nor float32.
+    keys = k.repeat_interleave(q.size(2) / k.size(2), 2);
+    values = v.repeat_interleave(q.size(2) / k.size(2), 2);
+    grouped = false;
+  }
+  const at::Tensor out = at::scaled_dot_product_attention(  // [B, H, T, E]
+      q.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), mask, /*dropout_p=*/0.0, causal && !mask, scale,
+      grouped);
+  return out.transpose(1, 2);  // [B, T, H, E]
+}
+
+at::Tensor scaled_by(const at::Tensor& scores, const at::Tensor& scale) {
+  return scale.defined() ? scores * scale.transpose(1, 2) : scores;  // [B, H, S] times [B, S, H]
+}
+
+}  // namespace
+
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
+                     const std::optional<at::Tensor>& mask, std::optional<double> scale) {
+  const std::int64_t width = std::max(q.size(-1), v.size(-1));
+  const double factor = scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(-1))));
+  const at::Tensor out =
+      attention_of_one_width(padded(q, width), padded(k, width), padded(v, width), causal, mask, factor);
+  return v.size(-1) == width ? out : out.narrow(-1, 0, v.size(-1));  // [B, T, H, Ev]
+}
+
+at::Tensor latent_attention(const at::Tensor& q, const at::Tensor& r, const LatentCacheView& cache, double scale,
+                            const std::optional<at::Tensor>& mask) {
+  const at::ScalarType wide = accumulate_type(q.scalar_type());
+  const at::Tensor of_latent = at::matmul(q, cache.latent.transpose(1, 2)).to(wide);  // [B, H, S]
+  const at::Tensor of_rope = at::matmul(r, cache.rope_key.transpose(1, 2)).to(wide);  // [B, H, S]
+  at::Tensor scores = (scaled_by(of_latent, cache.key_scale_latent) + scaled_by(of_rope, cache.key_scale_rope)) * scale;
+  if (mask) scores = scores.masked_fill(mask->squeeze(1).logical_not(), -INFINITY);
+  const at::Tensor p = scaled_by(at::softmax(scores, -1), cache.value_scale);  // [B, H, S]
+  return at::matmul(p.to(q.scalar_type()), cache.latent);                      // [B, H, R]
+}
+
+}  // namespace norma

@@ -1,0 +1,165 @@
+#include "latent_attention.h"
+
+#include <ATen/ATen.h>
+
+#include "norma/model/rotary.h"
+
+namespace norma {
+
+LatentAttention::LatentAttention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer)
+    : SubLayer(policy.attention, config.d_model),
+      config_(config),
+      sites_(policy.inner),
+      layer_(static_cast<std::size_t>(layer)),
+      scale_(rotary_of(config).softmax_scale) {
+  const bool low_rank = config.attention.q_rank.has_value();
+  q_ = low_rank ? register_matrix(*this, "q_down", {config.q_rank(), config.d_model})
+                : register_matrix(*this, "q", {config.q_width(), config.d_model});
+  if (low_rank) q_up_ = register_matrix(*this, "q_up", {config.q_width(), config.q_rank()});
+  kv_down_ = register_matrix(*this, "kv_down", {config.latent_width(), config.d_model});
+  kv_up_ = register_matrix(*this, "kv_up", {config.kv_up_width(), config.kv_rank()});
+  out_ = register_matrix(*this, "out", {config.d_model, config.context_width()});
+  const InnerWidths widths = inner_widths(sites_, config);
+  norm_q_latent_ = register_norm(*this, "norm_q_latent", sites_.q_latent, widths.q_latent);
+  norm_kv_latent_ = register_norm(*this, "norm_kv_latent", sites_.kv_latent, widths.kv_latent);
+  norm_rope_key_ = register_norm(*this, "norm_rope_key", sites_.rope_key, widths.rope_key);
+  norm_q_ = register_norm(*this, "norm_q", sites_.q, widths.q);
+  norm_k_ = register_norm(*this, "norm_k", sites_.k, widths.k);
+  norm_v_ = register_norm(*this, "norm_v", sites_.v, widths.v);
+  norm_context_ = register_norm(*this, "norm_context", sites_.context, widths.context);
+}
+
+namespace {
+
+// x [B, T, heads * n] -> [B, T, heads, n], normed before the split (whole) or after it (per head).
+at::Tensor normed_heads(const at::Tensor& x, std::int64_t width, const InnerSite& site, const Norm& norm) {
+  const bool whole = site.granularity == Granularity::whole;
+  const at::Tensor split = (whole ? normed(norm, x) : x).unflatten(-1, {-1, width});
+  return whole ? split : normed(norm, split);
+}
+
+// The last channels of each head turned, the others as they are. [B, T, heads, n] -> the same.
+at::Tensor rope_tail(const at::Tensor& x, std::int64_t tail, const RopeTable& table) {
+  const std::int64_t head = x.size(-1) - tail;
+  return at::cat({x.narrow(-1, 0, head), rope(x.narrow(-1, head, tail), table)}, -1);
+}
+
+at::Tensor joined(const at::Tensor& before, const at::Tensor& now) {
+  return !now.defined() || !before.defined() ? now : at::cat({before, now}, 1);
+}
+
+}  // namespace
+
+// [B, T, H (N + P)] -> [B, T, H, N + P], normed and turned.
+at::Tensor LatentAttention::queries(const at::Tensor& projected, const BlockContext& context) const {
+  const at::Tensor q = normed_heads(projected, config_.head_width(), sites_.q, norm_q_);
+  return rope_tail(q, config_.rope_dim(), context.rope);
+}
+
+// of_latent [B, T, H, N], shared [B, T, P] before RoPE -> [B, T, H, N + P].
+at::Tensor LatentAttention::keys(const at::Tensor& of_latent, const at::Tensor& shared,
+                                 const BlockContext& context) const {
+  const std::int64_t rope_dim = config_.rope_dim();
+  const at::Tensor one = shared.unsqueeze(2);  // [B, T, 1, P]
+  const auto to_heads = [&](const at::Tensor& x) { return x.expand({-1, -1, config_.num_heads, -1}); };
+  if (norm_k_ && !norm_rope_key_) {
+    return rope_tail(normed(norm_k_, at::cat({of_latent, to_heads(one)}, -1)), rope_dim, context.rope);
+  }
+  return at::cat({normed(norm_k_, of_latent), to_heads(rope(normed(norm_rope_key_, one), context.rope))}, -1);
+}
+
+// [B, T, H, W], normed.
+at::Tensor LatentAttention::values(const at::Tensor& of_latent) const {
+  if (!norm_v_ || sites_.v.granularity == Granularity::per_head) return normed(norm_v_, of_latent);
+  return normed(norm_v_, of_latent.flatten(2)).unflatten(-1, {-1, config_.value_width()});
+}
+
+// [B, T, H, W] -> [B, T, H W].
+at::Tensor LatentAttention::normed_context(const at::Tensor& mixed) const {
+  if (sites_.context.granularity == Granularity::whole) return normed(norm_context_, mixed.flatten(2));
+  return normed(norm_context_, mixed).flatten(2);
+}
+
+// The expanded form. in: q [B, T, H (N + P)], shared [B, T, P], of kv_up [B, T, H (N + W)] -> [B, T, H W].
+at::Tensor LatentAttention::attend(const TensorList& in, const BlockContext& context) const {
+  const at::Tensor heads = in[2].unflatten(-1, {config_.num_heads, -1});  // [B, T, H, N + W]
+  const at::Tensor of_key = heads.narrow(-1, 0, config_.nope_dim());
+  const at::Tensor of_value = heads.narrow(-1, config_.nope_dim(), config_.value_width());
+  const at::Tensor mixed = attention(queries(in[0], context), keys(of_key, in[1], context), values(of_value),
+                                     /*causal=*/true, context.mask, scale_);  // [B, T, H, W]
+  return normed_context(mixed);
+}
+
+// Gain of norm_v by head and channel, [H, W] or [W].
+at::Tensor LatentAttention::value_gain() const {
+  const at::Tensor gain = norm_v_->weight();
+  return sites_.v.granularity == Granularity::whole ? gain.view({config_.num_heads, -1}) : gain;
+}
+
+// Adds new tokens to the cache: latent [B, T, R] after its norm, shared [B, T, P] before its own, up [B, T, H (N + W)],
+// which is asked for only where norms per head need it.
+void LatentAttention::remember(const at::Tensor& latent, const at::Tensor& shared, const at::Tensor& up,
+                               const BlockContext& context) const {
+  LayerCache& cache = context.cache->layers[layer_];
+  const bool whole_key = norm_k_ && !norm_rope_key_;
+  at::Tensor one = normed(norm_rope_key_, shared);  // [B, T, P]
+  if (whole_key) one = one * norm_k_->weight().narrow(0, config_.nope_dim(), config_.rope_dim());
+  cache.latent = joined(cache.latent, latent);
+  cache.rope_key = joined(cache.rope_key, rope(one.unsqueeze(2), context.rope).squeeze(2));
+  if (!norm_k_ && !norm_v_) return;
+  const at::Tensor heads = up.unflatten(-1, {config_.num_heads, -1});  // [B, T, H, N + W]
+  if (norm_k_) {
+    at::Tensor key = heads.narrow(-1, 0, config_.nope_dim());
+    if (whole_key) key = at::cat({key, shared.unsqueeze(2).expand({-1, -1, config_.num_heads, -1})}, -1);
+    cache.key_scale = joined(cache.key_scale, rms_factor(key, sites_.k.eps).squeeze(-1));  // [B, S, H]
+  }
+  if (norm_v_) {
+    const bool whole = sites_.v.granularity == Granularity::whole;
+    const at::Tensor value = heads.narrow(-1, config_.nope_dim(), config_.value_width());
+    const at::Tensor factor = rms_factor(whole ? value.flatten(2) : value, sites_.v.eps);  // [B, T, 1] or [B, T, H, 1]
+    cache.value_scale = joined(cache.value_scale, whole ? factor : factor.squeeze(-1));
+  }
+}
+
+// One token against the cache, without making keys or values. q [B, 1, H (N + P)] -> [B, 1, H W].
+at::Tensor LatentAttention::attend_absorbed(const at::Tensor& projected, const BlockContext& context) const {
+  const LayerCache& cache = context.cache->layers[layer_];
+  const at::Tensor q = queries(projected, context).squeeze(1);  // [B, H, N + P]
+  const at::Tensor up = kv_up_.view({config_.num_heads, -1, config_.kv_rank()});
+  const at::Tensor key_rows = up.narrow(1, 0, config_.nope_dim());                        // [H, N, R]
+  const at::Tensor value_rows = up.narrow(1, config_.nope_dim(), config_.value_width());  // [H, W, R]
+  at::Tensor plain = q.narrow(-1, 0, config_.nope_dim());                                 // [B, H, N]
+  const at::Tensor turned = q.narrow(-1, config_.nope_dim(), config_.rope_dim());         // [B, H, P]
+  if (norm_k_) plain = plain * norm_k_->weight().narrow(0, 0, config_.nope_dim());
+  const at::Tensor absorbed = at::einsum("bhn,hnr->bhr", {plain, key_rows});
+  const LatentCacheView view{cache.latent, cache.rope_key, cache.key_scale,
+                             norm_rope_key_ ? at::Tensor() : cache.key_scale, cache.value_scale};
+  const at::Tensor sums = latent_attention(absorbed, turned, view, scale_, context.mask);  // [B, H, R]
+  at::Tensor mixed = at::einsum("bhr,hwr->bhw", {sums, value_rows});                       // [B, H, W]
+  if (norm_v_) mixed = mixed * value_gain();
+  return normed_context(mixed.unsqueeze(1));
+}
+
+at::Tensor LatentAttention::branch(BranchInput& u, const BlockContext& context) {
+  const bool recompute = context.recompute_inputs;
+  const TensorList down = u.project({q_, kv_down_});  // [B, T, Q or H (N + P)], [B, T, R + P]
+  const at::Tensor latent = down[1].narrow(-1, 0, config_.kv_rank());
+  const at::Tensor shared = down[1].narrow(-1, config_.kv_rank(), config_.rope_dim());
+  at::Tensor q = down[0];
+  if (q_up_.defined()) {
+    const auto prepare = [this](const TensorList& in) { return normed(norm_q_latent_, in[0]); };
+    q = prepared_linear(prepare, {q}, q_up_, recompute).y;  // [B, T, H (N + P)]
+  }
+  const auto prepare = [this](const TensorList& in) { return normed(norm_kv_latent_, in[0]); };
+  if (context.cache && context.cache->length > 0) {
+    const at::Tensor c = prepare({latent});  // [B, 1, R]
+    remember(c, shared, norm_k_ || norm_v_ ? at::linear(c, kv_up_) : at::Tensor(), context);
+    return at::linear(attend_absorbed(q, context), out_);  // [B, 1, D]
+  }
+  const PreparedLinear up = prepared_linear(prepare, {latent}, kv_up_, recompute);  // [B, T, H (N + W)]
+  if (context.cache) remember(up.h, shared, up.y, context);
+  const auto mix = [this, context](const TensorList& in) { return attend(in, context); };
+  return prepared_linear(mix, {q, shared, up.y}, out_, recompute).y;  // [B, T, D]
+}
+
+}  // namespace norma

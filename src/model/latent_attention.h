@@ -1,0 +1,47 @@
+// Multi-head latent attention as a branch of the residual equation.
+#pragma once
+
+#include "sub_layer.h"
+
+namespace norma {
+
+// DeepSeek-V2, arXiv 2405.04434. Letters besides those of transformer.h: R rank of the keys' and values' latent, Q rank
+// of the queries', N width of a head's query and key without RoPE, P with RoPE, W of a value.
+//
+//     [c | k0] = u kv_down^T       c = norm_kv_latent(c)       k0 = norm_rope_key(k0)
+//     q = norm_q(norm_q_latent(u q_down^T) q_up^T), or norm_q(u q^T); of each head [N | P], P turned by RoPE
+//     [k | v] of each head = c kv_up^T       k = [norm_k(k) | rope(k0)], one k0 for all heads       v = norm_v(v)
+//     out(norm_context(softmax(scale q k^T) v))
+//
+// Where there is no norm_rope_key, norm_k norms [k | k0] as one vector per head.
+//
+// The cache holds c and the turned k0, and of norms per head the factor of each head. One new token attends to them in
+// the absorbed form: queries go through the keys' rows of kv_up and meet c itself, sums of c go through the values'
+// rows.
+class LatentAttention : public SubLayer {
+ public:
+  LatentAttention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer);
+
+ protected:
+  at::Tensor branch(BranchInput& u, const BlockContext& context) override;
+
+ private:
+  at::Tensor queries(const at::Tensor& projected, const BlockContext& context) const;
+  at::Tensor keys(const at::Tensor& of_latent, const at::Tensor& shared, const BlockContext& context) const;
+  at::Tensor values(const at::Tensor& of_latent) const;
+  at::Tensor normed_context(const at::Tensor& mixed) const;
+  at::Tensor attend(const TensorList& in, const BlockContext& context) const;
+  at::Tensor attend_absorbed(const at::Tensor& q, const BlockContext& context) const;
+  at::Tensor value_gain() const;
+  void remember(const at::Tensor& latent, const at::Tensor& shared, const at::Tensor& up,
+                const BlockContext& context) const;
+
+  ModelConfig config_;
+  InnerNorms sites_;
+  std::size_t layer_;
+  double scale_;
+  at::Tensor q_, q_up_, kv_down_, kv_up_, out_;  // q_ is q_down where there is a rank
+  Norm norm_q_latent_, norm_kv_latent_, norm_rope_key_, norm_q_, norm_k_, norm_v_, norm_context_;
+};
+
+}  // namespace norma
