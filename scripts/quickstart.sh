@@ -2,12 +2,14 @@
 # From a bare Debian 12 machine to two small language models on real text: one with HybridNorm* and one with Pre-Norm,
 # the same tokens in the same order from the same initial draw. A second run reuses what the first one made.
 #
-#   scripts/quickstart.sh [--text PATH]... [--minutes N] [--folder DIR]
+#   scripts/quickstart.sh [--text PATH]... [--minutes N] [--config FILE] [--presets LIST] [--folder DIR]
 #
 #   --text PATH    train on your own .txt, .md, .rst or .jsonl files (.gz and .zst too) or folders of them, instead of
 #                  the Linux kernel's documentation out of a Debian package; may be given more than once
 #   --minutes N    train each model for about N minutes on this machine, instead of the tokens configs/quickstart.yaml asks for
-#   --folder DIR   where everything is written; default runs/quickstart
+#   --config FILE  another model: configs/moe-tiny.yaml, configs/mla-tiny.yaml; default configs/quickstart.yaml
+#   --presets LIST the placements to train, in order; default "hybrid_star pre"
+#   --folder DIR   where everything is written; default runs/quickstart, or runs/quickstart-<config>
 caller_folder="$PWD"
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -20,20 +22,22 @@ words. In a run this short HybridNorm* is a little behind Pre-Norm; its advantag
 What this shows is that both placements train from the same config, data order and initial draw."
 texts=()
 minutes=""
-folder=runs/quickstart
+folder=""
 
 from_caller() { case "$1" in /*) say "$1" ;; *) say "$caller_folder/$1" ;; esac }
-usage() { sed -n '5,10p' scripts/quickstart.sh | sed 's/^# \{0,3\}//'; }
+usage() { sed -n '5,12p' scripts/quickstart.sh | sed 's/^# \{0,3\}//'; }
 
 while [ $# -gt 0 ]; do
   case "$1" in
     --help | -h) usage; exit 0 ;;
-    --text | --minutes | --folder) [ $# -ge 2 ] || fail "quickstart.sh: $1 needs a value" 2 ;;
-    *) fail "quickstart.sh: unknown argument '$1'; allowed: --text PATH, --minutes N, --folder DIR" 2 ;;
+    --text | --minutes | --config | --presets | --folder) [ $# -ge 2 ] || fail "quickstart.sh: $1 needs a value" 2 ;;
+    *) fail "quickstart.sh: unknown argument '$1'; allowed: --text, --minutes, --config, --presets, --folder" 2 ;;
   esac
   case "$1" in
     --text) texts+=("$(from_caller "$2")") ;;
     --minutes) minutes="$2" ;;
+    --config) config="$(from_caller "$2")" ;;
+    --presets) presets="$2" ;;
     --folder) folder="$(from_caller "$2")" ;;
   esac
   shift 2
@@ -43,6 +47,16 @@ for path in ${texts[@]+"${texts[@]}"}; do
   [ -e "$path" ] || fail "quickstart.sh: --text $path does not exist" 3
 done
 if [ ${#texts[@]} -gt 0 ]; then prompt="The"; fi
+[ -f "$config" ] || fail "quickstart.sh: --config $config does not exist" 2
+name=$(basename "$config" .yaml)
+if [ "$name" != quickstart ] || [ "$presets" != "hybrid_star pre" ]; then
+  expectation="In minutes on a CPU a model should learn more than counting words and pairs of words; placements differ \
+little before billions of tokens."
+fi
+if [ -z "$folder" ]; then
+  folder=runs/quickstart
+  [ "$name" = quickstart ] || folder="runs/quickstart-$name"
+fi
 
 trap 'printf "\nstopped; every finished stage is kept: run the same command again to go on\n" >&2; exit 130' INT TERM
 
@@ -123,7 +137,7 @@ get_text() {
 check_settings() {
   local settings
   settings="text: ${texts[*]:-kernel documentation}"$'\n'"minutes: ${minutes:-as configured}"
-  settings+=$'\n'"config: $(sha256sum "$config" | cut -c1-16)"
+  settings+=$'\n'"presets: $presets"$'\n'"config: $(sha256sum "$config" | cut -c1-16)"
   mkdir -p "$folder"
   if [ ! -e "$folder/quickstart.txt" ]; then
     say "$settings" >"$folder/quickstart.txt"
@@ -181,13 +195,14 @@ data_overrides() {
   say "data.paths=[$(quoted "$folder/tokens/train-*.npy")]"
   say "data.tokenizer=$(quoted "$folder/tokens/tokenizer.json")"
   say "eval.sets.validation=[$(quoted "$folder/tokens/validation-*.npy")]"
+  say "eval.every=200"
 }
 
-# Tokens that the slower of the two placements trains on in the minutes asked for; measured once, then remembered.
+# Tokens that a placement trains on in the minutes asked for; measured once, then remembered.
 measure_duration() {
   local speed
   if [ ! -e "$folder/duration.txt" ]; then
-    speed=$(build/norma bench "$config" norm.preset=hybrid_star | grep -o '"tok_s_median": *[0-9]*' | grep -o '[0-9]*$')
+    speed=$(build/norma bench "$config" "norm.preset=${presets%% *}" | grep -o '"tok_s_median": *[0-9]*' | grep -o '[0-9]*$')
     [ -n "$speed" ] || fail "norma bench gave no tok_s_median"
     say "$((speed * minutes * 60))T" >"$folder/duration.txt.part"
     mv "$folder/duration.txt.part" "$folder/duration.txt"
@@ -205,7 +220,7 @@ train_model() {
   fi
   mapfile -t overrides < <(data_overrides)
   if [ -n "$minutes" ]; then overrides+=("train.max_duration=$(cat "$folder/duration.txt")"); fi
-  build/norma train "$config" "norm.preset=$preset" "run.name=quickstart-$preset" \
+  build/norma train "$config" "norm.preset=$preset" "run.name=$name-$preset" \
     "run.folder=$(quoted "$folder/$preset")" "${overrides[@]}" || status=$?
   if [ "$status" = 75 ]; then
     say "stopped early with a good checkpoint: run the same command again to go on"

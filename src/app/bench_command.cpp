@@ -149,7 +149,8 @@ void add_bench_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("bench", "Measure a training step of a config on random tokens.");
   const auto arguments = std::make_shared<BenchArguments>();
   command->add_option("config", arguments->config, "YAML file")->required();
-  command->add_option("overrides", arguments->overrides, "key=value, applied in order on top of the file");
+  command->add_option("overrides", arguments->overrides,
+                      "key=value or @FILE (a recipe, for example), applied in order on top of the file");
   command->add_option("--steps", arguments->steps, "measured steps")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000));

@@ -78,7 +78,8 @@ CheckedConfig load_checked_config(const std::string& file, const std::vector<std
   Problems found = validate(loaded.config);
   CheckedConfig checked{loaded.config, loaded.source, {}};
   const std::int64_t layers = loaded.config.model.num_layers;
-  if (layers > 0 && layers <= kMaxLayers) checked.norms = make_norm_plan(loaded.config.norm, loaded.config.model, found);
+  if (layers > 0 && layers <= kMaxLayers)
+    checked.norms = make_norm_plan(loaded.config.norm, loaded.config.model, found);
   append(found, check_init(loaded.config));
   if (found.empty()) {
     append(found, check_freeze(model_parameters(loaded.config.model, checked.norms), loaded.config.train.freeze));

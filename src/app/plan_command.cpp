@@ -175,7 +175,8 @@ void add_plan_command(CLI::App& app) {
   const auto arguments = std::make_shared<PlanArguments>();
   Links& links = arguments->links;
   command->add_option("config", arguments->config, "YAML file")->required();
-  command->add_option("overrides", arguments->overrides, "key=value, applied in order on top of the file");
+  command->add_option("overrides", arguments->overrides,
+                      "key=value or @FILE (a recipe, for example), applied in order on top of the file");
   command->add_flag("--json", arguments->json, "one JSON line instead of text");
   command->add_flag("--parameters", arguments->parameters, "also list every parameter by name");
   command->add_option("--world", arguments->world, "processes: also memory, traffic and time of each")

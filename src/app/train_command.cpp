@@ -198,7 +198,8 @@ void add_train_command(CLI::App& app, CommandContext& context) {
   CLI::App* command = app.add_subcommand("train", "Train a model from a YAML config.");
   const auto arguments = std::make_shared<TrainArguments>();
   command->add_option("config", arguments->config, "YAML file; a key that it leaves out keeps its default");
-  command->add_option("overrides", arguments->overrides, "key=value, applied in order on top of the file");
+  command->add_option("overrides", arguments->overrides,
+                      "key=value or @FILE (a recipe, for example), applied in order on top of the file");
   command->add_flag("--dry-run", arguments->dry_run,
                     "print the resolved config, the norm plan and the run plan, then stop");
   command->add_flag("--keys", arguments->list_keys,

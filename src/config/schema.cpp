@@ -38,13 +38,27 @@ bool is_dotted_key(const std::string& key) {
          std::none_of(parts.begin(), parts.end(), [](const std::string& part) { return part.empty(); });
 }
 
+// "@configs/recipes/mix.yaml": every key of that file, on top of what stands.
+void apply_file(const std::string& argument, LoadedConfig& loaded) {
+  Problems problems;
+  const ConfigNode root = parse_yaml(read_config_file(argument.substr(1)), problems);
+  Reader(loaded.source, problems, argument).read(root, "", loaded.config);
+  for (Problem& problem : problems) {
+    problem.argument = problem.line > 0 ? cat(argument, ":", problem.line) : argument;
+    problem.line = 0;
+  }
+  append(loaded.problems, std::move(problems));
+}
+
 void apply_override(const std::string& argument, LoadedConfig& loaded) {
+  if (argument.starts_with("@")) return apply_file(argument, loaded);
   const std::size_t equals = argument.find('=');
   std::string key = trim(argument.substr(0, equals));
   Problems problems;
   if (equals == std::string::npos || !is_dotted_key(key)) {
     key = argument;
-    problems.push_back({key, 0, "an override must be key=value, for example optim.lr=3e-4"});
+    problems.push_back(
+        {key, 0, "an override must be key=value, for example optim.lr=3e-4, or @FILE, a YAML file of keys"});
   } else {
     ConfigNode value = parse_yaml(argument.substr(equals + 1), problems);
     for (Problem& problem : problems) problem.key = key;

@@ -5,6 +5,7 @@
 
 #include "norma/base/text.h"
 #include "norma/config/names.h"
+#include "norma/train/known_risks.h"
 
 namespace norma {
 
@@ -144,7 +145,9 @@ std::string describe(const RunPlan& plan) {
   row("length", length_text(plan));
   row("learning rate", schedule_text(plan));
   row("placement", plan.config.norm.preset);
-  return text + "\n" + to_table(plan.norms);
+  text += "\n" + to_table(plan.norms);
+  for (const std::string& risk : known_risks(plan)) text += "\nrisk: " + risk;
+  return text;
 }
 
 }  // namespace norma

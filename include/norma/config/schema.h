@@ -28,7 +28,7 @@ struct LoadedConfig {
 // Reads the file (none when empty) and applies overrides in order; the value of an override is itself YAML:
 // "norm.layers={'0': {attention: {in: rms}}}", "eval.sets.books=[a.npy, b.npy]". A map given as a whole (norm.layers,
 // eval.sets) takes the place of the one before, {} empties it; an entry named by its dotted key joins it.
-// Throws ConfigError naming the path when the file cannot be read at all.
+// "@FILE" applies every key of another YAML file. Throws ConfigError naming the path when a file cannot be read at all.
 LoadedConfig load_config(const std::string& file, const std::vector<std::string>& overrides);
 
 // A config given as text, as a checkpoint carries it; `name` stands for the file in messages.
