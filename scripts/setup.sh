@@ -26,7 +26,7 @@ build_packages="
   libyaml-cpp-dev:yaml-cpp/yaml.h libcli11-dev:CLI/CLI.hpp libspdlog-dev:spdlog/spdlog.h libfmt-dev:fmt/format.h
   nlohmann-json3-dev:nlohmann/json.hpp libgtest-dev:gtest/gtest.h libzstd-dev:zstd.h zlib1g-dev:zlib.h
   libpcre2-dev:pcre2.h libgloo-dev:gloo/transport/device.h libutf8proc-dev:utf8proc.h libxxhash-dev:xxhash.h zstd:zstd xz-utils:xz"
-test_packages="clang-format:clang-format clang-tidy:clang-tidy procps:pkill"
+test_packages="clang-format:clang-format clang-tidy:clang-tidy procps:pkill iproute2:ip"
 
 wanted="$build_packages"
 if [ "$with_tests" = yes ]; then wanted="$wanted $test_packages"; fi

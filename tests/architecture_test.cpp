@@ -75,6 +75,7 @@ const std::vector<Library> kLibraries = {
     {"fcntl.h", ".*"},
     {"fnmatch.h", ".*"},
     {"glob.h", ".*"},
+    {"netdb.h", ".*"},
     {"malloc.h", ".*"},
     {"pthread.h", ".*"},
     {"sched.h", ".*"},

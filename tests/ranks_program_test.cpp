@@ -1,5 +1,8 @@
 // The program on several processes: the same run whatever their number.
 #include <algorithm>
+#include <memory>
+
+#include <unistd.h>
 
 #include "support/job.h"
 
@@ -9,6 +12,7 @@ namespace {
 using testing::expect_exit;
 using testing::expect_near_runs;
 using testing::Job;
+using testing::Program;
 using testing::tensors_of;
 
 TEST(Ranks, AnyNumberGoesOnFromWhatAnyNumberSaved) {
@@ -76,6 +80,66 @@ TEST(Ranks, ReplicasAreCompared) {
       Job(work, 4, "run", {"parallel.strategy=hybrid", "parallel.replicas=2", "parallel.check_replicas_every=3"})
           .wait(),
       0);
+}
+
+// Two hosts of this machine's own making: network namespaces joined by a cable. In both the machine's name stands for
+// 127.0.0.1, as on many real ones.
+class TwoHosts {
+ public:
+  TwoHosts() : names_{cat("norma-", getpid(), "-a"), cat("norma-", getpid(), "-b")} {
+    const std::string &a = names_[0], &b = names_[1];
+    made_ = command({"netns", "add", a}) && command({"netns", "add", b}) &&
+            command({"link", "add", "cable", "netns", a, "type", "veth", "peer", "name", "cable", "netns", b});
+    for (std::size_t host = 0; host < 2; ++host) {
+      const std::string& name = names_[host];
+      made_ = made_ && command({"-n", name, "addr", "add", address(host) + "/24", "dev", "cable"}) &&
+              command({"-n", name, "link", "set", "lo", "up"}) && command({"-n", name, "link", "set", "cable", "up"});
+    }
+  }
+  ~TwoHosts() {
+    for (const std::string& name : names_) command({"netns", "delete", name});
+  }
+  bool made() const { return made_; }
+  static std::string address(std::size_t host) { return cat("10.77.0.", host + 1); }
+  std::unique_ptr<Program> start(std::size_t host, std::vector<std::string> arguments,
+                                 const testing::Environment& environment) const {
+    arguments.insert(arguments.begin(), {"netns", "exec", names_[host], std::string(NORMA_BINARY_DIR) + "/norma"});
+    return std::make_unique<Program>(kIp, arguments, environment);
+  }
+
+ private:
+  static constexpr const char* kIp = "/usr/sbin/ip";
+  static bool command(const std::vector<std::string>& arguments) {
+    return Program(kIp, arguments, {}).wait().exit_code == 0;
+  }
+
+  std::string names_[2];
+  bool made_ = false;
+};
+
+TEST(TwoHosts, FindEachOtherAsSlurmStartsThem) {
+  const TwoHosts hosts;
+  if (!hosts.made()) GTEST_SKIP() << "network namespaces need root and the package iproute2";
+  const testing::JobWorkplace work;
+  expect_exit(Job(work, 1, "alone").wait(), 0);
+  std::vector<std::unique_ptr<Program>> ranks;
+  for (int rank = 0; rank < 4; ++rank) {
+    const testing::Environment environment = {{"SLURM_PROCID", std::to_string(rank)},
+                                              {"SLURM_LOCALID", std::to_string(rank % 2)},
+                                              {"SLURM_NTASKS", "4"},
+                                              {"SLURM_JOB_ID", "41"},
+                                              {"SLURM_TASKS_PER_NODE", "2(x2)"},
+                                              {"SLURM_JOB_NODELIST", "host[1-2]"},
+                                              {"MASTER_ADDR", TwoHosts::address(0)},
+                                              {"OMP_NUM_THREADS", "1"}};
+    ranks.push_back(hosts.start(static_cast<std::size_t>(rank / 2),
+                                work.train_arguments("run", {"parallel.strategy=hybrid"}), environment));
+  }
+  std::vector<testing::ProgramResult> results;
+  for (const auto& rank : ranks) results.push_back(rank->wait());
+  expect_exit(results, 0);
+  EXPECT_NE(results[0].err.find("started by SLURM; strategy hybrid"), std::string::npos) << results[0].err;
+  expect_near_runs(work.path("alone"), work.path("run"), 1e-6);
 }
 
 }  // namespace

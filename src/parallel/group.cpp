@@ -1,5 +1,7 @@
 #include "norma/parallel/group.h"
 
+#include <cstdlib>
+
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "norma/base/error.h"
@@ -21,11 +23,24 @@ std::string reason_of(const std::exception& error) {
   return line.compare(0, 2, "[/") == 0 && source != std::string::npos ? line.substr(source + 2) : line;
 }
 
+// GLOO_SOCKET_IFNAME names interfaces, as in PyTorch; else the one with this address.
+std::vector<std::shared_ptr<gloo::transport::Device>> devices(const std::string& address) {
+  const char* const interfaces = std::getenv("GLOO_SOCKET_IFNAME");
+  if (interfaces == nullptr) return {c10d::ProcessGroupGloo::createDeviceForHostname(address)};
+  std::vector<std::shared_ptr<gloo::transport::Device>> found;
+  for (const std::string& name : split(interfaces, ',')) {
+    found.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(name));
+  }
+  return found;
+}
+
 class GlooGroup : public Group {
  public:
-  GlooGroup(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, Seconds timeout) : Group(rank, size) {
+  GlooGroup(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, Seconds timeout,
+            const std::string& address)
+      : Group(rank, size) {
     auto options = c10d::ProcessGroupGloo::Options::create(whole_milliseconds(timeout));
-    options->devices = {c10d::ProcessGroupGloo::createDefaultDevice()};
+    options->devices = devices(address);
     backend_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
   }
 
@@ -106,9 +121,9 @@ Pending Group::all_reduce(const at::Tensor& tensor, const std::string& what) {
 }
 
 std::unique_ptr<Group> make_gloo_group(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
-                                       Seconds timeout) {
+                                       Seconds timeout, const std::string& address) {
   try {
-    return std::make_unique<GlooGroup>(store, rank, size, timeout);
+    return std::make_unique<GlooGroup>(store, rank, size, timeout, address);
   } catch (const std::exception& error) {
     throw CollectiveError(
         cat("[parallel] rank ", rank, " of ", size, ": the peers did not find each other: ", reason_of(error)));

@@ -11,6 +11,7 @@
 
 #include "activity.h"
 #include "failure_watch.h"
+#include "network.h"
 
 namespace norma {
 namespace {
@@ -46,6 +47,7 @@ StorePtr prefixed(const StorePtr& store, const std::string& name) {
 struct World::State {
   WorldOptions options;
   StorePtr store;
+  std::string address;  // where peers reach this process
   std::shared_ptr<Activity> activity;
   std::unique_ptr<Group> all;  // every rank, on the CPU
   std::unique_ptr<Group> gather, reduce, replicas;
@@ -59,7 +61,7 @@ struct World::State {
     const StorePtr own = prefixed(store, name);
     std::unique_ptr<Group> group = options.device.is_cuda()
                                        ? make_nccl_group(own, rank, size, options.start_timeout, options.device)
-                                       : make_gloo_group(own, rank, size, options.start_timeout);
+                                       : make_gloo_group(own, rank, size, options.start_timeout, address);
     group->report_to(activity);
     return group;
   }
@@ -76,8 +78,9 @@ World::World(const WorldOptions& options) : state_(std::make_unique<State>()) {
   if (launch.world_size == 1) return;
   s.activity = std::make_shared<Activity>();
   s.store = connect(launch, options.start_timeout);
+  s.address = address_towards(launch.master_host, launch.master_port);
   s.watch = std::make_unique<FailureWatch>(s.store, launch.rank, launch.world_size, options.grace, s.activity);
-  s.all = make_gloo_group(prefixed(s.store, "all"), launch.rank, launch.world_size, options.start_timeout);
+  s.all = make_gloo_group(prefixed(s.store, "all"), launch.rank, launch.world_size, options.start_timeout, s.address);
   s.all->report_to(s.activity);
   if (options.shard_degree > 1) {
     s.gather = s.make(cat("gather/", s.replica()), s.place(), options.shard_degree);

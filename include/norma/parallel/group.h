@@ -84,10 +84,10 @@ class Group {
   std::shared_ptr<Activity> activity_;
 };
 
-// Gathers its members through `store` (a prefix of its own). Throws CollectiveError when they do not all come within
-// `timeout`.
+// Gathers its members through `store` (a prefix of its own); they reach this one at `address`, unless
+// GLOO_SOCKET_IFNAME names an interface. Throws CollectiveError when they do not all come within `timeout`.
 std::unique_ptr<Group> make_gloo_group(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
-                                       Seconds timeout);
+                                       Seconds timeout, const std::string& address);
 // Has a stream and a communicator of its own. Throws ConfigError in a build without NCCL.
 std::unique_ptr<Group> make_nccl_group(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
                                        Seconds timeout, at::Device device);
