@@ -13,6 +13,7 @@ namespace norma {
 namespace {
 
 constexpr std::int64_t kRowsAtOnce = 32;  // that a thread takes at least
+constexpr std::int64_t kRoundTo = 32;     // rows of an expert
 
 // Whether our own loops serve this type here; else ATen's calls do.
 bool has_loops(const at::Tensor& x) {
@@ -44,20 +45,53 @@ ActivationGradients plain_activation_backward(const at::Tensor& grad, const at::
 
 }  // namespace
 
+ExpertOrder with_round_sizes(const ExpertOrder& order, const at::Tensor& x) {
+  const std::int64_t experts = order.ends.numel(), all = order.pairs.numel();
+  if (!has_loops(x) || all < kRoundTo * experts) return order;
+  const auto* const pairs = order.pairs.const_data_ptr<std::int64_t>();
+  const auto* const ends = order.ends.const_data_ptr<std::int32_t>();
+  ExpertOrder round{{}, at::empty_like(order.places), at::empty_like(order.ends)};
+  auto* const places = round.places.mutable_data_ptr<std::int64_t>();
+  auto* const round_ends = round.ends.mutable_data_ptr<std::int32_t>();
+  std::vector<std::int64_t> list;
+  list.reserve(static_cast<std::size_t>(all + kRoundTo * experts));
+  for (std::int64_t e = 0, place = 0; e < experts; ++e) {
+    for (; place < ends[e]; ++place) {
+      places[pairs[place]] = static_cast<std::int64_t>(list.size());
+      list.push_back(pairs[place]);
+    }
+    while (list.size() % kRoundTo != 0) list.push_back(-1);
+    round_ends[e] = static_cast<std::int32_t>(list.size());
+  }
+  round.pairs = at::tensor(list, order.pairs.options());
+  return round;
+}
+
 at::Tensor spread_rows(const at::Tensor& x, const ExpertOrder& order) {
-  const std::int64_t choices = order.pairs.numel() / std::max<std::int64_t>(x.size(0), 1);
+  const std::int64_t choices = order.places.numel() / std::max<std::int64_t>(x.size(0), 1);
   if (!x.is_cpu()) return x.index_select(0, order.pairs.floor_divide(choices));
   const at::Tensor dense = x.contiguous(), out = at::empty({order.pairs.numel(), x.size(1)}, x.options());
   const auto* const pairs = order.pairs.const_data_ptr<std::int64_t>();
   const auto bytes = static_cast<std::size_t>(x.size(1)) * x.element_size();
   at::parallel_for(0, out.size(0), kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) std::memcpy(row_of(out, i), row_of(dense, pairs[i] / choices), bytes);
+    for (std::int64_t i = begin; i < end; ++i) {
+      if (pairs[i] < 0) {
+        std::memset(row_of(out, i), 0, bytes);
+      } else {
+        std::memcpy(row_of(out, i), row_of(dense, pairs[i] / choices), bytes);
+      }
+    }
   });
   return out;
 }
 
+at::Tensor spread_weights(const at::Tensor& weights, const ExpertOrder& order) {
+  if (order.pairs.numel() == weights.numel()) return weights.flatten().index_select(0, order.pairs);
+  return at::zeros({order.pairs.numel()}, weights.options()).index_copy_(0, order.places, weights.flatten());
+}
+
 at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order, std::int64_t tokens) {
-  const std::int64_t choices = rows.size(0) / std::max<std::int64_t>(tokens, 1), width = rows.size(1);
+  const std::int64_t choices = order.places.numel() / std::max<std::int64_t>(tokens, 1), width = rows.size(1);
   if (!has_loops(rows)) {
     const at::Tensor mine = rows.index_select(0, order.places)
                                 .view({tokens, choices, width})

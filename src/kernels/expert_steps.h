@@ -8,22 +8,30 @@
 
 namespace norma {
 
-// x [N, D] -> [N k, D]: the token of each place.
+// On a CPU, in fp32 and bf16: the order with every expert's rows rounded up to a multiple of 32 by places of no pair
+// (-1), whose rows and weights are zero. oneDNN compiles a product for each new shape, on one thread; shapes that come
+// back from step to step do not cost that again. Elsewhere, and for few rows, the order itself.
+ExpertOrder with_round_sizes(const ExpertOrder& order, const at::Tensor& x);
+
+// x [N, D] -> [M, D]: the token of each place. M is N k, or more in an order with round sizes.
 at::Tensor spread_rows(const at::Tensor& x, const ExpertOrder& order);
 
-// rows [N k, D], weights [N, k] (undefined: ones) -> [N, D]: the weighted sum of each token's places.
+// weights [N, k] -> [M]: of each place.
+at::Tensor spread_weights(const at::Tensor& weights, const ExpertOrder& order);
+
+// rows [M, D], weights [N, k] (undefined: ones) -> [N, D]: the weighted sum of each token's places.
 at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order, std::int64_t tokens);
 
-// silu(gate) * up of [N k, 2F] -> [N k, F].
+// silu(gate) * up of [M, 2F] -> [M, F].
 at::Tensor activate(const at::Tensor& up_gate);
 
 // What the backward pass makes of the activation at once, from d loss / d (activation, not yet weighted).
 struct ActivationGradients {
-  at::Tensor up_gate;   // [N k, 2F], weighted
-  at::Tensor weighted;  // [N k, F]: the weighted activation itself, for the gradient of `down`
-  at::Tensor weights;   // [N k] d loss / d weight of each place, in accumulate_type
+  at::Tensor up_gate;   // [M, 2F], weighted
+  at::Tensor weighted;  // [M, F]: the weighted activation itself, for the gradient of `down`
+  at::Tensor weights;   // [M] d loss / d weight of each place, in accumulate_type
 };
-// weights: [N k], one of each place, in accumulate_type.
+// weights: [M], one of each place, in accumulate_type.
 ActivationGradients activation_backward(const at::Tensor& grad, const at::Tensor& up_gate, const at::Tensor& weights);
 
 }  // namespace norma

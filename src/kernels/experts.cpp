@@ -84,12 +84,13 @@ class ExpertProducts {
 // needs no product of its own: with g = d loss / d y_t, d weight = (g down) . activation.
 struct ExpertMlp : torch::autograd::Function<ExpertMlp> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& up_gate,
-                            const at::Tensor& down, const at::Tensor& weights, const ExpertOrder& order, bool keep_less,
+                            const at::Tensor& down, const at::Tensor& weights, const ExpertOrder& given, bool keep_less,
                             bool one_call) {
+    const ExpertOrder order = one_call ? given : with_round_sizes(given, x);
     const ExpertProducts products(order.ends, one_call);
-    const at::Tensor rows = spread_rows(x, order);                           // [N k, D]
-    const at::Tensor projected = products.forward(rows, up_gate);            // [N k, 2F]
-    const at::Tensor results = products.forward(activate(projected), down);  // [N k, D]
+    const at::Tensor rows = spread_rows(x, order);                           // [M, D]
+    const at::Tensor projected = products.forward(rows, up_gate);            // [M, 2F]
+    const at::Tensor results = products.forward(activate(projected), down);  // [M, D]
     ctx->save_for_backward(
         {keep_less ? x : rows, projected, up_gate, down, weights, order.pairs, order.places, order.ends});
     ctx->saved_data["keep_less"] = keep_less;
@@ -103,11 +104,11 @@ struct ExpertMlp : torch::autograd::Function<ExpertMlp> {
     const ExpertOrder order{saved[5], saved[6], saved[7]};
     const ExpertProducts products(order.ends, ctx->saved_data["one_call"].toBool());
     const at::Tensor rows = ctx->saved_data["keep_less"].toBool() ? spread_rows(saved[0], order) : saved[0];
-    const at::Tensor of_results = spread_rows(grads[0], order);                   // [N k, D], not yet weighted
-    const at::Tensor of_activation = products.backward(of_results, down);         // [N k, F], likewise
-    const at::Tensor of_places = weights.flatten().index_select(0, order.pairs);  // [N k]
+    const at::Tensor of_results = spread_rows(grads[0], order);            // [M, D], not yet weighted
+    const at::Tensor of_activation = products.backward(of_results, down);  // [M, F], likewise
+    const at::Tensor of_places = spread_weights(weights, order);           // [M]
     const ActivationGradients inner = activation_backward(of_activation, projected, of_places);
-    const at::Tensor of_rows = products.backward(inner.up_gate, up_gate);  // [N k, D]
+    const at::Tensor of_rows = products.backward(inner.up_gate, up_gate);  // [M, D]
     const auto unless_frozen = [&](std::size_t input, const at::Tensor& grad, const at::Tensor& of) {
       return ctx->needs_input_grad(input) ? products.weight_gradient(grad, of) : at::Tensor();
     };
