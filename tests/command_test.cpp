@@ -71,6 +71,46 @@ class TextProject {
   Workplace work_;
 };
 
+// The lines of a run's metrics without what depends on time.
+std::vector<Json> metrics_of(const std::string& run) {
+  std::vector<Json> lines;
+  for (const std::string& line : split(trim(read_file(run + "/metrics.jsonl", 1 << 24)), '\n')) {
+    Json one = parse_json(line, "metrics");
+    for (const char* name : {"batches", "tokens"}) one.erase(cat("throughput/device/", name, "_per_second"));
+    lines.push_back(one);
+  }
+  return lines;
+}
+
+TEST(ProgramExperts, AreReportedUnderOLMosNamesAndResumeBitwise) {
+  const Workplace work;
+  const auto train = [&](const std::string& run, const std::string& more) {
+    return work.train(run, {"model.mlp=moe", "model.moe={num_experts: 4, expert_dim: 16}", "model.layers.0.mlp=dense",
+                            "train.max_duration=4", "eval.every=0", more});
+  };
+  ASSERT_EQ(train("straight", "checkpoint.every=0").exit_code, 0);
+  EXPECT_EQ(train("parts", "train.stop_at=2").exit_code, 75);
+  ASSERT_EQ(train("parts", "checkpoint.every=0").exit_code, 0);
+  const std::vector<Json> straight = metrics_of(work.path("straight"));
+  EXPECT_EQ(metrics_of(work.path("parts")), straight);
+  ASSERT_EQ(straight.size(), 4U);
+  const Json& last = straight.back();
+  double tokens = 0.0, percent = 0.0;
+  for (int e = 0; e < 4; ++e) {
+    tokens += last.at(cat("train/TokensTotal/layer1/expert", e)).get<double>();
+    percent += last.at(cat("train/TokensPercentage/layer1/expert", e)).get<double>();
+  }
+  EXPECT_NEAR(percent, 100.0, 1e-9);
+  EXPECT_EQ(tokens, 2.0 * straight.front().at("throughput/total_tokens").get<double>());
+  EXPECT_FALSE(last.contains("train/TokensTotal/layer0/expert0"));
+  EXPECT_GE(last.at("train/MaxOverMeanLoad/layer1").get<double>(), 1.0);
+  EXPECT_LE(last.at("train/RouterEntropy/layer1").get<double>(), 1.3863);  // log 4
+  EXPECT_NEAR(last.at("train/LoadBalancingLoss").get<double>(), 0.01, 0.005);
+  EXPECT_GT(last.at("train/MoEZLoss").get<double>(), 0.0);
+  const Json plan = parse_json(run_norma({"plan", work.path("tiny.yaml"), "model.mlp=moe", "--json"}).out, "plan");
+  EXPECT_LT(plan.at("active_parameters").get<double>(), plan.at("parameters").get<double>());
+}
+
 TEST(ProgramGenerate, WorksFromAnyFolder) {
   const TextProject project;
   const WorkingFolder elsewhere("/");

@@ -25,7 +25,7 @@ struct ModelCost {
   std::int64_t used_parameters = 0;         // N above: those without an input table of its own
   double flops_causal = 0, flops_full = 0;  // per token
   double flops_olmo = 0;                    // as OLMo logs it: forward 2 N' + 4 L D T, backward twice that but with
-                                            // all parameters; N' leaves the input table out, tied head included
+                                            // all active ones; N' leaves the input table out, tied head too
 };
 
 // Bytes of one process at shard degree 1.
