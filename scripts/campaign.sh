@@ -11,6 +11,7 @@
 describe() {
   case "$1" in
     kills) say "100 kills of random ranks at random moments (KILLS=n for another number): nothing may be lost" ;;
+    placements) say "each of the nine placements trains experts, latent attention and both for 200 steps (on the quickstart's tokens)" ;;
     tidy) say "clang-format and clang-tidy over the whole tree (the seed is not used)" ;;
   esac
 }
@@ -29,6 +30,27 @@ campaign_kills() {
   if [ ! -x build/ranks_failure_test ]; then scripts/build.sh || return; fi
   run env OMP_WAIT_POLICY=PASSIVE NORMA_SEED="$1" NORMA_KILLS="${KILLS:-100}" build/ranks_failure_test \
     --gtest_filter=Ranks.RandomKillsLoseNothing
+}
+
+# The batch is small so that it takes minutes: what is asked is whether every loss and gradient stays finite.
+campaign_placements() {
+  local tokens="${TOKENS:-runs/quickstart/tokens}" folder config preset extra
+  [ -d "$tokens" ] || fail "campaign.sh: no tokens in $tokens: run scripts/quickstart.sh first, or set TOKENS" 3
+  [ -x build/norma ] || scripts/build.sh norma || return
+  folder=$(mktemp -d)
+  for config in moe-tiny mla-tiny mla-moe-tiny; do
+    for preset in pre post qk qkv hybrid hybrid_star mix deep span; do
+      extra=""
+      if [ "$preset" = mix ]; then extra="norm.post_layers=1"; fi
+      run build/norma train "configs/$config.yaml" "norm.preset=$preset" $extra "data.paths=[$tokens/train-*.npy]" \
+        "run.folder=$folder/$config-$preset" "run.seed=$1" train.max_duration=200 train.global_batch_size=2 \
+        model.sequence_length=256 schedule.warmup=40 metrics.tensorboard=false checkpoint.background=false \
+        >"$folder/log" 2>&1 || { tail -n 20 "$folder/log"; rm -rf "$folder"; return 1; }
+      say "$config $preset: $(grep -o '"\(final_loss\|tokens_per_second\)": *[0-9.]*' "$folder/$config-$preset/summary.json" | tr '\n' ' ')"
+      rm -rf "${folder:?}/$config-$preset"
+    done
+  done
+  rm -rf "$folder"
 }
 
 campaign_names() { declare -F | sed -n 's/^declare -f campaign_\(.*\)$/\1/p' | grep -vx names; }

@@ -49,9 +49,10 @@ RunConfig config_of(const TrainCase& one) {
   RunConfig config = tiny_config(3);
   config.model.embedding_rows = 67;  // no multiple of anything: shards cut through rows
   config.model.tie_embeddings = one.tied;
-  if (one.model == "mla") add_latents(config.model);
-  if (one.model.starts_with("moe")) add_experts(one.model, config.model);
+  if (one.model.starts_with("mla")) add_latents(config.model);
+  if (one.model.find("moe") != std::string::npos) add_experts(one.model, config.model);
   config.norm.preset = one.preset;
+  if (one.preset == "mix") config.norm.post_layers = 1;
   config.precision = *parse_enum<Precision>(one.precision);
   config.parallel.strategy = *parse_enum<Strategy>(one.strategy);
   config.parallel.recompute = *parse_enum<Recompute>(one.recompute);

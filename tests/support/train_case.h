@@ -14,7 +14,7 @@
 namespace norma::testing {
 
 struct TrainCase {
-  std::string model = "dense";  // or "moe", "moe_no_losses", "moe_deepseek", "mla"
+  std::string model = "dense";  // or "moe", "moe_no_losses", "moe_deepseek", "mla", "mla_moe"
   std::string strategy = "single";
   std::string precision = "fp64";
   std::string recompute = "none";
