@@ -1,4 +1,5 @@
 // The commands beside training, as their users meet them: what they accept, what they refuse and in which words.
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
@@ -9,6 +10,7 @@
 #include "norma/base/file.h"
 #include "norma/base/json.h"
 #include "norma/base/text.h"
+#include "norma/checkpoint/safetensors.h"
 
 #include "support/small_tokenizer.h"
 #include "support/workplace.h"
@@ -223,6 +225,48 @@ TEST(ProgramInspect, SaysWhenThereIsNothingToVerifyAgainst) {
   const ProgramResult result = run_norma({"inspect", work.path("train.npy"), "--dtype", "uint16", "--verify"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_NE(result.out.find("NOT verified"), std::string::npos) << result.out;
+}
+
+TEST(ProgramInspect, ShowsWhatAHuggingFaceFolderIsInOurTerms) {
+  const std::string folders = std::string(NORMA_SOURCE_DIR) + "/tests/fixtures/hf/";
+  const ProgramResult result = run_norma({"inspect", folders + "deepseek_v3_untied"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.out.find("model_type deepseek_v3"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("kv_latent"), std::string::npos) << result.out;
+  const Workplace work;
+  std::ofstream(work.path("config.json")) << R"({"model_type": "gpt2"})";
+  expect_failure(run_norma({"inspect", fs::path(work.path("config.json")).parent_path()}), 3, {"gpt2"});
+}
+
+// One file of whole tensors, however many processes saved them; never half of it.
+TEST(ProgramExport, WritesTheWeightsAsOneFile) {
+  const Workplace work;
+  ASSERT_EQ(work.train("run").exit_code, 0);
+  const std::string out = work.path("out.safetensors");
+  EXPECT_EQ(run_norma({"export", work.path("run"), "--out", out}).exit_code, 0);
+  const SafetensorsFile exported(out), saved(work.path("run") + "/step-12/model.safetensors");
+  ASSERT_EQ(exported.header().tensors.size(), saved.header().tensors.size());
+  for (const TensorInfo& tensor : saved.header().tensors) {
+    ASSERT_NE(exported.find(tensor.name), nullptr) << tensor.name;
+    EXPECT_EQ(exported.find(tensor.name)->shape, tensor.shape);
+    const auto a = exported.bytes(tensor.name), b = saved.bytes(tensor.name);
+    EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end())) << tensor.name;
+  }
+  expect_failure(run_norma({"export", work.path("run"), "--out", work.path("no/such/x")}), 8, {"no/such/x"});
+  expect_failure(run_norma({"export", work.path("run"), "--out", work.path("run")}), 2, {"is a folder"});
+  expect_failure(run_norma({"export", work.path("nothing"), "--out", out}), 4, {"nothing"});
+  EXPECT_EQ(run_norma({"export", work.path("run"), "--out", out}).exit_code, 0);  // again: replaces it
+}
+
+TEST(ProgramPlan, ListsEveryParameterAndWhatBecomesOfIt) {
+  const Workplace work;
+  const ProgramResult result =
+      run_norma({"plan", work.path("tiny.yaml"), "--parameters", "train.freeze=['blocks.0.*', embedding.weight]"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.out.find("blocks.1.attention.qkv.weight"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("frozen"), std::string::npos) << result.out;
+  expect_failure(run_norma({"plan", work.path("tiny.yaml"), "train.freeze=[blocks.0.mlp.up_gat.weight]"}), 2,
+                 {"train.freeze[0]", "blocks.0.mlp.up_gate.weight"});
 }
 
 TEST(ProgramInspect, AFolderThatCannotBeReadIsACheckpointError) {

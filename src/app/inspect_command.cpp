@@ -1,4 +1,4 @@
-// norma inspect: what a checkpoint or a token file holds.
+// norma inspect: what a checkpoint, a Hugging Face folder or a token file holds.
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -9,6 +9,8 @@
 #include "norma/config/names.h"
 #include "norma/data/token_file.h"
 #include "norma/data/tokenizer.h"
+#include "norma/interop/hf_folder.h"
+#include "norma/model/cost.h"
 
 #include "checkpoint_model.h"
 #include "commands.h"
@@ -45,6 +47,21 @@ void inspect_checkpoint(const fs::path& folder, bool verify) {
     parameters += element_count(tensor.shape).value_or(0);
   }
   std::printf("%s parameters\n", with_commas(parameters).c_str());
+}
+
+// What a folder of Hugging Face transformers is in our terms; one that cannot be represented is refused by name.
+void inspect_hf_folder(const fs::path& path) {
+  const HfFolder folder(path);
+  const HfModel& hf = folder.model();
+  const ModelConfig& m = hf.model;
+  std::printf("Hugging Face folder %s, model_type %s\n%lld layers, d_model %lld, %lld heads, %s parameters\n",
+              path.c_str(), hf.model_type.c_str(), static_cast<long long>(m.num_layers),
+              static_cast<long long>(m.d_model), static_cast<long long>(m.num_heads),
+              with_commas(model_cost(m, hf.plan).parameters).c_str());
+  if (hf.skipped_layers > 0) {
+    std::printf("%lld layers that predict further tokens are not read\n", static_cast<long long>(hf.skipped_layers));
+  }
+  std::printf("\n%s", to_table(hf.plan).c_str());
 }
 
 TokenDtype inspected_dtype(const InspectArguments& arguments, const std::optional<Sidecar>& sidecar) {
@@ -109,10 +126,11 @@ void inspect_tokens(const InspectArguments& arguments) {
 }  // namespace
 
 void add_inspect_command(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("inspect", "Show what a checkpoint, a run's newest one, or a token file holds.");
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Show what a checkpoint, a run's newest one, a Hugging Face folder or a token file holds.");
   const auto arguments = std::make_shared<InspectArguments>();
-  command->add_option("path", arguments->path, "checkpoint folder, run folder, or token file")->required();
+  command->add_option("path", arguments->path, "checkpoint folder, run folder, Hugging Face folder, or token file")
+      ->required();
   command->add_flag("--verify", arguments->verify, "compare every byte with its checksum");
   command->add_option("--dtype", arguments->dtype, "of a token file without sidecar: uint16 or uint32")
       ->capture_default_str();
@@ -122,7 +140,9 @@ void add_inspect_command(CLI::App& app) {
   command->footer("Example: norma inspect runs/tiny --verify\n         norma inspect data/train-00000.npy");
   command->callback([arguments] {
     if (!fs::exists(arguments->path)) throw DataError(cat("[inspect] ", arguments->path, " does not exist"));
-    if (fs::is_directory(arguments->path)) {
+    if (fs::exists(fs::path(arguments->path) / "config.json")) {
+      inspect_hf_folder(arguments->path);
+    } else if (fs::is_directory(arguments->path)) {
       inspect_checkpoint(find_checkpoint(arguments->path), arguments->verify);
     } else {
       inspect_tokens(*arguments);
