@@ -139,13 +139,28 @@ at::Tensor reference_expert_mlp(const at::Tensor& x, const at::Tensor& up_gate, 
   return (wide * weights.unsqueeze(-1)).sum(1).to(x.scalar_type());  // [N, D]
 }
 
+// A counting sort: the ends are known.
+ExpertOrder count_into_order(const at::Tensor& experts, const at::Tensor& ends) {
+  const ExpertOrder order{at::empty_like(experts), at::empty_like(experts), ends};
+  std::vector<std::int64_t> next = host_bounds(ends);  // place of each expert's next pair
+  const auto* const chosen = experts.const_data_ptr<std::int64_t>();
+  auto* const pairs = order.pairs.mutable_data_ptr<std::int64_t>();
+  auto* const places = order.places.mutable_data_ptr<std::int64_t>();
+  for (std::int64_t pair = 0; pair < experts.numel(); ++pair) {
+    places[pair] = next[static_cast<std::size_t>(chosen[pair])]++;
+    pairs[places[pair]] = pair;
+  }
+  return order;
+}
+
 }  // namespace
 
 ExpertOrder order_by_expert(const at::Tensor& experts, const at::Tensor& counts) {
-  const at::Tensor flat = experts.flatten();
+  const at::Tensor flat = experts.contiguous().flatten(), ends = counts.cumsum(0).to(at::kInt);
+  if (flat.is_cpu()) return count_into_order(flat, ends);
   const at::Tensor pairs = std::get<1>(at::sort(flat, /*stable=*/true, 0, /*descending=*/false));
   const at::Tensor places = at::empty_like(pairs).scatter_(0, pairs, at::arange(pairs.numel(), pairs.options()));
-  return {pairs, places, counts.cumsum(0).to(at::kInt)};
+  return {pairs, places, ends};
 }
 
 at::Tensor expert_mlp(const at::Tensor& x, const at::Tensor& up_gate, const at::Tensor& down, const at::Tensor& weights,
