@@ -1,27 +1,21 @@
-// Folders of Hugging Face transformers: logits, caches and gradients of its own models, and what is refused.
+// Folders of Hugging Face transformers: logits, caches and gradients of its own models.
 #include <cmath>
-#include <fstream>
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
-#include "norma/base/error.h"
 #include "norma/interop/hf_folder.h"
 #include "norma/model/parameters.h"
 #include "norma/model/rotary.h"
 #include "norma/model/transformer.h"
 #include "norma/parallel/shard_engine.h"
 
-#include "support/errors.h"
 #include "support/fixtures.h"
 #include "support/registration.h"
 
 namespace norma {
 namespace {
-
-using testing::contains;
-using testing::error_text;
 
 // A model with the folder's weights, in the folder's shape and placement unless told otherwise.
 struct Imported {
