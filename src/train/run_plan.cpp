@@ -145,8 +145,8 @@ std::string describe(const RunPlan& plan) {
   row("length", length_text(plan));
   row("learning rate", schedule_text(plan));
   row("placement", plan.config.norm.preset);
-  text += "\n" + to_table(plan.norms);
-  for (const std::string& risk : known_risks(plan)) text += "\nrisk: " + risk;
+  text += cat("\n", to_table(plan.norms));
+  for (const std::string& risk : known_risks(plan)) text += cat("\nrisk: ", risk);
   return text;
 }
 
