@@ -29,13 +29,16 @@ MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 export MASTER_ADDR MASTER_PORT
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
 
+# 75: stopped early with a good checkpoint. 6 or a signal: a peer was lost; it may have had a reason that stays, so only
+# a few times.
+most_restarts="${NORMA_MOST_RESTARTS:-5}"
 status=0
 srun --kill-on-bad-exit=1 "$norma" train "$@" || status=$?
-case "$status" in
-  0) ;;
-  75 | 6) # stopped early with a good checkpoint, or a peer was lost: go on from the last one
-    echo "launch_slurm.sh: exit code $status, queued again"
-    scontrol requeue "$SLURM_JOB_ID"
-    ;;
-  *) exit "$status" ;;
-esac
+if [ "$status" = 0 ]; then exit 0; fi
+if [ "$status" != 75 ] && [ "$status" != 6 ] && [ "$status" -lt 128 ]; then exit "$status"; fi
+if [ "$status" != 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -ge "$most_restarts" ]; then
+  echo "launch_slurm.sh: exit code $status after $SLURM_RESTART_COUNT restarts: look into the logs, then submit again" >&2
+  exit "$status"
+fi
+echo "launch_slurm.sh: exit code $status, queued again"
+scontrol requeue "$SLURM_JOB_ID"

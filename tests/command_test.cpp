@@ -113,6 +113,30 @@ TEST(ProgramExperts, AreReportedUnderOLMosNamesAndResumeBitwise) {
   EXPECT_LT(plan.at("active_parameters").get<double>(), plan.at("parameters").get<double>());
 }
 
+// Latent attention, alone and with experts: stopped and resumed, the run is the same bit for bit; it generates.
+TEST(ProgramLatents, ResumeBitwise) {
+  const Workplace work;
+  const std::string latents =
+      "model.attention={kind: mla, q_rank: 24, kv_rank: 16, nope_dim: 8, rope_dim: 4, value_dim: 8}";
+  for (const std::string mlp : {"dense", "moe"}) {
+    const auto train = [&](const std::string& run, const std::string& more) {
+      return work.train(run + mlp, {latents, "model.num_kv_heads=null", "model.mlp=" + mlp,
+                                    mlp == "moe" ? "model.moe={num_experts: 4, expert_dim: 16, shared_experts: 1}"
+                                                 : "model.mlp_dim=48",
+                                    "train.max_duration=4", "eval.every=0", more});
+    };
+    const ProgramResult straight = train("straight-", "checkpoint.every=0");
+    ASSERT_EQ(straight.exit_code, 0) << straight.err;
+    EXPECT_EQ(train("parts-", "train.stop_at=2").exit_code, 75);
+    ASSERT_EQ(train("parts-", "checkpoint.every=0").exit_code, 0);
+    EXPECT_EQ(metrics_of(work.path("parts-" + mlp)), metrics_of(work.path("straight-" + mlp)));
+    const auto weights = [&](const std::string& run) {
+      return read_file(work.path(run + mlp) + "/step-4/model.safetensors", 1 << 24);
+    };
+    EXPECT_EQ(weights("parts-"), weights("straight-"));
+  }
+}
+
 TEST(ProgramGenerate, WorksFromAnyFolder) {
   const TextProject project;
   const WorkingFolder elsewhere("/");
@@ -235,7 +259,7 @@ TEST(ProgramInspect, ShowsWhatAHuggingFaceFolderIsInOurTerms) {
   EXPECT_NE(result.out.find("kv_latent"), std::string::npos) << result.out;
   const Workplace work;
   std::ofstream(work.path("config.json")) << R"({"model_type": "gpt2"})";
-  expect_failure(run_norma({"inspect", fs::path(work.path("config.json")).parent_path()}), 3, {"gpt2"});
+  expect_failure(run_norma({"inspect", fs::path(work.path("config.json")).parent_path()}), 3, {"model.safetensors"});
 }
 
 // One file of whole tensors, however many processes saved them; never half of it.
@@ -254,6 +278,8 @@ TEST(ProgramExport, WritesTheWeightsAsOneFile) {
   }
   expect_failure(run_norma({"export", work.path("run"), "--out", work.path("no/such/x")}), 8, {"no/such/x"});
   expect_failure(run_norma({"export", work.path("run"), "--out", work.path("run")}), 2, {"is a folder"});
+  expect_failure(run_norma({"export", work.path("run"), "--out", work.path("run/step-12/model.safetensors")}), 2,
+                 {"is a checkpoint"});
   expect_failure(run_norma({"export", work.path("nothing"), "--out", out}), 4, {"nothing"});
   EXPECT_EQ(run_norma({"export", work.path("run"), "--out", out}).exit_code, 0);  // again: replaces it
 }

@@ -100,6 +100,23 @@ TEST(Ranks, AHungOneIsNamed) {
   EXPECT_EQ(job.rank(1).wait().exit_code, 6);
 }
 
+// Rank 0 keeps the store through which ranks learn of each other: without it they end all the same.
+TEST(Ranks, AHungKeeperOfTheStoreEndsTheOthersToo) {
+  const testing::JobWorkplace work;
+  Job job(work, 3, "run", {"train.max_duration=100000", "parallel.timeouts.training=3"});
+  ASSERT_TRUE(job.rank(0).wait_for("step 3/", 60));
+  job.rank(0).send(SIGSTOP);
+  for (const std::size_t r : {1U, 2U}) testing::expect_failure(job.rank(r).wait(), 6, {"at step "});
+  job.rank(0).send(SIGKILL);
+  job.rank(0).wait();
+}
+
+TEST(Ranks, OneWithAnotherMeshIsRefused) {
+  const testing::JobWorkplace work;
+  const std::vector<ProgramResult> results = Job(work, 2, "run", {}, {"parallel.strategy=ddp"}).wait();
+  for (const ProgramResult& result : results) testing::expect_failure(result, 2, {"1 shards x 2 replicas"});
+}
+
 TEST(Ranks, OneThatLacksAFileTellsTheOthers) {
   const testing::JobWorkplace work;
   const std::vector<ProgramResult> results = Job(work, 3, "run", {}, {"data.paths=[/nowhere/x.npy]"}).wait();

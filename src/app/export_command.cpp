@@ -23,6 +23,14 @@ void run_export(const ExportArguments& arguments) {
   if (fs::is_directory(arguments.out)) {
     throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is a folder"));
   }
+  const fs::path out = arguments.out, place = out.has_parent_path() ? out.parent_path() : fs::path(".");
+  if (fs::exists(out) && !fs::is_regular_file(out)) {
+    throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is something else"));
+  }
+  if (fs::exists(place / kManifestName)) {
+    throw ConfigError(cat("[export] ", place.string(),
+                          " is a checkpoint, whose files must stay as they are; give --out ", "another folder"));
+  }
   const fs::path checkpoint = find_checkpoint(arguments.from);
   const FileEntry written = consolidate_weights(checkpoint, arguments.out);
   std::printf("%s of %s in %s (xxh3 %s)\n", human_bytes(static_cast<double>(written.bytes)).c_str(), checkpoint.c_str(),

@@ -1,13 +1,9 @@
 #include "failure.h"
 
-#include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <new>
 
 #include <c10/util/Exception.h>
-
-#include "norma/base/json.h"
 
 namespace norma {
 namespace {
@@ -50,14 +46,6 @@ Failure describe_failure(const std::exception_ptr& exception) {
   } catch (...) {
     return {ExitCode::internal, std::string("[internal] an unknown failure") + kPleaseReport};
   }
-}
-
-void write_error_file(const std::string& path, const std::string& text) {
-  if (path.empty()) return;
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now).count();
-  const Json json = {{"message", {{"message", text}, {"extraInfo", {{"timestamp", std::to_string(seconds)}}}}}};
-  std::ofstream(path) << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
 }
 
 }  // namespace norma

@@ -15,7 +15,4 @@ struct Failure {
 
 Failure describe_failure(const std::exception_ptr& exception);
 
-// Where torchrun looks for the reason of a worker's failure; nothing when `path` is empty or cannot be written.
-void write_error_file(const std::string& path, const std::string& text);
-
 }  // namespace norma

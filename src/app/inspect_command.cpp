@@ -61,7 +61,7 @@ void inspect_hf_folder(const fs::path& path) {
   if (hf.skipped_layers > 0) {
     std::printf("%lld layers that predict further tokens are not read\n", static_cast<long long>(hf.skipped_layers));
   }
-  std::printf("\n%s", to_table(hf.plan).c_str());
+  std::printf("\n%s\n", to_table(hf.plan).c_str());
 }
 
 TokenDtype inspected_dtype(const InspectArguments& arguments, const std::optional<Sidecar>& sidecar) {

@@ -6,6 +6,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/parallel/launch.h"
 
 #include "commands.h"
 #include "failure.h"
@@ -74,6 +75,7 @@ int main(int argc, char** argv) {
   } catch (...) {
     const norma::Failure failure = norma::describe_failure(std::current_exception());
     norma::log_error(failure.text);
+    norma::write_error_file(failure.text);
     return static_cast<int>(failure.code);
   }
 }

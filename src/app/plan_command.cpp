@@ -34,6 +34,7 @@ struct MeshPlan {
   ShardMemory memory;
   std::int64_t activations = 0;
   StepForecast step;
+  bool saves_in_background = true;
 };
 
 MeshPlan plan_mesh(const CheckedConfig& checked, const RunPlan& plan, const PlanArguments& arguments) {
@@ -59,7 +60,8 @@ MeshPlan plan_mesh(const CheckedConfig& checked, const RunPlan& plan, const Plan
           forecast_traffic(question),
           forecast_memory(question),
           plan.memory.activations,
-          forecast_step(question, arguments.links, plan.cost.flops_causal * tokens)};
+          forecast_step(question, arguments.links, plan.cost.flops_causal * tokens),
+          config.checkpoint.background};
 }
 
 Json to_json(const MeshPlan& mesh, int world) {
@@ -118,10 +120,13 @@ std::string describe(const MeshPlan& mesh, const PlanArguments& arguments) {
   std::string text =
       cat("mesh of ", arguments.world, " processes, ", enum_name(mesh.strategy), ": ", mesh.degrees.shard, " shards x ",
           mesh.degrees.replicate, " replicas, ", arguments.links.processes_per_node, " processes a node\n");
-  text += cat("per process       about ", bytes(memory.total() + mesh.activations), ": master weights ",
-              bytes(memory.master), ", gradients ", bytes(memory.gradients), ", AdamW ", bytes(memory.optimizer),
-              ", compute weights ", bytes(memory.compute), ", gradients in flight ", bytes(memory.gradient_pool),
-              ", activations ~", bytes(mesh.activations), "\n");
+  text +=
+      cat("per process       about ", bytes(memory.total() + mesh.activations), ": master weights ",
+          bytes(memory.master), ", gradients ", bytes(memory.gradients), ", AdamW ", bytes(memory.optimizer),
+          ", compute weights ", bytes(memory.compute), ", gradients in flight ",
+          bytes(memory.gradient_pool + memory.rounded), ", activations ~", bytes(mesh.activations),
+          mesh.saves_in_background ? cat("; while saving, on the host, ", bytes(memory.master + memory.optimizer)) : "",
+          "\n");
   text += cat("sent per step     ", human_bytes(mesh.traffic.gathered_bytes), " in ", mesh.traffic.all_gathers,
               " all-gathers, ", human_bytes(mesh.traffic.scattered_bytes), " in ", mesh.traffic.reduce_scatters,
               " reduce-scatters, ", human_bytes(mesh.traffic.reduced_bytes), " in ", mesh.traffic.all_reduces,

@@ -1,5 +1,7 @@
 #include "run_folder.h"
 
+#include <chrono>
+
 #include <ATen/Parallel.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -16,6 +18,7 @@ namespace norma {
 namespace {
 
 constexpr std::uint64_t kMaxConfigBytes = 1 << 20;
+constexpr const char* kMarkName = "logs/started";
 
 }  // namespace
 
@@ -38,6 +41,18 @@ RunFolder::RunFolder(const fs::path& path) : path_(path) {
 
 RunFolder::~RunFolder() {
   close(lock_);
+}
+
+std::string RunFolder::mark() const {
+  const auto now = std::chrono::system_clock::now().time_since_epoch().count();
+  const std::string text = cat(now, "-", getpid());
+  write_file_atomic(path_ / kMarkName, text);
+  return text;
+}
+
+bool RunFolder::has_mark(const fs::path& path, const std::string& mark) {
+  std::error_code error;
+  return fs::is_regular_file(path / kMarkName, error) && read_file(path / kMarkName, kMaxConfigBytes) == mark;
 }
 
 void RunFolder::write_description(const CheckedConfig& checked, const RunPlan& plan,

@@ -36,6 +36,9 @@ class RunFolder {
   RunFolder& operator=(const RunFolder&) = delete;
 
   const fs::path& path() const { return path_; }
+  // Leaves a mark in the folder, for others to find there.
+  std::string mark() const;
+  static bool has_mark(const fs::path& path, const std::string& mark);
   void write_description(const CheckedConfig& checked, const RunPlan& plan, const std::vector<std::string>& arguments,
                          const std::string& device);
   void write_summary(const RunPlan& plan, const RunSummary& summary, std::int64_t peak_memory);  // in bytes

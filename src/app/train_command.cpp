@@ -128,6 +128,32 @@ int end_training(const RunPlan& plan, const RunSummary& summary, const at::Devic
   return static_cast<int>(finished ? ExitCode::done : ExitCode::stopped_early);
 }
 
+// Ends a process whose peers wait for it: says that it fails, and leaves without destructors, which would wait for
+// peers or for a save that comes to nothing.
+[[noreturn]] void leave(World& world, const std::exception_ptr& exception) {
+  const Failure failure = describe_failure(exception);
+  const std::string text = world.report_failure(failure.text, failure.code == ExitCode::collective);
+  if (!text.empty()) log_error(text);
+  write_error_file(text.empty() ? failure.text : text);
+  std::fflush(nullptr);
+  _exit(static_cast<int>(failure.code));
+}
+
+// Rank 0's run folder, which every rank must see: its files go there.
+std::unique_ptr<RunFolder> open_run_folder(const RunConfig& config, World& world) {
+  const fs::path path = run_folder_of(config);
+  std::unique_ptr<RunFolder> folder;
+  const std::string mark = world.on_first([&] {
+    folder = std::make_unique<RunFolder>(path);
+    return folder->mark();
+  });
+  if (!RunFolder::has_mark(path, mark)) {
+    throw DiskError(cat("[run.folder] rank ", world.rank(), " does not see what rank 0 wrote into ", path.string(),
+                        "; it must lie on a file system that all hosts share"));
+  }
+  return folder;
+}
+
 // The part of a run in which the processes depend on each other.
 int train_together(const CheckedConfig& checked, const CommandContext& context, const LaunchEnvironment& launch,
                    at::Device device, World& world, const std::atomic<bool>& stop) {
@@ -136,10 +162,8 @@ int train_together(const CheckedConfig& checked, const CommandContext& context, 
   BatchStream stream(dataset, stream_options(config, launch));
   const std::vector<EvalSet> eval_sets = open_eval_sets(checked);
   const RunPlan plan = checked_plan(checked, stream.batches_per_epoch(), world.size());
-  std::optional<RunFolder> folder;  // rank 0's
   check_agreement(config, fingerprints(*dataset, eval_sets), world);
-  if (world.is_first()) folder.emplace(run_folder_of(config));
-  world.barrier("the run folder");
+  const std::unique_ptr<RunFolder> folder = open_run_folder(config, world);
   start_rank_log(config, launch, run_folder_of(config));
   log_start(checked, plan, launch, device_text(device), *dataset);
   Session session = make_session(config, checked.norms, device, Purpose::training, world);
@@ -153,11 +177,21 @@ int train_together(const CheckedConfig& checked, const CommandContext& context, 
                   {*session.model, *session.engine, *session.optimizer, world, stream, metrics ? &*metrics : nullptr,
                    eval_sets, device, run_folder_of(config), dataset->fingerprint()},
                   start);
-  const RunSummary summary = trainer.run(stop);
-  return end_training(plan, summary, device, folder ? &*folder : nullptr);
+  const auto train = [&] {
+    world.start_training();
+    const RunSummary summary = trainer.run(stop);
+    const int code = end_training(plan, summary, device, folder.get());
+    world.barrier("the end");
+    return code;
+  };
+  if (world.size() == 1) return train();
+  try {
+    return train();
+  } catch (...) {
+    leave(world, std::current_exception());
+  }
 }
 
-// A process whose peers wait for it must say that it fails, and leave without waiting for them in destructors.
 int run_training(const TrainArguments& arguments, const CommandContext& context) {
   const std::atomic<bool>& stop =
       stop_on_signals("stopping after this step, with a checkpoint; once more to leave at once");
@@ -172,12 +206,7 @@ int run_training(const TrainArguments& arguments, const CommandContext& context)
     require_training(checked);
     return train_together(checked, context, launch, device, *world, stop);
   } catch (...) {
-    const Failure failure = describe_failure(std::current_exception());
-    const std::string text = world->report_failure(failure.text, failure.code == ExitCode::collective);
-    if (!text.empty()) log_error(text);
-    write_error_file(launch.error_file, text.empty() ? failure.text : text);
-    std::fflush(nullptr);
-    _exit(static_cast<int>(failure.code));
+    leave(*world, std::current_exception());
   }
 }
 

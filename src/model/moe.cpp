@@ -1,6 +1,7 @@
 #include "moe.h"
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 
 namespace norma {
 namespace {
@@ -44,10 +45,17 @@ at::Tensor Moe::router_logits(BranchInput& u) const {
   return at::linear(u.value().to(wide), router_.to(wide));
 }
 
+// Choice and losses: [B, T, D] -> of N tokens.
+Routing Moe::choose(BranchInput& u) const {
+  RECORD_USER_SCOPE("experts: router and losses");
+  return route(router_logits(u).flatten(0, 1), selection_bias_, rule_);  // of [N, E]
+}
+
 at::Tensor Moe::branch(BranchInput& u, const BlockContext& context) {
-  const Routing routing = route(router_logits(u).flatten(0, 1), selection_bias_, rule_);  // of [N, E]
-  const ExpertOrder order = order_by_expert(routing.experts, routing.counts);
+  const Routing routing = choose(u);
   const at::Tensor x = u.value();  // [B, T, D]
+  RECORD_USER_SCOPE("experts: order and products");
+  const ExpertOrder order = order_by_expert(routing.experts, routing.counts);
   at::Tensor y = expert_mlp(x.flatten(0, 1), up_gate_, down_, routing.weights, order, context.recompute_inputs);
   if (context.routing != nullptr) *context.routing = {routing.balance, routing.z, routing.counts, routing.entropy};
   y = y.view(x.sizes());  // [N, D] -> [B, T, D]

@@ -17,6 +17,7 @@ class Moe : public SubLayer {
   at::Tensor branch(BranchInput& u, const BlockContext& context) override;
 
  private:
+  Routing choose(BranchInput& u) const;
   at::Tensor router_logits(BranchInput& u) const;  // [B, T, E]
 
   RouterRule rule_;

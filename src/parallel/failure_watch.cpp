@@ -4,12 +4,14 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/parallel/launch.h"
 
 namespace norma {
 namespace {
 
 constexpr Seconds kPeriod{0.25};
 constexpr Seconds kAnswerTime{2.0};
+constexpr Seconds kSpareTime{5.0};  // beyond the grace time, for the main thread to end the process itself
 
 constexpr const char* kStoreLost = "the process that keeps the ranks together is lost (rank 0, or torchrun's agent)";
 
@@ -45,11 +47,28 @@ FailureWatch::~FailureWatch() {
   }
   changed_.notify_all();
   thread_.join();
+  if (last_resort_.joinable()) last_resort_.join();
 }
 
-std::optional<RankFailure> FailureWatch::published() const {
+std::optional<RankFailure> FailureWatch::published() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (known_) return known_;
+  }
   const std::string stored = get_text(*store_, "failure");
   return stored.empty() ? std::nullopt : std::optional<RankFailure>(parse_failure(stored));
+}
+
+void FailureWatch::stand_down(const std::string& text) {
+  standing_down_ = true;
+  last_resort_ = std::thread([this, text] { end_when_late(text); });
+}
+
+// Asks nothing of the store: it may be what hangs.
+void FailureWatch::end_when_late(const std::string& text) {
+  std::unique_lock lock(mutex_);
+  if (changed_.wait_for(lock, grace_ + kAnswerTime + kSpareTime, [&] { return stopping_; })) return;
+  end_process(text);
 }
 
 RankFailure FailureWatch::publish(const std::string& text) {
@@ -98,32 +117,37 @@ void FailureWatch::answer_calls() {
 
 void FailureWatch::watch() {
   std::int64_t seen = 0;
-  std::string failure;
+  bool store_lost = false;
   auto end = std::chrono::steady_clock::time_point::max();  // of this process, once a failure is known
   while (true) {
+    std::string failure;
     {
       std::unique_lock lock(mutex_);
       if (changed_.wait_for(lock, kPeriod, [&] { return stopping_; })) return;
+      failure = known_ ? known_->described() : store_lost ? kStoreLost : "";
     }
+    // The main thread may be about to say it better: it has the grace time.
+    if (!failure.empty()) end = std::min(end, later(grace_));
     if (!standing_down_ && std::chrono::steady_clock::now() >= end) end_process(failure);
-    if (failure == kStoreLost) continue;
+    if (store_lost) continue;
     try {
       const std::int64_t events = own_->add("events", 0);
       if (events == seen) continue;
       seen = events;
       answer_calls();
       const std::string stored = get_text(*own_, "failure");
-      if (failure.empty() && !stored.empty()) failure = parse_failure(stored).described();
+      const std::lock_guard lock(mutex_);
+      if (!known_ && !stored.empty()) known_ = parse_failure(stored);
     } catch (const std::exception&) {
-      failure = kStoreLost;
+      store_lost = true;
     }
-    // The main thread may be about to say it better: it has the grace time.
-    if (!failure.empty()) end = std::min(end, later(grace_));
   }
 }
 
 void FailureWatch::end_process(const std::string& failure) const {
-  log_error(cat("[parallel] rank ", rank_, ": the run failed: ", failure));
+  const std::string text = cat("[parallel] rank ", rank_, ": the run failed: ", failure);
+  log_error(text);
+  write_error_file(text);
   _exit(static_cast<int>(ExitCode::collective));
 }
 

@@ -35,18 +35,20 @@ class FailureWatch {
   FailureWatch(const FailureWatch&) = delete;
   FailureWatch& operator=(const FailureWatch&) = delete;
 
-  // The failure that some rank published.
-  std::optional<RankFailure> published() const;
+  // The failure that some rank published, as far as the store or the watching thread know.
+  std::optional<RankFailure> published();
   // Makes `text` the job's failure unless another rank was first; returns the failure that stands.
   RankFailure publish(const std::string& text);
-  // The main thread is about to end the process itself: answer calls, but leave the end to it.
-  void stand_down() { standing_down_ = true; }
+  // The main thread is about to end the process itself: answer calls, but leave the end to it for a while. Where a
+  // frozen store keeps it from getting there, the process ends with `text`.
+  void stand_down(const std::string& text);
   // Who does not answer, and what the others are at; "" when nothing can be said.
   std::string call_roll();
 
  private:
   void watch();
   void answer_calls();
+  void end_when_late(const std::string& text);
   [[noreturn]] void end_process(const std::string& failure) const;
 
   c10::intrusive_ptr<c10d::Store> store_;  // for the main thread
@@ -56,10 +58,11 @@ class FailureWatch {
   std::shared_ptr<Activity> activity_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool stopping_ = false;  // guarded by mutex_
+  bool stopping_ = false;             // guarded by mutex_
+  std::optional<RankFailure> known_;  // guarded by mutex_: what the watching thread read
   std::atomic<bool> standing_down_{false};
   std::int64_t answered_ = 0;
-  std::thread thread_;
+  std::thread thread_, last_resort_;
 };
 
 }  // namespace norma

@@ -45,6 +45,20 @@ std::int64_t gathers_of(const ForecastQuestion& q, std::size_t u) {
   return per_micro_batch * q.micro_batches;
 }
 
+// The same without units that have no gradients.
+std::vector<std::int64_t> trained_sizes(const ForecastQuestion& q) {
+  std::vector<std::int64_t> sizes = whole_sizes(q);
+  for (std::size_t u = 0; u < sizes.size(); ++u) sizes[u] = trains(q.layout.units[u]) ? sizes[u] : 0;
+  return sizes;
+}
+
+// Part of the units whose forward pass runs twice; about that part of the forward pass.
+double recomputed_part(const ForecastQuestion& q) {
+  const auto again = std::count(q.policy.recompute.begin(), q.policy.recompute.end(), true);
+  const auto blocks = static_cast<double>(q.layout.units.size()) - 2.0;
+  return blocks > 0.0 ? static_cast<double>(again) / blocks : 0.0;
+}
+
 // The largest table (embedding or head) and two of the largest block; the other small ones with them.
 std::int64_t pooled_elements(const std::vector<std::int64_t>& sizes) {
   const std::int64_t table = std::max(sizes.front(), sizes.back());
@@ -94,7 +108,9 @@ ShardMemory forecast_memory(const ForecastQuestion& q) {
   }
   memory.compute = (q.policy.reshard_after_forward ? pooled_elements(sizes) : whole) * compute;
   const bool all_at_once = q.micro_batches > 1 && !q.policy.reduce_every_micro_batch;
-  memory.gradient_pool = (all_at_once ? whole : pooled_elements(sizes)) * master;
+  const std::vector<std::int64_t> trained = trained_sizes(q);
+  memory.gradient_pool = (all_at_once ? sum(trained) : pooled_elements(trained)) * master;
+  if (q.policy.reduce_in_bf16 && master == 4) memory.rounded = pooled_elements(trained) * 2;
   return memory;
 }
 
@@ -102,10 +118,10 @@ StepForecast forecast_step(const ForecastQuestion& q, const Links& links, double
   const Traffic traffic = forecast_traffic(q);
   const int node = std::max(1, links.processes_per_node);
   StepForecast step;
-  step.shards_leave_node = q.degrees.shard > node;
+  step.shards_leave_node = node % q.degrees.shard != 0;  // a row of ranks starts where the one before ends
   const double shard_link = step.shards_leave_node ? links.between_nodes : links.within_node;
   const bool replicas_leave_node = q.degrees.shard * q.degrees.replicate > node;
-  step.compute_seconds = flops_of_process / links.flops;
+  step.compute_seconds = flops_of_process / links.flops * (1.0 + recomputed_part(q) / 3.0);
   step.shard_seconds = (traffic.gathered_bytes + traffic.scattered_bytes) / shard_link;
   step.replica_seconds = traffic.reduced_bytes / (replicas_leave_node ? links.between_nodes : links.within_node);
   return step;

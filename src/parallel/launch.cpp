@@ -1,9 +1,12 @@
 #include "norma/parallel/launch.h"
 
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
+#include <fstream>
 
 #include "norma/base/error.h"
+#include "norma/base/json.h"
 
 namespace norma {
 namespace {
@@ -59,7 +62,6 @@ LaunchEnvironment read_torchrun(const EnvironmentLookup& lookup) {
       e.world_size > 1 ? v.number("MASTER_PORT", 1, kMaxPort) : v.number_or("MASTER_PORT", 1, kMaxPort, e.master_port);
   e.agent_store = v.text_or("TORCHELASTIC_USE_AGENT_STORE", "") == "True";
   e.restart_count = v.number_or("TORCHELASTIC_RESTART_COUNT", 0, kMaxWorld, 0);
-  e.error_file = v.text_or("TORCHELASTIC_ERROR_FILE", "");
   return e;
 }
 
@@ -138,6 +140,15 @@ LaunchEnvironment read_launch_environment() {
     const char* value = std::getenv(name.c_str());
     return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
   });
+}
+
+void write_error_file(const std::string& text) {
+  const char* const path = std::getenv("TORCHELASTIC_ERROR_FILE");
+  if (path == nullptr) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now).count();
+  const Json json = {{"message", {{"message", text}, {"extraInfo", {{"timestamp", std::to_string(seconds)}}}}}};
+  std::ofstream(path) << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
 }
 
 std::string launcher_name(Launcher launcher) {

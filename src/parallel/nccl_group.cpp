@@ -84,7 +84,13 @@ class NcclGroup : public Group {
 
 std::unique_ptr<Group> make_nccl_group(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
                                        Seconds timeout, at::Device device) {
-  return std::make_unique<NcclGroup>(store, rank, size, timeout, device);
+  try {
+    return std::make_unique<NcclGroup>(store, rank, size, timeout, device);
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    throw CollectiveError(cat("[parallel] rank ", rank, " of ", size,
+                              ": NCCL did not find its peers: ", text.substr(0, text.find('\n'))));
+  }
 }
 
 }  // namespace norma

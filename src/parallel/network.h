@@ -6,7 +6,8 @@
 namespace norma {
 
 // The local address from which packets to `host` leave: 127.0.0.1 for a job on one machine, the right network's for
-// several. A machine's own name is no help: many resolve it to 127.0.0.1. Throws CollectiveError when `host` is unknown.
+// several. A machine's own name is no help: many resolve it to 127.0.0.1. Throws CollectiveError when `host` is
+// unknown.
 std::string address_towards(const std::string& host, int port);
 
 }  // namespace norma

@@ -17,7 +17,7 @@ namespace norma {
 namespace {
 
 constexpr Seconds kFirstSpeaks{0.5};
-constexpr Seconds kStoreStays{3.0};  // after a failure of rank 0, which keeps the store
+constexpr Seconds kStoreStays{3.0};  // after a failure of the rank that keeps it
 
 using StorePtr = c10::intrusive_ptr<c10d::Store>;
 
@@ -82,6 +82,7 @@ World::World(const WorldOptions& options) : state_(std::make_unique<State>()) {
   s.watch = std::make_unique<FailureWatch>(s.store, launch.rank, launch.world_size, options.grace, s.activity);
   s.all = make_gloo_group(prefixed(s.store, "all"), launch.rank, launch.world_size, options.start_timeout, s.address);
   s.all->report_to(s.activity);
+  check_same_mesh(options);
   if (options.shard_degree > 1) {
     s.gather = s.make(cat("gather/", s.replica()), s.place(), options.shard_degree);
     // Gloo keeps many collectives in flight on one group; NCCL wants one communicator per stream.
@@ -91,8 +92,25 @@ World::World(const WorldOptions& options) : state_(std::make_unique<State>()) {
     s.replicas = s.make(cat("replicas/", s.place()), s.replica(), options.replicate_degree);
   }
   barrier("start-up");
+}
+
+void World::start_training() {
+  const State& s = *state_;
   for (Group* group : {s.all.get(), s.gather.get(), s.reduce.get(), s.replicas.get()}) {
-    if (group != nullptr) group->set_timeout(options.timeout);
+    if (group != nullptr) group->set_timeout(s.options.timeout);
+  }
+}
+
+// Ranks that disagree here would wait for each other in vain.
+void World::check_same_mesh(const WorldOptions& options) {
+  const std::vector<std::string> meshes = gather(cat(options.shard_degree, " shards x ", options.replicate_degree,
+                                                     " replicas on ", options.device.is_cuda() ? "GPUs" : "CPUs"));
+  for (std::size_t r = 1; r < meshes.size(); ++r) {
+    if (meshes[r] == meshes[0]) continue;
+    throw ConfigError(
+        cat("[parallel] rank 0 asks for ", meshes[0], ", rank ", r, " for ", meshes[r],
+            "; start every rank with the same parallel.strategy and run.device, and set parallel.replicas ",
+            "where nodes run different numbers of processes"));
   }
 }
 
@@ -181,8 +199,8 @@ std::string World::report_failure(const std::string& text, bool collective) {
   State& s = *state_;
   if (size() == 1) return text;
   s.failed = true;
-  s.watch->stand_down();
   RankFailure mine{rank(), text};
+  s.watch->stand_down(mine.described());
   try {
     // What every rank meets (a missing file, a loss that is not finite) the first one says.
     if (!collective && !is_first()) std::this_thread::sleep_for(kFirstSpeaks);
@@ -196,7 +214,7 @@ std::string World::report_failure(const std::string& text, bool collective) {
       if (!is_first() && first->text == text) return "";  // every rank meets it, one says so
       mine.text += "\n  the first failure was of " + first->described();
     }
-    // The others still have to read it here.
+    // Rank 0 keeps the store: the others still have to read it here.
     if (s.options.launch.rank == 0 && !s.options.launch.agent_store) std::this_thread::sleep_for(kStoreStays);
   } catch (const std::exception&) {
     mine.text += "\n  the process that keeps the ranks together (rank 0, or torchrun's agent) does not answer either";

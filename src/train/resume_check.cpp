@@ -60,8 +60,8 @@ void check_resume(const Manifest& manifest, const fs::path& folder, const RunPla
     const bool of_model = is_inside(key, "model") || (is_inside(key, "norm") && !placement_kept);
     const bool may = std::any_of(allowed.begin(), allowed.end(), [&](const auto& a) { return is_inside(key, a); });
     if (of_model && !may) refused.push_back(line_of(difference));
-    if (is_inside(key, "optim") || is_inside(key, "schedule") || is_inside(key, "data") || key == "precision" ||
-        (of_model && may)) {
+    if (is_inside(key, "optim") || is_inside(key, "schedule") || is_inside(key, "data") ||
+        is_inside(key, "train.freeze") || key == "precision" || (of_model && may)) {
       noted.push_back(line_of(difference));
     }
   }

@@ -44,20 +44,15 @@ Trainer::~Trainer() = default;
 
 RunSummary Trainer::run(const std::atomic<bool>& stop) {
   const auto start = std::chrono::steady_clock::now();
-  const CheckpointConfig& checkpoint = plan_.config.checkpoint;
-  const std::int64_t last = std::min(plan_.max_steps, plan_.config.train.stop_at.value_or(plan_.max_steps));
   parts_.stream.seek(state_.position);
   saved_step_ = state_.step;
   const std::int64_t evaluated_before = state_.evaluated_step;
-  bool evaluated = evaluate(stop), stopping = !evaluated;           // a validation that a stop cut short
-  if (state_.evaluated_step != evaluated_before) saved_step_ = -1;  // the checkpoint does not know of it
-  while (state_.step < last && !stopping) {
-    trace_around(state_.step + 1);
-    stopping = !one_step(stop);
-    evaluated = evaluate(stop);
-    stopping = stopping || !evaluated;
-    if (due(checkpoint.every)) save();
-    if (due(plan_.config.parallel.check_replicas_every)) check_replicas(parts_.engine, parts_.world, state_.step);
+  bool evaluated = false;
+  try {
+    evaluated = take_steps(stop);
+  } catch (const DivergedError&) {
+    finish_save();  // of an earlier step, and every rank is here
+    throw;
   }
   if (trace_ && trace_->running()) write_trace();
   progress_.finish();
@@ -70,6 +65,23 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   summary_.seconds = seconds_since(start);
   summary_.tokens_per_second = tokens_per_second();
   return summary_;
+}
+
+// Until the run's end or a stop. False when a stop cut a validation short.
+bool Trainer::take_steps(const std::atomic<bool>& stop) {
+  const std::int64_t last = std::min(plan_.max_steps, plan_.config.train.stop_at.value_or(plan_.max_steps));
+  const std::int64_t evaluated_before = state_.evaluated_step;
+  bool evaluated = evaluate(stop), stopping = !evaluated;
+  if (state_.evaluated_step != evaluated_before) saved_step_ = -1;  // the checkpoint does not know of it
+  while (state_.step < last && !stopping) {
+    trace_around(state_.step + 1);
+    stopping = !one_step(stop);
+    evaluated = evaluate(stop);
+    stopping = stopping || !evaluated;
+    if (due(plan_.config.parallel.check_replicas_every)) check_replicas(parts_.engine, parts_.world, state_.step);
+    if (due(plan_.config.checkpoint.every)) save();
+  }
+  return evaluated;
 }
 
 bool Trainer::one_step(bool stop) {
@@ -207,6 +219,9 @@ bool Trainer::evaluate(const std::atomic<bool>& stop) {
 
 void Trainer::save() {
   finish_save();
+  // A replica that went wrong must not become the newest checkpoint.
+  const std::int64_t check_every = plan_.config.parallel.check_replicas_every;
+  if (check_every > 0 && !due(check_every)) check_replicas(parts_.engine, parts_.world, state_.step);
   saving_ = save_training(parts_.checkpoints, plan_, state_, parts_.engine, parts_.optimizer, parts_.world,
                           parts_.data_fingerprint);
   saved_step_ = state_.step;

@@ -33,7 +33,8 @@ struct ForecastQuestion {
 // Counts and bytes of one process in one step (`waited` stays 0).
 Traffic forecast_traffic(const ForecastQuestion& question);
 
-// Bytes of one process without activations. Pools hold the largest table and two blocks at once: the unit that runs and
+// Bytes of one process without activations. A save in the background copies master weights and optimizer state besides,
+// on the host. Pools hold the largest table and two blocks at once: the unit that runs and
 // the one that is on its way.
 struct ShardMemory {
   std::int64_t master = 0;         // 4 n / S
@@ -41,7 +42,8 @@ struct ShardMemory {
   std::int64_t optimizer = 0;      // 8 n / S
   std::int64_t compute = 0;        // whole weights in the compute type, kept or pooled
   std::int64_t gradient_pool = 0;  // whole gradients on their way to shards
-  std::int64_t total() const { return master + gradients + optimizer + compute + gradient_pool; }
+  std::int64_t rounded = 0;        // the same in bf16, where that is how they travel
+  std::int64_t total() const { return master + gradients + optimizer + compute + gradient_pool + rounded; }
 };
 ShardMemory forecast_memory(const ForecastQuestion& question);
 
@@ -54,7 +56,7 @@ struct Links {
 };
 
 struct StepForecast {
-  double compute_seconds = 0;
+  double compute_seconds = 0;  // with what recompute adds: a forward pass is a third of a step
   double shard_seconds = 0;    // gathers and reduce-scatters
   double replica_seconds = 0;  // all-reduces
   bool shards_leave_node = false;

@@ -22,7 +22,6 @@ struct LaunchEnvironment {
   int master_port = 29500;
   bool agent_store = false;  // torchrun's agent serves the store already: rank 0 must not
   int restart_count = 0;     // torchrun restarts every worker when one fails
-  std::string error_file;    // where torchrun reads why a worker failed; empty: nowhere
 };
 
 // The value of an environment variable, or nullopt.
@@ -36,6 +35,9 @@ LaunchEnvironment read_launch_environment();
 
 // First host of a SLURM node list: "node[07-09,12],other" -> "node07". Throws ConfigError when it names none.
 std::string first_slurm_host(const std::string& node_list);
+
+// Tells torchrun why this process fails; nothing where no error file is asked for (TORCHELASTIC_ERROR_FILE).
+void write_error_file(const std::string& text);
 
 std::string launcher_name(Launcher launcher);  // "torchrun"
 

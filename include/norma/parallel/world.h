@@ -38,7 +38,7 @@ class World : public Peers {
  public:
   // One process, alone.
   World();
-  // Meets the others. Throws CollectiveError when they do not all come in time.
+  // Meets the others. Throws CollectiveError when they do not all come in time, ConfigError when their meshes differ.
   explicit World(const WorldOptions& options);
   // Waits for the others unless a failure was reported.
   ~World() override;
@@ -55,6 +55,9 @@ class World : public Peers {
   std::vector<std::string> gather(const std::string& text) override;
   void barrier(const std::string& what) override;
 
+  // From here on collectives have the time-out of training; before, of start-up, in which a rank may read for long.
+  void start_training();
+
   // What this process is at, for the report of a peer that waits for it in vain.
   void set_step(std::int64_t step);
 
@@ -66,6 +69,8 @@ class World : public Peers {
   std::vector<const Group*> groups() const;  // the mesh's, for counting traffic
 
  private:
+  void check_same_mesh(const WorldOptions& options);
+
   struct State;
   std::unique_ptr<State> state_;
 };

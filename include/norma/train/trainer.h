@@ -70,6 +70,7 @@ class Trainer {
 
  private:
   Batch next_batch();
+  bool take_steps(const std::atomic<bool>& stop);
   bool one_step(bool stop);  // false when any rank was asked to stop
   void write_step_metrics(const StepResult& result, double learning_rate);
   void show_progress(const StepResult& result, double learning_rate);
