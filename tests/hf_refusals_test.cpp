@@ -68,6 +68,17 @@ TEST(HfConfig, RefusesWhatItCannotRepresent) {
   EXPECT_TRUE(contains(Copy("olmoe_tied").error_with("clip_qkv", 8.0), "clip_qkv"));
   EXPECT_TRUE(contains(Copy("qwen3_moe_untied").error_with("decoder_sparse_step", 2), "decoder_sparse_step"));
   EXPECT_TRUE(contains(Copy("qwen3_moe_untied").error_with("mlp_only_layers", {0}), "mlp_only_layers"));
+  EXPECT_TRUE(
+      contains(llama.error_with("rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}), "both set and differ"));
+  EXPECT_TRUE(contains(llama.error_with("rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}),
+                       "a section of its own"));
+  EXPECT_TRUE(contains(llama.error_with("rope_parameters", {{"rope_theta", 1e4}, {"factor", 8.0}}), "no rope_type"));
+  EXPECT_TRUE(contains(llama.error_with("num_hidden_layers", 9000), "there are only"));
+  EXPECT_TRUE(contains(Copy("qwen3_moe_untied").error_with("num_experts", 65536), "there are only"));
+  const Copy experts("deepseek_v3_moe_untied");
+  for (const char* key : {"n_group", "topk_group", "routed_scaling_factor"}) {
+    EXPECT_TRUE(contains(experts.error_with(key, nullptr), cat(key, " is missing")));
+  }
   const Copy deepseek("deepseek_v3_untied");
   EXPECT_TRUE(contains(deepseek.error_with("num_key_value_heads", 2), "must equal num_attention_heads = 4; got 2"));
   EXPECT_TRUE(contains(deepseek.error_with("rope_parameters", {{"rope_type", "linear"}}), "allowed: default, yarn"));

@@ -95,24 +95,26 @@ Json worker_memory(const Json& argument) {
 
 const bool kRegistered = testing::register_worker("memory", worker_memory);
 
-std::string case_text(const std::string& more) {
-  return "{model: {d_model: 768, num_layers: 8, num_heads: 12, num_kv_heads: 4, mlp_dim: 2048, vocab_size: 65536, "
-         "sequence_length: 128}, train: {global_batch_size: 4, micro_batch_size: 2, loss_chunk: 128}, " +
-         more + "}";
+std::string case_text(const std::string& model, const std::string& more) {
+  return "{model: {d_model: 768, num_layers: 8, num_heads: 12, num_kv_heads: 4, vocab_size: 65536, sequence_length: "
+         "128, " +
+         model + "}, train: {global_batch_size: 4, micro_batch_size: 2, loss_chunk: 128}, " + more + "}";
 }
 
 TEST(Memory, IsWhatThePlanSays) {
   ASSERT_TRUE(kRegistered);
-  for (const char* more :
-       {"precision: fp32, parallel: {strategy: full_shard}", "precision: bf16, parallel: {strategy: full_shard}",
-        "precision: fp32, parallel: {strategy: ddp}"}) {
-    for (const RankResult& rank : testing::run_ranks(2, "memory", case_text(more))) {
+  const std::string dense = "mlp_dim: 2048", experts = "mlp: moe, moe: {num_experts: 4, top_k: 2, expert_dim: 512}";
+  for (const std::string& text : {case_text(dense, "precision: fp32, parallel: {strategy: full_shard}"),
+                                  case_text(dense, "precision: bf16, parallel: {strategy: full_shard}"),
+                                  case_text(dense, "precision: fp32, parallel: {strategy: ddp, recompute: block}"),
+                                  case_text(experts, "precision: fp32, parallel: {strategy: shard_grad_op}")}) {
+    for (const RankResult& rank : testing::run_ranks(2, "memory", text)) {
       ASSERT_EQ(rank.exit_code, 0) << rank.error;
       const auto peak = rank.result.at("peak").get<double>(), plan = rank.result.at("plan").get<double>();
       EXPECT_GE(rank.result.at("parameters").get<std::int64_t>(), 100'000'000);
-      EXPECT_NEAR(peak, plan, 0.05 * plan) << more << rank.result;
-      std::printf("%s: plan %.1f MB, measured %.1f MB (%+.1f %%), activations %.1f MB\n", more, plan / 1e6, peak / 1e6,
-                  100 * (peak - plan) / plan, rank.result.at("activations").get<double>() / 1e6);
+      EXPECT_NEAR(peak, plan, 0.05 * plan) << text << rank.result;
+      std::printf("%s: plan %.1f MB, measured %.1f MB (%+.1f %%), activations %.1f MB\n", text.c_str(), plan / 1e6,
+                  peak / 1e6, 100 * (peak - plan) / plan, rank.result.at("activations").get<double>() / 1e6);
     }
   }
 }

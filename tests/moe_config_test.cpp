@@ -51,16 +51,18 @@ TEST(MoeConfig, DeepSeeksRouterIsAValue) {
 }
 
 TEST(MoeConfig, CombinationsWithoutMeaningAreRefused) {
-  expect_complaint({"model.moe.top_k=9"}, {"model.moe.top_k", "from 1 to 8", "got 9"});
-  expect_complaint({"model.moe.groups=3"}, {"model.moe.groups", "must divide num_experts = 8"});
-  expect_complaint({"model.moe={groups: 4, top_groups: 5}"}, {"model.moe.top_groups", "from 1 to 4"});
-  expect_complaint({"model.moe={groups: 4, top_groups: 1, top_k: 3}"}, {"must hold top_k = 3", "hold 2"});
-  expect_complaint({"model.moe={groups: 8, group_score: top2}"}, {"model.moe.group_score", "at least 2"});
-  expect_complaint({"model.moe={top_k: 1, normalize_weights: true}"}, {"model.moe.normalize_weights"});
-  expect_complaint({"model.moe.balance_loss=-1"}, {"model.moe.balance_loss", "at least 0"});
-  expect_complaint({"model.moe.routed_scale=0"}, {"model.moe.routed_scale", "above 0"});
-  expect_complaint({"model.moe.scoring=tanh"}, {"model.moe.scoring", "softmax", "sigmoid"});
-  expect_complaint({"model.moe.num_expert=4"}, {"num_experts"});
+  expect_complaint({"model.moe.num_experts=64"}, {"model.moe", "every layer is dense"});
+  expect_complaint({"model.mlp=moe", "model.moe.top_k=9"}, {"model.moe.top_k", "from 1 to 8", "got 9"});
+  expect_complaint({"model.mlp=moe", "model.moe.groups=3"}, {"model.moe.groups", "must divide num_experts = 8"});
+  expect_complaint({"model.mlp=moe", "model.moe={groups: 4, top_groups: 5}"}, {"model.moe.top_groups", "from 1 to 4"});
+  expect_complaint({"model.mlp=moe", "model.moe={groups: 4, top_groups: 1, top_k: 3}"},
+                   {"must hold top_k = 3", "hold 2"});
+  expect_complaint({"model.mlp=moe", "model.moe={groups: 8, group_score: top2}"},
+                   {"model.moe.group_score", "at least 2"});
+  expect_complaint({"model.mlp=moe", "model.moe.balance_loss=-1"}, {"model.moe.balance_loss", "at least 0"});
+  expect_complaint({"model.mlp=moe", "model.moe.routed_scale=0"}, {"model.moe.routed_scale", "above 0"});
+  expect_complaint({"model.mlp=moe", "model.moe.scoring=tanh"}, {"model.moe.scoring", "softmax", "sigmoid"});
+  expect_complaint({"model.mlp=moe", "model.moe.num_expert=4"}, {"num_experts"});
 }
 
 TEST(MoeConfig, SizesThatCannotBeCountedAreRefused) {

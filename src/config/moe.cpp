@@ -1,5 +1,6 @@
 // Checks of model.moe and model.layers.
 #include "norma/config/layers.h"
+#include "norma/config/schema.h"
 
 #include "checker.h"
 
@@ -25,6 +26,13 @@ void check_groups(const ModelConfig& model, Checker& check) {
                     " hold ", model.moe_top_groups() * in_group));
 }
 
+// Whether any key differs from its default.
+bool is_set(const MoeConfig& moe) {
+  RunConfig given, otherwise;
+  given.model.moe = moe;
+  return !(given == otherwise);
+}
+
 }  // namespace
 
 void check_moe(const ModelConfig& model, Checker& check) {
@@ -45,9 +53,8 @@ void check_moe(const ModelConfig& model, Checker& check) {
                   cat("shared_experts * expert_dim must not pass ", with_commas(kMostWidth), "; got ",
                       with_commas(model.shared_width())));
   }
-  check.require(!moe.normalize_weights || moe.top_k > 1, "model.moe.normalize_weights",
-                "makes the weight of a token's only expert 1 whatever the router says, so that it learns nothing from "
-                "the loss; set it to false or top_k above 1");
+  check.require(!model.moe_layers().empty() || !is_set(moe), "model.moe",
+                "is for layers with experts, and every layer is dense; set model.mlp: moe or model.layers");
   check.positive("model.moe.routed_scale", moe.routed_scale);
   check.number("model.moe.balance_loss", moe.balance_loss, 0.0);
   check.number("model.moe.z_loss", moe.z_loss, 0.0);

@@ -60,8 +60,23 @@ void refuse_what_differs(const HfFields& config) {
 
 // The one section that transformers 5 calls rope_parameters and 4 rope_scaling, or none.
 std::optional<HfFields> rope_section(const HfFields& config) {
-  const auto section = config.section("rope_parameters");
-  return section ? section : config.section("rope_scaling");
+  const auto section = config.section("rope_parameters"), older = config.section("rope_scaling");
+  if (section && older && config.at("rope_parameters") != config.at("rope_scaling")) {
+    config.fail("rope_parameters and rope_scaling are both set and differ");
+  }
+  return section ? section : older;
+}
+
+// A section says its kind where it holds anything but the base, and holds no section per kind of layer.
+void check_rope_members(const HfFields& config, const char* name) {
+  if (!config.section(name)) return;
+  const Json& members = config.at(name);
+  const bool says_kind = members.contains("rope_type") || members.contains("type");
+  for (const auto& [key, value] : members.items()) {
+    if (value.is_object()) config.fail(cat(name, ".", key, " is a section of its own, which is not supported"));
+    if (!says_kind && key != "rope_theta" && !value.is_null())
+      config.fail(cat(name, " holds ", key, " but no rope_type"));
+  }
 }
 
 void read_yarn(const HfFields& config, const HfFields& rope, ModelConfig& model) {
@@ -78,6 +93,7 @@ void read_yarn(const HfFields& config, const HfFields& rope, ModelConfig& model)
 }
 
 void read_rope(const HfFields& config, bool latent, ModelConfig& model) {
+  for (const char* name : {"rope_parameters", "rope_scaling"}) check_rope_members(config, name);
   const std::optional<HfFields> rope = rope_section(config);
   std::optional<double> theta = rope ? rope->number("rope_theta") : std::nullopt;
   if (!theta) theta = config.number("rope_theta");

@@ -73,6 +73,9 @@ void read_deepseek_v2_experts(const HfFields& config, ModelConfig& model) {
 
 void read_deepseek_v3_experts(const HfFields& config, ModelConfig& model) {
   if (!read_deepseek_experts(config, model)) return;
+  for (const char* key : {"n_group", "topk_group", "routed_scaling_factor"}) {  // the class' defaults are not neutral
+    if (!config.has(key)) config.fail(cat(key, " is missing, and no tensor shows it"));
+  }
   model.moe.normalize_weights = config.flag("norm_topk_prob").value_or(true);
   require_text(config, "scoring_func", {"sigmoid"});
   require_text(config, "topk_method", {"noaux_tc"});

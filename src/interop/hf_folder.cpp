@@ -1,6 +1,7 @@
 #include "norma/interop/hf_folder.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <set>
 
@@ -32,10 +33,13 @@ at::ScalarType scalar_type(const std::string& dtype) {
 // Buffers of old versions, which are computed anew, and layers that predict further tokens.
 bool is_left_out(const std::string& name, const HfModel& model) {
   if (name.ends_with(".rotary_emb.inv_freq")) return true;
-  for (std::int64_t i = 0; i < model.skipped_layers; ++i) {
-    if (name.starts_with(cat("model.layers.", model.model.num_layers + i, "."))) return true;
-  }
-  return false;
+  constexpr std::string_view kLayers = "model.layers.";
+  if (!name.starts_with(kLayers)) return false;
+  std::int64_t layer = -1;
+  const char* const begin = name.data() + kLayers.size();
+  const auto read = std::from_chars(begin, name.data() + name.size(), layer);
+  const std::int64_t first = model.model.num_layers;
+  return read.ec == std::errc() && *read.ptr == '.' && layer >= first && layer - first < model.skipped_layers;
 }
 
 void check_tensor(const HfRange& wanted, const HfWeights& weights, const std::string& where) {
@@ -75,6 +79,16 @@ void check_tensors(const HfModel& model, const std::vector<HfRange>& ranges, con
   }
 }
 
+// What config.json promises is written out only when as many tensors are there.
+void check_count(const ModelConfig& model, std::size_t tensors, bool fused, const std::string& where) {
+  const auto experts = static_cast<std::int64_t>(model.moe_layers().size()) * (fused ? 1 : model.moe.num_experts);
+  const auto found = static_cast<std::int64_t>(tensors);
+  if (model.num_layers <= found && experts <= found) return;
+  throw DataError(cat("[import] ", where, ": config.json describes ", model.num_layers, " layers",
+                      experts > 0 ? cat(" and ", experts, " experts") : "", ", but there are only ", found,
+                      " tensors"));
+}
+
 // Elements [begin, begin + count) of a stored tensor, in its own type; files need not be aligned.
 at::Tensor elements(const HfWeights& weights, const std::string& name, std::int64_t begin, std::int64_t count) {
   at::Tensor values = at::empty({count}, scalar_type(weights.find(name)->dtype));
@@ -92,6 +106,7 @@ HfFolder::HfFolder(const fs::path& folder) : weights_(std::make_unique<HfWeights
   const std::vector<std::string> names = weights_->names();
   const bool fused = std::any_of(names.begin(), names.end(),
                                  [](const std::string& name) { return name.ends_with(".mlp.experts.gate_up_proj"); });
+  check_count(model_.model, names.size(), fused, folder.string());
   const std::vector<HfRange> ranges = hf_ranges(model_, fused);
   check_tensors(model_, ranges, *weights_, folder.string());
   for (const HfRange& range : ranges) by_parameter_[range.parameter].push_back(range);

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "norma/base/error.h"
 #include "norma/kernels/ops.h"
 
 #include "cpu_rows.h"
@@ -26,6 +27,7 @@ cpu::Element element_of(const at::Tensor& x) {
 
 // Row `row` of a dense matrix.
 char* row_of(const at::Tensor& x, std::int64_t row) {
+  NORMA_CHECK(x.is_contiguous(), "[experts] rows of a matrix ", x.sizes(), " with strides ", x.strides());
   return static_cast<char*>(x.data_ptr()) + row * x.size(1) * static_cast<std::int64_t>(x.element_size());
 }
 

@@ -155,6 +155,16 @@ ExpertOrder count_into_order(const at::Tensor& experts, const at::Tensor& ends) 
 
 }  // namespace
 
+namespace {
+
+// at::_grouped_mm wants rows of whole 16 bytes.
+bool has_grouped_widths(std::int64_t model, std::int64_t inner) {
+  constexpr std::int64_t kElements = 8;  // of bf16
+  return model % kElements == 0 && inner % kElements == 0;
+}
+
+}  // namespace
+
 ExpertOrder order_by_expert(const at::Tensor& experts, const at::Tensor& counts) {
   const at::Tensor flat = experts.contiguous().flatten(), ends = counts.cumsum(0).to(at::kInt);
   if (flat.is_cpu()) return count_into_order(flat, ends);
@@ -171,7 +181,8 @@ at::Tensor expert_mlp(const at::Tensor& x, const at::Tensor& up_gate, const at::
                   up_gate.size(0) == down.size(0) && order.ends.numel() == down.size(0),
               "[expert_mlp] x ", x.sizes(), ", up_gate ", up_gate.sizes(), ", down ", down.sizes());
   if (!takes_fused_path(true, "expert_mlp")) return reference_expert_mlp(x, up_gate, down, weights, order);
-  const bool one_call = products == Products::automatic ? x.is_cuda() && x.scalar_type() == at::kBFloat16
+  const bool one_call = products == Products::automatic ? x.is_cuda() && x.scalar_type() == at::kBFloat16 &&
+                                                              has_grouped_widths(x.size(1), down.size(2))
                                                         : products == Products::one_call;
   return ExpertMlp::apply(x, up_gate, down, weights, order, keep_less, one_call);
 }

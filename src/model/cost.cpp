@@ -6,6 +6,7 @@ ModelCost model_cost(const ModelConfig& model, const NormPlan& plan) {
   ModelCost cost;
   for (const UnitSpec& unit : model_parameters(model, plan)) {
     for (const ParameterSpec& p : unit.parameters) {
+      if (p.role == ParameterRole::selection_bias) continue;  // a buffer: loaded, not trained
       cost.parameters += p.numel();
       if (p.role == ParameterRole::norm) cost.norm_parameters += p.numel();
       if (p.role == ParameterRole::embedding) cost.embedding_parameters += p.numel();

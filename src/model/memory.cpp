@@ -64,14 +64,21 @@ std::int64_t kept_by_products(const ModelConfig& m, const LayerPolicy& layer, Ml
   const ResidualWiring &a = layer.attention, &f = layer.mlp;
   std::int64_t kept =
       2 * m.d_model + attention_products(m) + m.d_model * count_present({&a.out, &a.sum, &f.out, &f.sum});
-  kept += kind == MlpKind::dense ? 2 * m.mlp_dim
-                                 : 2 * (m.moe.top_k * m.expert_width() + m.moe.num_experts + m.shared_width());
+  kept += kind == MlpKind::dense
+              ? 2 * m.mlp_dim
+              : m.d_model + 2 * (m.moe.top_k * m.expert_width() + m.moe.num_experts + m.shared_width());
   return kept;
 }
 
-// Elements per token that the blocks keep together, and the most that a block makes again at once.
+// Elements per token of the gradients around an MLP: of its output, its rows, and twice what the projection holds.
+std::int64_t mlp_gradients(const ModelConfig& m, MlpKind kind) {
+  if (kind == MlpKind::dense) return 2 * m.d_model + 5 * m.mlp_dim;
+  return 2 * m.d_model + m.moe.top_k * (2 * m.d_model + 5 * m.expert_width()) + 5 * m.shared_width();
+}
+
+// Elements per token that the blocks keep together, and the most that the backward pass of one needs besides.
 struct Kept {
-  std::int64_t all = 0, again = 0;
+  std::int64_t all = 0, besides = 0;
 };
 
 Kept kept_by_blocks(const RunConfig& config, const NormPlan& plan) {
@@ -86,8 +93,8 @@ Kept kept_by_blocks(const RunConfig& config, const NormPlan& plan) {
     const bool whole_again = recompute == Recompute::block || (recompute == Recompute::every_n && layer % every == 0);
     const bool products_only = recompute == Recompute::selective;
     kept.all += whole_again ? config.model.d_model : products_only ? products : whole;
-    if (whole_again) kept.again = std::max(kept.again, whole);
-    if (products_only) kept.again = std::max(kept.again, whole - products);
+    const std::int64_t again = whole_again ? whole : products_only ? std::max<std::int64_t>(whole - products, 0) : 0;
+    kept.besides = std::max(kept.besides, again + mlp_gradients(config.model, kind));
   }
   return kept;
 }
@@ -100,13 +107,6 @@ std::int64_t head_peak(const RunConfig& config, std::int64_t tokens) {
   const std::int64_t head = rows * config.model.d_model, sum = head * wide;
   const std::int64_t at_softmax = 2 * chunk * rows * wide + (tokens > chunk ? sum : 0);
   return std::max(at_softmax, chunk * rows * compute + sum);
-}
-
-// Bytes that the backward pass of one block needs beside what is kept: what is made again, and gradients around the
-// MLP.
-std::int64_t block_peak(const RunConfig& config, std::int64_t tokens, std::int64_t again) {
-  const ModelConfig& m = config.model;
-  return tokens * (again + 2 * m.d_model + 5 * m.mlp_dim) * bytes_of(config.precision, true);
 }
 
 }  // namespace
@@ -133,7 +133,7 @@ MemoryEstimate memory_estimate(const RunConfig& config, const NormPlan& plan, st
   const std::int64_t tokens = micro_batch * config.model.sequence_length;
   const Kept kept = kept_by_blocks(config, plan);
   memory.activations = tokens * (config.model.d_model + kept.all) * compute +
-                       std::max(head_peak(config, tokens), block_peak(config, tokens, kept.again));
+                       std::max(head_peak(config, tokens), tokens * kept.besides * compute);
   return memory;
 }
 

@@ -16,7 +16,8 @@ bool norms_whole_keys(const LayerPolicy& layer) {
 std::string objection(const InnerNorms& inner) {
   if (inner.k.present() && inner.k.granularity == Granularity::whole) {
     return "k cannot be normed over the whole projection: one rotated key is shared by all heads, and such a gain "
-           "would turn it into one per head; set norm.layers.all.inner.k.granularity: per_head";
+           "would turn it into one per head; set norm.layers.all.inner.k.granularity: per_head "
+           "and norm.layers.all.inner.rope_key: rms";
   }
   if (inner.k.kind == NormKind::layer || inner.v.kind == NormKind::layer) {
     return cat(inner.k.kind == NormKind::layer ? "k" : "v",

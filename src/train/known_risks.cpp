@@ -89,6 +89,9 @@ std::vector<std::string> known_risks(const RunPlan& plan) {
   warn(deep && config.init.scheme != InitScheme::xavier,
        cat("DeepNorm's bound on updates holds for its Xavier init (arXiv 2203.00555); here init.scheme is ",
            enum_name(config.init.scheme)));
+  const MoeConfig& moe = config.model.moe;
+  warn(!config.model.moe_layers().empty() && moe.top_k == 1 && (moe.normalize_weights || moe.num_experts == 1),
+       "the weight of a token's only expert is always 1: the router learns from the balance loss alone");
   return risks;
 }
 

@@ -109,7 +109,8 @@ struct MoeConfig {
       "Weight of the router's z-loss, mean (log sum exp logits)^2 / top_k: OLMoE's denominator holds the extra top_k. "
       "0: off.");
     v("router_precision", router_precision,
-      "auto: the router's product in the compute type, its softmax in fp32, as OLMoE. fp32: both in fp32.");
+      "auto: the router's product in the compute type, its softmax in fp32, as OLMoE. fp32: both in fp32, from weights "
+      "of the compute type.");
   }
 };
 

@@ -48,7 +48,7 @@ struct ExpertOrder {
 ExpertOrder order_by_expert(const at::Tensor& experts, const at::Tensor& counts);
 
 // How rows meet the experts' matrices: a product per expert, or at::_grouped_mm. automatic: one call for bf16 on CUDA,
-// where it needs no counts on the host.
+// where it needs no counts on the host; D and F must then be multiples of 8, else it is a product per expert.
 enum class Products { automatic, per_expert, one_call };
 
 // y_t = sum over the choices of token t of weight * down_e (silu(gate_e x_t) * (up_e x_t)).
