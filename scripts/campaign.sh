@@ -44,7 +44,7 @@ campaign_placements() {
       if [ "$preset" = mix ]; then extra="norm.post_layers=1"; fi
       run build/norma train "configs/$config.yaml" "norm.preset=$preset" $extra "data.paths=[$tokens/train-*.npy]" \
         "run.folder=$folder/$config-$preset" "run.seed=$1" train.max_duration=200 train.global_batch_size=2 \
-        model.sequence_length=256 schedule.warmup=40 metrics.tensorboard=false checkpoint.background=false \
+        model.sequence_length=128 schedule.warmup=40 metrics.tensorboard=false checkpoint.background=false \
         >"$folder/log" 2>&1 || { tail -n 20 "$folder/log"; rm -rf "$folder"; return 1; }
       say "$config $preset: $(grep -o '"\(final_loss\|tokens_per_second\)": *[0-9.]*' "$folder/$config-$preset/summary.json" | tr '\n' ' ')"
       rm -rf "${folder:?}/$config-$preset"

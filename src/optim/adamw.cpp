@@ -7,11 +7,16 @@
 
 namespace norma {
 
+// A norm in float64 is taken of a copy in float64: a piece at a time.
 double squared_norm(const std::vector<FlatUnit>& units) {
+  constexpr std::int64_t kPiece = 1 << 22;
   const c10::NoGradGuard no_grad;
   std::vector<at::Tensor> norms;
-  for (const FlatUnit& unit : units)
-    norms.push_back(at::linalg_vector_norm(unit.gradient, 2, std::nullopt, false, at::kDouble));
+  for (const FlatUnit& unit : units) {
+    for (const at::Tensor& piece : unit.gradient.split(kPiece)) {
+      norms.push_back(at::linalg_vector_norm(piece, 2, std::nullopt, false, at::kDouble));
+    }
+  }
   return at::stack(norms).square_().sum().item<double>();
 }
 
