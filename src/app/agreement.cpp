@@ -1,8 +1,7 @@
 #include "agreement.h"
 
-#include <algorithm>
-
 #include "norma/base/error.h"
+#include "norma/config/keys.h"
 #include "norma/config/schema.h"
 
 namespace norma {
@@ -10,11 +9,8 @@ namespace {
 
 // Of one machine, not of the run.
 bool is_local(const std::string& key) {
-  const auto inside = [&](const std::string& section) {
-    return key == section || key.compare(0, section.size() + 1, section + ".") == 0 ||
-           key.compare(0, section.size() + 1, section + "[") == 0;
-  };
-  return inside("data.paths") || inside("data.tokenizer") || inside("eval.sets") || inside("run.threads");
+  return is_inside(key, "data.paths") || is_inside(key, "data.tokenizer") || is_inside(key, "eval.sets") ||
+         is_inside(key, "run.threads");
 }
 
 }  // namespace

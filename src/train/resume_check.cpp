@@ -4,6 +4,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/config/keys.h"
 #include "norma/config/schema.h"
 
 namespace norma {
@@ -19,10 +20,6 @@ void check_same_batches(const Manifest& manifest, const fs::path& folder, const 
   };
   check("global_batch_size", config.train.global_batch_size, "train.global_batch_size");
   check("sequence_length", config.model.sequence_length, "model.sequence_length");
-}
-
-bool is_inside(const std::string& key, const std::string& section) {
-  return key == section || key.compare(0, section.size() + 1, section + ".") == 0;
 }
 
 std::string line_of(const KeyDifference& difference) {
