@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 
 #include "norma/base/error.h"
 #include "norma/kernels/ops.h"
@@ -15,6 +16,9 @@ namespace {
 
 constexpr std::int64_t kRowsAtOnce = 32;  // that a thread takes at least
 constexpr std::int64_t kRoundTo = 32;     // rows of an expert
+
+// In a trace: what is spent on bringing rows to their experts and back, beside the products.
+constexpr char kPermutation[] = "experts: permutation";
 
 // Whether our own loops serve this type here; else ATen's calls do.
 bool has_loops(const at::Tensor& x) {
@@ -48,6 +52,7 @@ ActivationGradients plain_activation_backward(const at::Tensor& grad, const at::
 }  // namespace
 
 ExpertOrder with_round_sizes(const ExpertOrder& order, const at::Tensor& x) {
+  RECORD_USER_SCOPE(kPermutation);
   const std::int64_t experts = order.ends.numel(), all = order.pairs.numel();
   if (!has_loops(x) || all < kRoundTo * experts) return order;
   const auto* const pairs = order.pairs.const_data_ptr<std::int64_t>();
@@ -70,6 +75,7 @@ ExpertOrder with_round_sizes(const ExpertOrder& order, const at::Tensor& x) {
 }
 
 at::Tensor spread_rows(const at::Tensor& x, const ExpertOrder& order) {
+  RECORD_USER_SCOPE(kPermutation);
   const std::int64_t choices = order.places.numel() / std::max<std::int64_t>(x.size(0), 1);
   if (!x.is_cpu()) return x.index_select(0, order.pairs.floor_divide(choices));
   const at::Tensor dense = x.contiguous(), out = at::empty({order.pairs.numel(), x.size(1)}, x.options());
@@ -88,11 +94,13 @@ at::Tensor spread_rows(const at::Tensor& x, const ExpertOrder& order) {
 }
 
 at::Tensor spread_weights(const at::Tensor& weights, const ExpertOrder& order) {
+  RECORD_USER_SCOPE(kPermutation);
   if (order.pairs.numel() == weights.numel()) return weights.flatten().index_select(0, order.pairs);
   return at::zeros({order.pairs.numel()}, weights.options()).index_copy_(0, order.places, weights.flatten());
 }
 
 at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order, std::int64_t tokens) {
+  RECORD_USER_SCOPE(kPermutation);
   const std::int64_t choices = order.places.numel() / std::max<std::int64_t>(tokens, 1), width = rows.size(1);
   if (!has_loops(rows)) {
     const at::Tensor mine = rows.index_select(0, order.places)

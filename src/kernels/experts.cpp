@@ -3,6 +3,7 @@
 #include "norma/kernels/experts.h"
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "norma/base/error.h"
@@ -166,6 +167,7 @@ bool has_grouped_widths(std::int64_t model, std::int64_t inner) {
 }  // namespace
 
 ExpertOrder order_by_expert(const at::Tensor& experts, const at::Tensor& counts) {
+  RECORD_USER_SCOPE("experts: permutation");
   const at::Tensor flat = experts.contiguous().flatten(), ends = counts.cumsum(0).to(at::kInt);
   if (flat.is_cpu()) return count_into_order(flat, ends);
   const at::Tensor pairs = std::get<1>(at::sort(flat, /*stable=*/true, 0, /*descending=*/false));
