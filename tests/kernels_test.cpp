@@ -155,15 +155,17 @@ TEST(Attention, TakesAnyWidthOfValuesAndAnyScale) {
 }
 
 TEST(LatentAttention, IsAttentionOverOneSharedKeyAndValue) {
-  const at::Tensor q = wave({2, 3, 5}, 0.1), r = wave({2, 3, 4}, 0.7), c = wave({2, 6, 5}, 0.3),
-                   k = wave({2, 6, 4}, 0.9);
+  const at::Tensor c = wave({2, 6, 5}, 0.3), k = wave({2, 6, 4}, 0.9);
   const at::Tensor key_scale = wave({2, 6, 3}, 0.2) + 2.0, value_scale = wave({2, 6, 1}, 0.4) + 2.0;
   const at::Tensor keys = at::cat({c, k}, -1).unsqueeze(2).expand({2, 6, 3, 9}) * key_scale.unsqueeze(-1);
   const at::Tensor values = (c * value_scale).unsqueeze(2).expand({2, 6, 3, 5});
-  const at::Tensor want =
-      attention(at::cat({q, r}, -1).unsqueeze(1), keys, values, false, std::nullopt, 0.4).squeeze(1);
-  const at::Tensor got = latent_attention(q, r, {c, k, key_scale, key_scale, value_scale}, 0.4);
-  EXPECT_LT((got - want).abs().max().item<double>(), 1e-13);
+  for (const std::int64_t tokens : {1, 2}) {  // the last ones
+    const at::Tensor q = wave({2, tokens, 3, 5}, 0.1), r = wave({2, tokens, 3, 4}, 0.7);
+    const at::Tensor mask = at::ones({tokens, 6}, at::kBool).tril(6 - tokens).view({1, 1, tokens, 6});
+    const at::Tensor want = attention(at::cat({q, r}, -1), keys, values, false, mask, 0.4);
+    const at::Tensor got = latent_attention(q, r, {c, k, key_scale, key_scale, value_scale}, 0.4, mask);
+    EXPECT_LT((got - want).abs().max().item<double>(), 1e-13) << tokens;
+  }
 }
 
 TEST(PreparedLinear, SeveralProductsOfOneInputHaveTheGradientsOfThePlainComposition) {

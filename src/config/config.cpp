@@ -178,6 +178,9 @@ void check_eval(const EvalConfig& eval, Checker& check) {
   check.integer("eval.every", eval.every, 0, kMaxSteps);
   check.integer("eval.batch_size", eval.batch_size, 1, kMaxBatch);
   check.integer("eval.max_instances", eval.max_instances, 0, kMaxSteps);
+  check.integer("eval.task_documents", eval.task_documents, 0, kMaxSteps);
+  check.integer("eval.batch_tokens", eval.batch_tokens, 1, std::int64_t{1} << 30);
+  check.integer("eval.context_length", eval.context_length, 2, std::int64_t{1} << 24);
   for (const auto& [label, paths] : eval.sets) {
     const std::string key = cat("eval.sets.", label);
     check.require(is_word(label, "_-"), key, "a label is made of letters, digits, '_' and '-'");

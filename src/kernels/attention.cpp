@@ -37,8 +37,14 @@ at::Tensor attention_of_one_width(const at::Tensor& q, const at::Tensor& k, cons
   return out.transpose(1, 2);  // [B, T, H, E]
 }
 
+// scores [B, T, H, S] times scale [B, S, H] or [B, S, 1].
 at::Tensor scaled_by(const at::Tensor& scores, const at::Tensor& scale) {
-  return scale.defined() ? scores * scale.transpose(1, 2) : scores;  // [B, H, S] times [B, S, H]
+  return scale.defined() ? scores * scale.transpose(1, 2).unsqueeze(1) : scores;
+}
+
+// Every head of every token against what all of them share: x [B, T, H, n], shared [B, S, n] -> [B, T, H, S].
+at::Tensor against_shared(const at::Tensor& x, const at::Tensor& shared) {
+  return at::matmul(x.flatten(1, 2), shared.transpose(1, 2)).unflatten(1, {x.size(1), x.size(2)});
 }
 
 }  // namespace
@@ -55,12 +61,12 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 at::Tensor latent_attention(const at::Tensor& q, const at::Tensor& r, const LatentCacheView& cache, double scale,
                             const std::optional<at::Tensor>& mask) {
   const at::ScalarType wide = accumulate_type(q.scalar_type());
-  const at::Tensor of_latent = at::matmul(q, cache.latent.transpose(1, 2)).to(wide);  // [B, H, S]
-  const at::Tensor of_rope = at::matmul(r, cache.rope_key.transpose(1, 2)).to(wide);  // [B, H, S]
+  const at::Tensor of_latent = against_shared(q, cache.latent).to(wide);  // [B, T, H, S]
+  const at::Tensor of_rope = against_shared(r, cache.rope_key).to(wide);  // [B, T, H, S]
   at::Tensor scores = (scaled_by(of_latent, cache.key_scale_latent) + scaled_by(of_rope, cache.key_scale_rope)) * scale;
-  if (mask) scores = scores.masked_fill(mask->squeeze(1).logical_not(), -INFINITY);
-  const at::Tensor p = scaled_by(at::softmax(scores, -1), cache.value_scale);  // [B, H, S]
-  return at::matmul(p.to(q.scalar_type()), cache.latent);                      // [B, H, R]
+  if (mask) scores = scores.masked_fill(mask->transpose(1, 2).logical_not(), -INFINITY);
+  const at::Tensor p = scaled_by(at::softmax(scores, -1), cache.value_scale);  // [B, T, H, S]
+  return against_shared(p.to(q.scalar_type()), cache.latent.transpose(1, 2));  // [B, T, H, R]
 }
 
 }  // namespace norma

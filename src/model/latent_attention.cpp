@@ -121,23 +121,23 @@ void LatentAttention::remember(const at::Tensor& latent, const at::Tensor& share
   }
 }
 
-// One token against the cache, without making keys or values. q [B, 1, H (N + P)] -> [B, 1, H W].
+// New tokens against the cache, without making keys or values. q [B, T, H (N + P)] -> [B, T, H W].
 at::Tensor LatentAttention::attend_absorbed(const at::Tensor& projected, const BlockContext& context) const {
   const LayerCache& cache = context.cache->layers[layer_];
-  const at::Tensor q = queries(projected, context).squeeze(1);  // [B, H, N + P]
+  const at::Tensor q = queries(projected, context);  // [B, T, H, N + P]
   const at::Tensor up = kv_up_.view({config_.num_heads, -1, config_.kv_rank()});
   const at::Tensor key_rows = up.narrow(1, 0, config_.nope_dim());                        // [H, N, R]
   const at::Tensor value_rows = up.narrow(1, config_.nope_dim(), config_.value_width());  // [H, W, R]
-  at::Tensor plain = q.narrow(-1, 0, config_.nope_dim());                                 // [B, H, N]
-  const at::Tensor turned = q.narrow(-1, config_.nope_dim(), config_.rope_dim());         // [B, H, P]
+  at::Tensor plain = q.narrow(-1, 0, config_.nope_dim());                                 // [B, T, H, N]
+  const at::Tensor turned = q.narrow(-1, config_.nope_dim(), config_.rope_dim());         // [B, T, H, P]
   if (norm_k_) plain = plain * norm_k_->weight().narrow(0, 0, config_.nope_dim());
-  const at::Tensor absorbed = at::einsum("bhn,hnr->bhr", {plain, key_rows});
+  const at::Tensor absorbed = at::einsum("bthn,hnr->bthr", {plain, key_rows});
   const LatentCacheView view{cache.latent, cache.rope_key, cache.key_scale,
                              norm_rope_key_ ? at::Tensor() : cache.key_scale, cache.value_scale};
-  const at::Tensor sums = latent_attention(absorbed, turned, view, scale_, context.mask);  // [B, H, R]
-  at::Tensor mixed = at::einsum("bhr,hwr->bhw", {sums, value_rows});                       // [B, H, W]
+  const at::Tensor sums = latent_attention(absorbed, turned, view, scale_, context.mask);  // [B, T, H, R]
+  at::Tensor mixed = at::einsum("bthr,hwr->bthw", {sums, value_rows});                     // [B, T, H, W]
   if (norm_v_) mixed = mixed * value_gain();
-  return normed_context(mixed.unsqueeze(1));
+  return normed_context(mixed);
 }
 
 at::Tensor LatentAttention::branch(BranchInput& u, const BlockContext& context) {
@@ -152,9 +152,9 @@ at::Tensor LatentAttention::branch(BranchInput& u, const BlockContext& context) 
   }
   const auto prepare = [this](const TensorList& in) { return normed(norm_kv_latent_, in[0]); };
   if (context.cache && context.cache->length > 0) {
-    const at::Tensor c = prepare({latent});  // [B, 1, R]
+    const at::Tensor c = prepare({latent});  // [B, T, R]
     remember(c, shared, norm_k_ || norm_v_ ? at::linear(c, kv_up_) : at::Tensor(), context);
-    return at::linear(attend_absorbed(q, context), out_);  // [B, 1, D]
+    return at::linear(attend_absorbed(q, context), out_);  // [B, T, D]
   }
   const PreparedLinear up = prepared_linear(prepare, {latent}, kv_up_, recompute);  // [B, T, H (N + W)]
   if (context.cache) remember(up.h, shared, up.y, context);

@@ -20,6 +20,12 @@ at::Tensor document_mask(const at::Tensor& ids, std::int64_t length, std::int64_
   return same.tril(begin).unsqueeze(1);
 }
 
+// [1, 1, T, S] for the last T of S tokens: may attend to themselves and what is before.
+at::Tensor later_causal_mask(std::int64_t begin, std::int64_t length, at::Device device) {
+  const auto options = at::TensorOptions().dtype(at::kBool).device(device);
+  return at::ones({length, begin + length}, options).tril(begin).view({1, 1, length, begin + length});
+}
+
 // {x} of a block, and of one with experts {x, balance, z, counts, entropy}.
 TensorList run_block(BlockImpl& block, const at::Tensor& x, BlockContext context) {
   RoutingTerms terms;
@@ -44,6 +50,19 @@ std::int64_t LayerCache::bytes() const {
     if (tensor.defined()) sum += static_cast<std::int64_t>(tensor.nbytes());
   }
   return sum;
+}
+
+void DecodeCache::select_rows(const at::Tensor& rows) {
+  const auto select = [&](at::Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor.index_select(0, rows);
+  };
+  for (LayerCache& layer : layers) {
+    for (at::Tensor* const tensor :
+         {&layer.keys, &layer.values, &layer.latent, &layer.rope_key, &layer.key_scale, &layer.value_scale}) {
+      select(*tensor);
+    }
+  }
+  select(ids);
 }
 
 Transformer::Transformer(const ModelConfig& config, const NormPlan& plan)
@@ -85,7 +104,6 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
   const std::int64_t length = ids.size(1), begin = cache ? cache->length : 0;
   NORMA_CHECK(begin + length <= config_.sequence_length, "[transformer] ", begin + length,
               " tokens exceed model.sequence_length ", config_.sequence_length);
-  NORMA_CHECK(begin == 0 || length == 1, "[transformer] after the first call a cache takes one token at a time");
   if (!rope_.cos.defined() || rope_.cos.device() != ids.device() ||
       rope_.cos.scalar_type() != accumulate_type(embedding_weight_.scalar_type())) {
     const Rotary rotary = rotary_of(config_);
@@ -97,6 +115,8 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
   if (cache) cache->ids = begin == 0 ? ids : at::cat({cache->ids, ids}, 1);
   if (config_.document_separator) {
     context.mask = document_mask(cache ? cache->ids : ids, length, *config_.document_separator);
+  } else if (begin > 0 && length > 1) {
+    context.mask = later_causal_mask(begin, length, ids.device());
   }
   if (cache) cache->layers.resize(blocks_.size());
 
@@ -150,6 +170,20 @@ ModelLoss Transformer::loss(const at::Tensor& ids, const LossOptions& options, U
   ModelLoss loss{out[0], out[1].view(ids.sizes()), out[2].view(ids.sizes()), {}, {}, {}};
   add_auxiliary_losses(last.routing, options.auxiliary_scale, loss);
   return loss;
+}
+
+at::Tensor Transformer::log_probabilities(const at::Tensor& ids, const at::Tensor& places, const at::Tensor& targets,
+                                          std::int64_t chunk_tokens, UnitRunner& runner, DecodeCache* cache) {
+  const at::Tensor x = hidden(ids, runner, cache).x;
+  const TensorList out =
+      runner.run(units_.back(),
+                 [this, chunk_tokens](const TensorList& in) -> TensorList {
+                   const at::Tensor rows = in[0].flatten(0, 1).index_select(0, in[1]);  // [N, D]
+                   const at::Tensor h = normed(final_norm_, rows);
+                   return {linear_cross_entropy(h, head_weight_, in[2], 1.0, 0.0, chunk_tokens).token_ce};
+                 },
+                 {x, places, targets});
+  return out[0].neg();
 }
 
 at::Tensor Transformer::logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {

@@ -569,18 +569,37 @@ struct CheckpointConfig {
   }
 };
 
+// What is measured while a run trains; norma eval measures the same in the same way.
 struct EvalConfig {
   std::int64_t every = 0;
   std::map<std::string, std::vector<std::string>> sets;
   std::int64_t batch_size = 8;
   std::int64_t max_instances = 0;
+  bool by_document = false;
+  std::vector<std::string> tasks;
+  std::string task_data = ".cache/data/eval";
+  std::int64_t task_documents = 0;
+  std::int64_t batch_tokens = 16384;
+  std::int64_t context_length = 2048;
+  bool reuse_context = false;
 
   template <class V>
   void visit(V&& v) {
-    v("every", every, "Evaluate every so many steps, and at the end, if there are sets; 0 never.");
-    v("sets", sets, "Validation sets: label -> token files (names or globs).");
-    v("batch_size", batch_size, "Instances per forward.");
+    v("every", every, "Evaluate every so many steps, and at the end, if there are sets or tasks; 0 never.");
+    v("sets", sets,
+      "Validation sets: label -> token files (names or globs), or text files, which are tokenized with "
+      "data.tokenizer.");
+    v("batch_size", batch_size, "Instances of a validation set per forward.");
     v("max_instances", max_instances, "At most so many instances of each set; 0 takes all.");
+    v("by_document", by_document,
+      "Also score each set document by document: nats per token and bits per byte over all its text.");
+    v("tasks", tasks, "Downstream tasks by name or glob, [hellaswag, arc_*]; norma eval --list shows them.");
+    v("task_data", task_data, "Folder that scripts/fetch_eval_data.sh made.");
+    v("task_documents", task_documents, "At most so many documents of each task; 0 takes all.");
+    v("batch_tokens", batch_tokens, "Tokens per forward of a task, padding included; a longer request goes alone.");
+    v("context_length", context_length,
+      "A request keeps its last so many tokens, or model.sequence_length if that is less; OLMo's is 2048.");
+    v("reuse_context", reuse_context, "Run the context that the continuations of a question share only once.");
   }
 };
 

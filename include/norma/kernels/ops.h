@@ -68,11 +68,12 @@ at::Tensor rope(const at::Tensor& x, const RopeTable& table);
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
                      const std::optional<at::Tensor>& mask = std::nullopt, std::optional<double> scale = std::nullopt);
 
-// The same for one new token per sequence over cached latents, where all heads share one key and value per token
-// (absorbed form of latent attention, DeepSeek-V2, arXiv 2405.04434 section 2.1): with query parts q [B, H, R] for the
-// latents c [B, S, R], and r [B, H, P] for the shared rotated keys k [B, S, P],
-//   p = softmax(scale (q c^T * key_scale_latent + r k^T * key_scale_rope)),  result = (p * value_scale) c   [B, H, R].
-// Undefined scales are 1; else [B, S, H] or [B, S, 1], in accumulate_type. mask [B, 1, 1, S]. Not differentiable.
+// The same for new tokens over cached latents, where all heads share one key and value per token (absorbed form of
+// latent attention, DeepSeek-V2, arXiv 2405.04434 section 2.1): with query parts q [B, T, H, R] for the latents
+// c [B, S, R], and r [B, T, H, P] for the shared rotated keys k [B, S, P],
+//   p = softmax(scale (q c^T * key_scale_latent + r k^T * key_scale_rope)),  result = (p * value_scale) c, as q.
+// Undefined scales are 1; else [B, S, H] or [B, S, 1], in accumulate_type. mask [B, 1, T, S] is needed where T > 1. Not
+// differentiable.
 struct LatentCacheView {
   at::Tensor latent, rope_key;  // c, k
   at::Tensor key_scale_latent, key_scale_rope, value_scale;

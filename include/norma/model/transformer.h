@@ -29,6 +29,9 @@ struct LayerCache {
 };
 
 struct DecodeCache {
+  // Row i becomes what row rows[i] is; a row may be taken several times. rows: [n] int64.
+  void select_rows(const at::Tensor& rows);
+
   std::vector<LayerCache> layers;
   at::Tensor ids;           // [B, S] the tokens themselves: documents are told apart by them
   std::int64_t length = 0;  // tokens seen
@@ -69,6 +72,11 @@ class Transformer : public torch::nn::Module {
 
   // Next-token loss of ids [B, T]: position t predicts t + 1, the last position has no target.
   ModelLoss loss(const at::Tensor& ids, const LossOptions& options, UnitRunner& runner);
+
+  // log p of `targets` [N], each predicted by the hidden state at `places` [N], flat indices into ids [B, T]: [N] in
+  // acc(dtype). Not differentiable; with a cache, ids continue what it has seen.
+  at::Tensor log_probabilities(const at::Tensor& ids, const at::Tensor& places, const at::Tensor& targets,
+                               std::int64_t chunk_tokens, UnitRunner& runner, DecodeCache* cache = nullptr);
 
   // Logits [B, T, V] of ids [B, T]; with a cache, ids continue what the cache has seen.
   at::Tensor logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache = nullptr);

@@ -1,0 +1,69 @@
+// What a task's log-probabilities amount to. Nothing here knows a tensor.
+//
+// With log p the sum over a continuation's tokens, of the document's continuations:
+//
+//   acc      is the right one the most probable?            argmax log p            == label (the first wins ties)
+//   len_norm the same per character                         argmax log p / chars    == label
+//   ce_loss  nats per character of the right one            -log p / chars
+//   bpb      bits per byte of the right one                 -log p / bytes / ln 2
+//   f1       F1 score of acc's choices, class 0 positive
+//
+// In OLMo's definitions chars and bytes leave out the first character, which is a space (olmo/eval/downstream.py);
+// those of OLMES (arXiv 2406.08446, "v2" in ai2-olmo-eval) count the whole continuation and are named len_norm_v2,
+// ce_loss_v2 and bpb_v2. Documents of one continuation have no acc, len_norm or f1.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace norma {
+
+struct TextLengths {
+  std::int64_t characters = 0, bytes = 0;              // of the whole text: code points, UTF-8 bytes
+  std::int64_t later_characters = 0, later_bytes = 0;  // without the first character
+};
+TextLengths text_lengths(std::string_view utf8);
+
+struct ScoredContinuation {
+  double log_probability = 0.0;  // nats
+  TextLengths lengths;
+};
+
+struct ScoredDocument {
+  std::int64_t document = 0;  // as the task numbers them
+  std::int64_t label = 0;     // place of the right continuation
+  std::vector<ScoredContinuation> continuations;
+};
+
+// A mean over documents (f1: a score of all) and its standard error: of the mean, n - 1 in the denominator; of f1 by
+// the jackknife. One document has no standard error.
+struct Estimate {
+  double value = 0.0;
+  std::optional<double> standard_error;
+  std::int64_t documents = 0;
+};
+
+struct NamedEstimate {
+  std::string name;
+  Estimate estimate;
+};
+
+// Every metric that has a meaning for these documents, in a fixed order; f1 only where asked for.
+std::vector<NamedEstimate> task_estimates(const std::vector<ScoredDocument>& documents, bool with_f1);
+
+// One document's part in a mean. f1 has none, and neither have acc and len_norm of a single continuation.
+std::optional<double> document_value(const ScoredDocument& document, std::string_view metric);
+
+// Names of the metrics above that are means over documents.
+const std::vector<std::string>& mean_metrics();
+
+// Mean of the values and its standard error.
+Estimate mean_of(const std::vector<double>& values);
+
+// Sum of a over sum of b, with the standard error of the ratio estimator (linearized).
+Estimate ratio_of(const std::vector<double>& a, const std::vector<double>& b);
+
+}  // namespace norma

@@ -1,0 +1,43 @@
+// How probable texts are under a model: the one place where log-probabilities of given tokens are made, for downstream
+// tasks and for documents, in the training loop and offline.
+//
+// Results do not depend on how requests are batched or shared among processes (beyond the rounding of matrix products
+// of another shape). Method: OLMo, olmo/eval/downstream.py.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "norma/base/peers.h"
+#include "norma/model/transformer.h"
+
+namespace norma {
+
+// The tokens of `continuation` are scored, each given all before it. Neither may be empty; the spans outlive scoring.
+struct ScoreRequest {
+  std::span<const std::uint32_t> context, continuation;
+};
+
+struct ScoringOptions {
+  std::int64_t batch_tokens = 16384;   // per forward, padding included; a longer request goes alone
+  std::int64_t context_length = 2048;  // the model reads the last so many tokens of context + continuation[:-1]
+  std::int64_t loss_chunk = 1024;      // rows of logits in memory at once
+  bool reuse_context = false;          // neighbouring requests with one context run it once
+  at::Device device = at::kCPU;
+  // After each forward (may be empty), on every rank; false on any of them ends scoring early on all.
+  std::function<bool(std::int64_t done, std::int64_t total)> progress;
+};
+
+struct Scoring {
+  std::vector<double> log_probabilities;  // of each request: the sum over its continuation, in nats
+  bool complete = false;                  // not ended early
+};
+
+// The ranks share the requests; every one gets all results. Throws DataError for a request without context or
+// continuation, or with a continuation longer than context_length.
+Scoring score(Transformer& model, UnitRunner& runner, const std::vector<ScoreRequest>& requests, Peers& peers,
+              const ScoringOptions& options);
+
+}  // namespace norma

@@ -1,0 +1,187 @@
+#include "norma/eval/scoring.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include "norma/base/error.h"
+
+#include "score_batches.h"
+
+namespace norma {
+namespace {
+
+void check(const std::vector<ScoreRequest>& requests, const ScoringOptions& options) {
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const ScoreRequest& one = requests[i];
+    if (one.context.empty() || one.continuation.empty()) {
+      throw DataError(cat("[eval] request ", i, " has no ", one.context.empty() ? "context" : "continuation",
+                          ": nothing can be scored"));
+    }
+    if (static_cast<std::int64_t>(one.continuation.size()) > options.context_length) {
+      throw DataError(cat("[eval] request ", i, " has a continuation of ", one.continuation.size(),
+                          " tokens; the model reads at most ", options.context_length));
+    }
+  }
+}
+
+// Tokens to score, by the place of the hidden state that predicts each.
+struct Targets {
+  std::vector<std::int64_t> places, tokens;
+  std::vector<std::size_t> requests;  // that each belongs to
+
+  void add(std::int64_t place, std::uint32_t token, std::size_t request) {
+    places.push_back(place);
+    tokens.push_back(token);
+    requests.push_back(request);
+  }
+};
+
+class Scorer {
+ public:
+  Scorer(Transformer& model, UnitRunner& runner, const std::vector<ScoreRequest>& requests,
+         const ScoringOptions& options)
+      : model_(model), runner_(runner), requests_(requests), options_(options), sums_(requests.size(), 0.0) {}
+
+  // Forward passes that a batch takes.
+  std::int64_t passes(const ScoreBatch& batch) const {
+    const bool has_tails = std::ranges::any_of(batch.questions, [this](const std::vector<std::size_t>& question) {
+      return std::ranges::any_of(question, [this](std::size_t i) { return requests_[i].continuation.size() > 1; });
+    });
+    return batch.shares_contexts && has_tails ? 2 : 1;
+  }
+
+  void run(const ScoreBatch& batch) { batch.shares_contexts ? run_questions(batch) : run_rows(batch); }
+
+  // Passes that count for nothing: a sharded model needs every rank.
+  void run_nothing(std::int64_t times) {
+    for (std::int64_t i = 0; i < times; ++i) add_log_probabilities(at::zeros({1, 1}, at::kLong), {}, nullptr);
+  }
+
+  std::vector<double>& sums() { return sums_; }
+
+ private:
+  void run_rows(const ScoreBatch& batch) {
+    const auto rows = static_cast<std::int64_t>(batch.questions.size());
+    const std::int64_t longest = Query(requests_[batch.questions[0][0]], options_.context_length).length();
+    const at::Tensor ids = at::zeros({rows, longest}, at::kLong);  // [B, T], padded at the end: attention is causal
+    auto* const data = ids.mutable_data_ptr<std::int64_t>();
+    Targets targets;
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const std::size_t request = batch.questions[static_cast<std::size_t>(row)][0];
+      const Query query(requests_[request], options_.context_length);
+      const std::int64_t start = row * longest;
+      for (std::int64_t t = 0; t < query.length(); ++t) data[start + t] = query.token(t);
+      std::int64_t place = start + query.first_scored() - 1;
+      for (const std::uint32_t token : requests_[request].continuation) targets.add(place++, token, request);
+    }
+    add_log_probabilities(ids, targets, nullptr);
+  }
+
+  // The contexts fill a cache and predict each continuation's first token; then all continuations go on from it.
+  void run_questions(const ScoreBatch& batch) {
+    const auto rows = static_cast<std::int64_t>(batch.questions.size());
+    const auto length = static_cast<std::int64_t>(requests_[batch.questions[0][0]].context.size());
+    const at::Tensor ids = at::empty({rows, length}, at::kLong);  // [Q, S]
+    auto* const data = ids.mutable_data_ptr<std::int64_t>();
+    Targets first;
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const std::vector<std::size_t>& question = batch.questions[static_cast<std::size_t>(row)];
+      std::ranges::copy(requests_[question[0]].context, data + row * length);
+      for (const std::size_t request : question) {
+        first.add(row * length + length - 1, requests_[request].continuation[0], request);
+      }
+    }
+    DecodeCache cache;
+    add_log_probabilities(ids, first, &cache);
+    run_tails(batch, cache);
+  }
+
+  void run_tails(const ScoreBatch& batch, DecodeCache& cache) {
+    std::vector<std::int64_t> contexts;  // row of the cache, of each continuation that has more than one token
+    std::vector<std::size_t> tails;
+    std::int64_t longest = 0;
+    for (std::size_t row = 0; row < batch.questions.size(); ++row) {
+      for (const std::size_t request : batch.questions[row]) {
+        const auto more = static_cast<std::int64_t>(requests_[request].continuation.size()) - 1;
+        if (more == 0) continue;
+        contexts.push_back(static_cast<std::int64_t>(row));
+        tails.push_back(request);
+        longest = std::max(longest, more);
+      }
+    }
+    if (tails.empty()) return;
+    const at::Tensor ids = at::zeros({static_cast<std::int64_t>(tails.size()), longest}, at::kLong);  // [R, T]
+    auto* const data = ids.mutable_data_ptr<std::int64_t>();
+    Targets targets;
+    for (std::size_t row = 0; row < tails.size(); ++row) {
+      const auto& continuation = requests_[tails[row]].continuation;
+      const std::int64_t start = static_cast<std::int64_t>(row) * longest;
+      for (std::size_t t = 0; t + 1 < continuation.size(); ++t) {
+        data[start + static_cast<std::int64_t>(t)] = continuation[t];
+        targets.add(start + static_cast<std::int64_t>(t), continuation[t + 1], tails[row]);
+      }
+    }
+    cache.select_rows(at::tensor(contexts, at::kLong).to(options_.device));
+    add_log_probabilities(ids, targets, &cache);
+  }
+
+  void add_log_probabilities(const at::Tensor& ids, const Targets& targets, DecodeCache* cache) {
+    const auto on_device = [&](const std::vector<std::int64_t>& values) {
+      return at::tensor(values, at::kLong).to(options_.device);
+    };
+    const at::Tensor of_tokens = model_
+                                     .log_probabilities(ids.to(options_.device), on_device(targets.places),
+                                                        on_device(targets.tokens), options_.loss_chunk, runner_, cache)
+                                     .to(at::kCPU, at::kDouble);  // [N]
+    const auto* const values = of_tokens.const_data_ptr<double>();
+    for (std::size_t i = 0; i < targets.requests.size(); ++i) sums_[targets.requests[i]] += values[i];
+  }
+
+  Transformer& model_;
+  UnitRunner& runner_;
+  const std::vector<ScoreRequest>& requests_;
+  const ScoringOptions& options_;
+  std::vector<double> sums_;
+};
+
+std::int64_t size_of(const ScoreBatch& batch) {
+  std::int64_t requests = 0;
+  for (const auto& question : batch.questions) requests += static_cast<std::int64_t>(question.size());
+  return requests;
+}
+
+}  // namespace
+
+Scoring score(Transformer& model, UnitRunner& runner, const std::vector<ScoreRequest>& requests, Peers& peers,
+              const ScoringOptions& options) {
+  check(requests, options);
+  const c10::NoGradGuard no_grad;
+  const std::vector<ScoreBatch> batches = make_batches(requests, options);
+  const auto ranks = static_cast<std::size_t>(peers.size()), rank = static_cast<std::size_t>(peers.rank());
+  Scorer scorer(model, runner, requests, options);
+  Scoring result;
+  std::int64_t done = 0;
+  bool stopped = false;
+  for (std::size_t begin = 0; begin < batches.size() && !stopped; begin += ranks) {
+    const std::size_t end = std::min(begin + ranks, batches.size()), mine = begin + rank;
+    std::int64_t passes = 0;
+    for (std::size_t b = begin; b < end; ++b) {
+      passes = std::max(passes, scorer.passes(batches[b]));
+      done += size_of(batches[b]);
+    }
+    if (mine < end) scorer.run(batches[mine]);
+    scorer.run_nothing(mine < end ? passes - scorer.passes(batches[mine]) : passes);
+    const bool refused = options.progress && !options.progress(done, static_cast<std::int64_t>(requests.size()));
+    std::vector<double> refusals = {refused ? 1.0 : 0.0};
+    peers.sum(refusals);
+    stopped = refusals[0] > 0.0;
+  }
+  peers.sum(scorer.sums());
+  result.log_probabilities = std::move(scorer.sums());
+  result.complete = done == static_cast<std::int64_t>(requests.size());
+  return result;
+}
+
+}  // namespace norma
