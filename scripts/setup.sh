@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what Norma is built and tested with: packages of Debian 12, LibTorch and a few Python tools in .venv/, and the
-# two OLMo tokenizers that tests read. Run again it only adds what is missing.
+# two OLMo tokenizers and the evaluation data that tests read. Run again it only adds what is missing.
 #
 #   scripts/setup.sh              everything scripts/test.sh needs
 #   scripts/setup.sh --no-tests   only what building and running the program needs
@@ -176,5 +176,8 @@ install_tokenizers() {
 
 install_system_packages
 install_python_packages
-if [ "$with_tests" = yes ]; then install_tokenizers; fi
+if [ "$with_tests" = yes ]; then
+  install_tokenizers
+  scripts/fetch_eval_data.sh
+fi
 say "set-up complete in $(duration "$SECONDS")"

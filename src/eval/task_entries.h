@@ -1,0 +1,38 @@
+// Where the catalogue comes from: three kinds of tasks, each with its own list and its own way to make requests.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "norma/eval/tasks.h"
+
+#include "eval_data.h"
+
+namespace norma {
+
+struct TaskEntry {
+  TaskInfo info;
+  std::function<std::vector<TaskRequest>(const EvalData& data)> load;
+};
+
+// One question as the prompts make it. A single context or text is shared by all continuations.
+struct PromptedDocument {
+  std::vector<std::string> contexts;
+  std::vector<std::string> texts;
+  std::int64_t label = 0;
+};
+
+// Appends a request. DataError (naming `row`) when its context or text is too short to be scored.
+void append_request(TaskRequest request, const Row& row, std::vector<TaskRequest>& requests);
+
+// Appends the document's requests. DataError also when the label is none of its continuations.
+void append_requests(const PromptedDocument& document, std::int64_t number, const Row& row,
+                     std::vector<TaskRequest>& requests);
+
+std::vector<TaskEntry> table_tasks();    // prompts made here from tables of questions
+std::vector<TaskEntry> mmlu_tasks();     // the same for MMLU's four categories
+std::vector<TaskEntry> request_tasks();  // ready-made prompts
+
+}  // namespace norma

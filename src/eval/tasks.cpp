@@ -1,0 +1,154 @@
+#include "norma/eval/tasks.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include <fnmatch.h>
+
+#include "norma/base/error.h"
+#include "norma/data/characters.h"
+
+#include "task_entries.h"
+
+namespace norma {
+
+namespace {
+
+struct Catalogue {
+  std::vector<TaskEntry> entries;
+  std::vector<TaskInfo> infos;
+  std::vector<std::string> names;
+  std::unordered_map<std::string, std::size_t> places;
+
+  Catalogue() {
+    for (std::vector<TaskEntry> part : {table_tasks(), mmlu_tasks(), request_tasks()}) {
+      for (TaskEntry& entry : part) add(std::move(entry));
+    }
+  }
+
+  void add(TaskEntry entry) {
+    const bool is_new = places.emplace(entry.info.name, entries.size()).second;
+    NORMA_CHECK(is_new, "[eval] two tasks are named ", entry.info.name);
+    names.push_back(entry.info.name);
+    infos.push_back(entry.info);
+    entries.push_back(std::move(entry));
+  }
+};
+
+const Catalogue& catalogue() {
+  static const Catalogue made;
+  return made;
+}
+
+[[noreturn]] void fail_unknown(const std::string& name) {
+  throw ConfigError(cat("[eval] unknown task '", name, "'", did_you_mean(name, catalogue().names),
+                        "; norma eval --list names all ", catalogue().names.size(), " tasks"));
+}
+
+std::vector<std::string> matches(const std::string& pattern) {
+  if (catalogue().places.contains(pattern)) return {pattern};
+  if (pattern.find_first_of("*?[") == std::string::npos) fail_unknown(pattern);
+  std::vector<std::string> found;
+  for (const std::string& name : catalogue().names) {
+    if (fnmatch(pattern.c_str(), name.c_str(), 0) == 0) found.push_back(name);
+  }
+  if (found.empty()) {
+    throw ConfigError(cat("[eval] no task matches '", pattern, "'; norma eval --list names all ",
+                          catalogue().names.size(), " tasks"));
+  }
+  return found;
+}
+
+}  // namespace
+
+void append_request(TaskRequest request, const Row& row, std::vector<TaskRequest>& requests) {
+  if (request.context.empty()) row.fail("a context must not be empty: nothing would predict the first token");
+  if (count_characters(request.text) < 2) {
+    row.fail("a continuation must have at least 2 characters: its length is counted without the first, a space");
+  }
+  requests.push_back(std::move(request));
+}
+
+void append_requests(const PromptedDocument& document, std::int64_t number, const Row& row,
+                     std::vector<TaskRequest>& requests) {
+  const std::size_t count = std::max(document.contexts.size(), document.texts.size());
+  if (document.label < 0 || document.label >= static_cast<std::int64_t>(count)) {
+    row.fail("the right answer must be one of ", count, " choices; got place ", document.label, " from 0");
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string& context = document.contexts[document.contexts.size() == 1 ? 0 : i];
+    const std::string& text = document.texts[document.texts.size() == 1 ? 0 : i];
+    append_request({number, static_cast<std::int64_t>(i), document.label, context, text}, row, requests);
+  }
+}
+
+const char* metric_name(TaskMetric metric) {
+  switch (metric) {
+    case TaskMetric::acc:
+      return "acc";
+    case TaskMetric::len_norm:
+      return "len_norm";
+    case TaskMetric::ce_loss:
+      return "ce_loss";
+    case TaskMetric::bpb:
+      return "bpb";
+    case TaskMetric::f1:
+      return "f1";
+  }
+  NORMA_CHECK(false, "[eval] metric ", static_cast<int>(metric));
+  return "";
+}
+
+const std::vector<TaskInfo>& task_catalogue() {
+  return catalogue().infos;
+}
+
+std::string task_listing() {
+  std::size_t name_width = 0, source_width = 0;
+  for (const TaskInfo& info : task_catalogue()) {
+    name_width = std::max(name_width, info.name.size());
+    source_width = std::max(source_width, info.source.size());
+  }
+  const auto padded = [](const std::string& text, std::size_t width) {
+    return text + std::string(width - std::min(width, text.size()) + 2, ' ');
+  };
+  std::string text;
+  for (const TaskInfo& info : task_catalogue()) {
+    text += padded(info.name, name_width);
+    text += padded(metric_name(info.metric), std::string_view("len_norm").size());
+    text += info.note.empty() ? info.source : padded(info.source, source_width) + info.note;
+    text += '\n';
+  }
+  return text;
+}
+
+std::vector<std::string> resolve_tasks(const std::vector<std::string>& patterns) {
+  std::vector<std::string> names;
+  std::unordered_set<std::string> seen;
+  for (const std::string& list : patterns) {
+    for (const std::string& part : split(list, ',')) {
+      const std::string pattern = trim(part);
+      if (pattern.empty()) continue;
+      for (std::string& name : matches(pattern)) {
+        if (seen.insert(name).second) names.push_back(std::move(name));
+      }
+    }
+  }
+  if (names.empty()) throw ConfigError("[eval] at least one task must be named; norma eval --list names them all");
+  return names;
+}
+
+Task load_task(const std::string& name, const fs::path& data_folder) {
+  const auto place = catalogue().places.find(name);
+  if (place == catalogue().places.end()) fail_unknown(name);
+  const TaskEntry& entry = catalogue().entries[place->second];
+  Task task{.name = name, .metric = entry.info.metric, .requests = entry.load(EvalData(data_folder))};
+  if (task.requests.empty()) {
+    throw DataError(cat("[eval] task ", name, " must have at least one request; its data (", entry.info.source, ") in ",
+                        data_folder.string(), " give none"));
+  }
+  return task;
+}
+
+}  // namespace norma
