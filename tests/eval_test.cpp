@@ -1,5 +1,7 @@
-// Tasks as ai2-olmo-eval makes them: every request of a task by its digest, single documents number by number.
+// Tasks as ai2-olmo-eval makes and scores them: every request of a task by its digest, single documents number by
+// number, their log-probabilities under a small model, and what these amount to.
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 #include <span>
@@ -8,10 +10,12 @@
 
 #include "norma/base/thread_pool.h"
 #include "norma/data/tokenizer.h"
+#include "norma/eval/downstream.h"
 #include "norma/eval/requests.h"
 #include "norma/eval/tasks.h"
 
 #include "support/eval_fixture.h"
+#include "support/fixture_model.h"
 #include "support/registration.h"
 #include "support/sha256.h"
 
@@ -21,6 +25,7 @@ namespace {
 using testing::EvalDocument;
 using testing::EvalFixture;
 using testing::EvalRow;
+using testing::FixtureModel;
 using testing::Sha256;
 
 void update(Sha256& hash, std::span<const std::uint32_t> words) {  // this machine is little-endian, as the digest
@@ -37,7 +42,7 @@ void update(Sha256& hash, const TokenizedTask& task, const TokenizedRequest& req
   std::vector<std::uint32_t> head;
   for (const std::int64_t number :
        {request.document, request.continuation, request.label, static_cast<std::int64_t>(request.context.size),
-        static_cast<std::int64_t>(request.text.size), request.chars, request.bytes}) {
+        static_cast<std::int64_t>(request.text.size), request.lengths.later_characters, request.lengths.later_bytes}) {
     head.push_back(static_cast<std::uint32_t>(number));
   }
   update(hash, head);
@@ -67,12 +72,10 @@ void check_sizes(const EvalFixture& fixture, const TokenizedTask& task) {
   std::set<std::int64_t> documents, truncated;
   std::int64_t longest = 0;
   for (const TokenizedRequest& request : task.requests) {
-    const std::int64_t tokens = task.query_tokens(request, fixture.model_context);
+    const Query query(task.score_request(request), fixture.model_context);
     documents.insert(request.document);
-    longest = std::max(longest, tokens);
-    if (static_cast<std::size_t>(tokens) < request.context.size + request.text.size - 1) {
-      truncated.insert(request.document);
-    }
+    longest = std::max(longest, query.length());
+    if (query.is_cut()) truncated.insert(request.document);
   }
   EXPECT_EQ(task.requests.size(), fixture.full.at("requests").get<std::size_t>());
   EXPECT_EQ(documents.size(), fixture.full.at("documents").get<std::size_t>());
@@ -86,16 +89,18 @@ void check_row(const EvalFixture& fixture, const EvalRow& row, const TokenizedTa
   EXPECT_EQ(request.continuation, row.continuation);
   EXPECT_EQ(static_cast<std::int64_t>(context.size()), row.context_tokens);
   EXPECT_EQ(static_cast<std::int64_t>(text.size()), row.continuation_tokens);
-  EXPECT_EQ(request.chars, row.chars);
-  EXPECT_EQ(request.bytes, row.bytes);
+  EXPECT_EQ(request.lengths.later_characters, row.chars);
+  EXPECT_EQ(request.lengths.later_bytes, row.bytes);
   EXPECT_EQ(hash_of(context), row.context_hash);
   EXPECT_EQ(hash_of(text), row.continuation_hash);
-  const TaskQuery query = task.query(request, fixture.model_context);
-  EXPECT_EQ(query.context_tokens, row.context_length);
-  EXPECT_EQ(static_cast<std::int64_t>(query.ids.size()), task.query_tokens(request, fixture.model_context));
+  const Query query(task.score_request(request), fixture.model_context);
+  EXPECT_EQ(query.context_length(), row.context_length);
   std::vector<std::uint32_t> both(context.begin(), context.end());
   both.insert(both.end(), text.begin(), text.end() - 1);
-  EXPECT_TRUE(std::equal(query.ids.rbegin(), query.ids.rend(), both.rbegin()));
+  const std::int64_t dropped = static_cast<std::int64_t>(both.size()) - query.length();
+  for (std::int64_t i = 0; i < query.length(); ++i) {
+    ASSERT_EQ(query.token(i), both[static_cast<std::size_t>(i + dropped)]) << i;
+  }
 }
 
 void check_document(const EvalFixture& fixture, const EvalDocument& document, const TokenizedTask& task) {
@@ -111,6 +116,85 @@ void check_document(const EvalFixture& fixture, const EvalDocument& document, co
   }
 }
 
+FixtureModel model_of(const EvalFixture& fixture, Precision precision) {
+  RunConfig run;
+  ModelConfig& model = run.model;
+  const nlohmann::json& given = fixture.model;
+  model.d_model = given.at("d_model");
+  model.num_layers = given.at("n_layers");
+  model.num_heads = given.at("n_heads");
+  model.num_kv_heads = given.at("n_kv_heads");
+  model.mlp_dim = given.at("mlp_hidden_size").get<std::int64_t>() / 2;
+  model.vocab_size = given.at("vocab_size");
+  model.embedding_rows = given.at("embedding_size");
+  model.rope_theta = given.at("rope_theta");
+  model.tie_embeddings = given.at("weight_tying");
+  model.sequence_length = given.at("max_sequence_length");
+  run.norm.preset = given.at("scheme");
+  run.norm.eps = given.at("layer_norm_eps");
+  Problems problems;
+  const NormPlan plan = make_norm_plan(run.norm, model, problems);
+  EXPECT_TRUE(problems.empty());
+  return FixtureModel(model, plan, precision);
+}
+
+// The requests of the listed documents only, in the fixture's order.
+TokenizedTask only(const std::vector<EvalDocument>& documents, const TokenizedTask& task) {
+  TokenizedTask part{task.name, task.metric, task.ids, {}};
+  for (const EvalDocument& document : documents) {
+    std::ranges::copy_if(task.requests, std::back_inserter(part.requests),
+                         [&](const TokenizedRequest& request) { return request.document == document.document; });
+  }
+  return part;
+}
+
+TaskResult evaluate(FixtureModel& model, const EvalFixture& fixture, const TokenizedTask& task, bool reuse_context) {
+  NoPeers alone;
+  ScoringOptions options;
+  options.batch_tokens = 8192;
+  options.context_length = fixture.model_context;
+  options.reuse_context = reuse_context;
+  return evaluate_task(*model.model, *model.engine, task, /*max_documents=*/0, alone, options);
+}
+
+void check_log_probabilities(const std::vector<EvalDocument>& documents, const TaskResult& result) {
+  ASSERT_EQ(result.documents.size(), documents.size());
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    const auto& continuations = result.documents[d].continuations;
+    ASSERT_EQ(continuations.size(), documents[d].rows.size());
+    for (std::size_t i = 0; i < continuations.size(); ++i) {
+      const double expected = documents[d].rows[i].logprob;
+      EXPECT_NEAR(continuations[i].log_probability, expected, 5e-6 * std::abs(expected)) << documents[d].document;
+    }
+  }
+}
+
+// `exact`: float64, in which no choice hangs on rounding.
+void check_metrics(const nlohmann::json& expected, const TaskResult& result, bool exact) {
+  const bool near_ties = expected.contains("near_tie_documents") && !expected.at("near_tie_documents").empty();
+  for (const NamedEstimate& one : result.estimates) {
+    if (!expected.contains(one.name) || expected.at(one.name).is_null()) continue;
+    const bool chooses = one.name == "acc" || one.name == "len_norm";
+    if (chooses && near_ties && !exact) continue;
+    const double value = expected.at(one.name);
+    EXPECT_NEAR(one.estimate.value, value, chooses ? 1e-6 : 5e-6 * value) << one.name;
+  }
+}
+
+void check_scores(const EvalFixture& fixture, const TokenizedTask& task) {
+  const TokenizedTask listed = only(fixture.documents, task), all = only(fixture.all_documents(), task);
+  for (const bool exact : {true, false}) {
+    FixtureModel model = model_of(fixture, exact ? Precision::fp64 : Precision::fp32);
+    for (const bool reuse_context : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << (exact ? "float64" : "float32") << (reuse_context ? ", reusing" : ""));
+      check_metrics(fixture.metrics, evaluate(model, fixture, listed, reuse_context), exact);
+      check_log_probabilities(fixture.all_documents(), evaluate(model, fixture, all, reuse_context));
+    }
+    if (exact || !fixture.full.contains("metrics")) continue;
+    check_metrics(fixture.full.at("metrics"), evaluate(model, fixture, task, false), exact);
+  }
+}
+
 void run_fixture(const fs::path& file) {
   const EvalFixture fixture = testing::read_eval_fixture(file);
   const fs::path data = testing::eval_data_root(), tokenizer = testing::eval_tokenizer_file(fixture);
@@ -122,6 +206,7 @@ void run_fixture(const fs::path& file) {
   check_sizes(fixture, tokenized);
   check_digests(fixture, tokenized);
   for (const EvalDocument& document : fixture.all_documents()) check_document(fixture, document, tokenized);
+  check_scores(fixture, tokenized);
 }
 
 const bool kRegistered =

@@ -1,12 +1,10 @@
 #include "norma/eval/requests.h"
 
-#include <algorithm>
 #include <string_view>
 #include <unordered_map>
 
 #include "norma/base/error.h"
 #include "norma/base/thread_pool.h"
-#include "norma/data/characters.h"
 
 namespace norma {
 
@@ -76,39 +74,10 @@ TokenizedTask tokenize_task(const Task& task, const Tokenizer& tokenizer, int nu
                           ": context and continuation must each give at least one token; the ",
                           context.size == 0 ? "context" : "continuation", " gives none"));
     }
-    const std::size_t first = first_character_bytes(request.text);
-    result.requests.push_back({request.document, request.continuation, request.label, context, text,
-                               count_characters(request.text) - 1,
-                               static_cast<std::int64_t>(request.text.size() - first)});
+    result.requests.push_back(
+        {request.document, request.continuation, request.label, context, text, text_lengths(request.text)});
   }
   return result;
-}
-
-std::int64_t TokenizedTask::longest_continuation() const {
-  std::size_t longest = 0;
-  for (const TokenizedRequest& request : requests) longest = std::max(longest, request.text.size);
-  return static_cast<std::int64_t>(longest);
-}
-
-std::int64_t TokenizedTask::query_tokens(const TokenizedRequest& request, std::int64_t context_length) const {
-  return std::min(static_cast<std::int64_t>(request.context.size + request.text.size) - 1, context_length);
-}
-
-TaskQuery TokenizedTask::query(const TokenizedRequest& request, std::int64_t context_length) const {
-  const auto text_size = static_cast<std::int64_t>(request.text.size);
-  if (text_size > context_length) {
-    throw ConfigError(cat("[eval] task ", name, ", document ", request.document,
-                          ": the context length must be at least that of the continuation, ", text_size,
-                          " tokens; got ", context_length));
-  }
-  const std::int64_t size = query_tokens(request, context_length);
-  TaskQuery query{.ids = {}, .context_tokens = size - text_size + 1};
-  const auto context = part(request.context).last(static_cast<std::size_t>(query.context_tokens));
-  const auto text = part(request.text).first(request.text.size - 1);
-  query.ids.reserve(static_cast<std::size_t>(size));
-  query.ids.assign(context.begin(), context.end());
-  query.ids.insert(query.ids.end(), text.begin(), text.end());
-  return query;
 }
 
 }  // namespace norma

@@ -13,14 +13,14 @@ std::int64_t size_of(std::span<const std::uint32_t> ids) {
 using Question = std::vector<std::size_t>;
 
 std::vector<ScoreBatch> batches_of_rows(const std::vector<ScoreRequest>& requests, std::vector<std::size_t> order,
-                                        const ScoringOptions& options) {
-  const auto length = [&](std::size_t i) { return Query(requests[i], options.context_length).length(); };
+                                        const BatchRules& rules) {
+  const auto length = [&](std::size_t i) { return Query(requests[i], rules.context_length).length(); };
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return length(a) > length(b); });
   std::vector<ScoreBatch> batches;
   std::int64_t longest = 0;
   for (const std::size_t i : order) {
     const auto rows = batches.empty() ? 0 : static_cast<std::int64_t>(batches.back().questions.size());
-    if (rows == 0 || (rows + 1) * longest > options.batch_tokens) {
+    if (rows == 0 || (rows + 1) * longest > rules.batch_tokens) {
       batches.emplace_back();
       longest = length(i);
     }
@@ -38,7 +38,7 @@ std::int64_t tail_tokens(const std::vector<ScoreRequest>& requests, const Questi
 
 // Contexts of one length run together: a cache has no gaps.
 std::vector<ScoreBatch> batches_of_questions(const std::vector<ScoreRequest>& requests,
-                                             const std::vector<Question>& questions, const ScoringOptions& options) {
+                                             const std::vector<Question>& questions, const BatchRules& rules) {
   std::map<std::int64_t, std::vector<Question>, std::greater<>> by_length;
   for (const Question& question : questions) by_length[size_of(requests[question[0]].context)].push_back(question);
   std::vector<ScoreBatch> batches;
@@ -46,7 +46,7 @@ std::vector<ScoreBatch> batches_of_questions(const std::vector<ScoreRequest>& re
     std::int64_t tokens = 0;
     for (const Question& question : equal) {
       const std::int64_t more = std::max(length, tail_tokens(requests, question));
-      if (tokens == 0 || tokens + more > options.batch_tokens) {
+      if (tokens == 0 || tokens + more > rules.batch_tokens) {
         batches.push_back({{}, true});
         tokens = 0;
       }
@@ -79,29 +79,16 @@ std::vector<Question> find_questions(const std::vector<ScoreRequest>& requests, 
 
 }  // namespace
 
-Query::Query(const ScoreRequest& request, std::int64_t context_length)
-    : request_(request), continuation_(size_of(request.continuation)) {
-  const std::int64_t all = size_of(request.context) + continuation_ - 1;
-  dropped_ = std::max<std::int64_t>(all - context_length, 0);
-  length_ = all - dropped_;
-}
-
-std::uint32_t Query::token(std::int64_t i) const {
-  const auto place = static_cast<std::size_t>(i + dropped_);
-  const std::size_t context = request_.context.size();
-  return place < context ? request_.context[place] : request_.continuation[place - context];
-}
-
-std::vector<ScoreBatch> make_batches(const std::vector<ScoreRequest>& requests, const ScoringOptions& options) {
+std::vector<ScoreBatch> make_batches(const std::vector<ScoreRequest>& requests, const BatchRules& rules) {
   std::vector<std::size_t> alone;
   std::vector<Question> questions;
-  if (options.reuse_context) {
-    questions = find_questions(requests, options.context_length, alone);
+  if (rules.share_contexts) {
+    questions = find_questions(requests, rules.context_length, alone);
   } else {
     for (std::size_t i = 0; i < requests.size(); ++i) alone.push_back(i);
   }
-  std::vector<ScoreBatch> batches = batches_of_questions(requests, questions, options);
-  for (ScoreBatch& batch : batches_of_rows(requests, std::move(alone), options)) batches.push_back(std::move(batch));
+  std::vector<ScoreBatch> batches = batches_of_questions(requests, questions, rules);
+  for (ScoreBatch& batch : batches_of_rows(requests, std::move(alone), rules)) batches.push_back(std::move(batch));
   return batches;
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "norma/base/error.h"
+#include "norma/data/characters.h"
 
 namespace norma {
 namespace {
@@ -119,15 +120,9 @@ Estimate f1_of(const std::vector<ScoredDocument>& documents) {
 }  // namespace
 
 TextLengths text_lengths(std::string_view utf8) {
-  const auto begins = [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; };
-  TextLengths lengths;
-  lengths.bytes = static_cast<std::int64_t>(utf8.size());
-  lengths.characters = std::count_if(utf8.begin(), utf8.end(), begins);
-  if (utf8.empty()) return lengths;
-  const auto second = std::find_if(utf8.begin() + 1, utf8.end(), begins);
-  lengths.later_bytes = utf8.end() - second;
-  lengths.later_characters = std::count_if(second, utf8.end(), begins);
-  return lengths;
+  const std::string_view later = utf8.substr(first_character_bytes(utf8));
+  return {count_characters(utf8), static_cast<std::int64_t>(utf8.size()), count_characters(later),
+          static_cast<std::int64_t>(later.size())};
 }
 
 const std::vector<std::string>& mean_metrics() {

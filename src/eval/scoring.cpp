@@ -73,7 +73,7 @@ class Scorer {
       const Query query(requests_[request], options_.context_length);
       const std::int64_t start = row * longest;
       for (std::int64_t t = 0; t < query.length(); ++t) data[start + t] = query.token(t);
-      std::int64_t place = start + query.first_scored() - 1;
+      std::int64_t place = start + query.context_length() - 1;
       for (const std::uint32_t token : requests_[request].continuation) targets.add(place++, token, request);
     }
     add_log_probabilities(ids, targets, nullptr);
@@ -158,7 +158,8 @@ Scoring score(Transformer& model, UnitRunner& runner, const std::vector<ScoreReq
               const ScoringOptions& options) {
   check(requests, options);
   const c10::NoGradGuard no_grad;
-  const std::vector<ScoreBatch> batches = make_batches(requests, options);
+  const std::vector<ScoreBatch> batches =
+      make_batches(requests, {options.batch_tokens, options.context_length, options.reuse_context});
   const auto ranks = static_cast<std::size_t>(peers.size()), rank = static_cast<std::size_t>(peers.rank());
   Scorer scorer(model, runner, requests, options);
   Scoring result;

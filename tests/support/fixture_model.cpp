@@ -73,18 +73,36 @@ void FixtureParameter::set(const at::Tensor& flat) const {
 FixtureModel::FixtureModel(const std::filesystem::path& path) : fixture(read_json(path, 1 << 24)) {
   config = fixture_config(fixture);
   plan = fixture_plan(fixture);
-  model = std::make_unique<Transformer>(config, plan);
   OptimConfig optim;
   if (fixture.contains("optimizer")) {
     optim.decay_embeddings = fixture.at("optimizer").at("decay_embeddings").get<bool>();
     optim.decay_norms = fixture.at("optimizer").at("decay_norm_and_bias").get<bool>();
   }
-  engine = std::make_unique<ShardEngine>(model->units(), model_layout(model_parameters(config, plan), optim),
-                                         Precision::fp64, at::kCPU);
+  build(Precision::fp64, optim);
+  set_weights(fixture.at("weight_rule"));
+  const auto rows = fixture.at("ids").get<std::vector<std::vector<std::int64_t>>>();
+  std::vector<at::Tensor> stacked;
+  for (const auto& row : rows) stacked.push_back(at::tensor(row, at::kLong));
+  ids = at::stack(stacked);
+}
+
+FixtureModel::FixtureModel(const ModelConfig& model_config, const NormPlan& norms, Precision precision)
+    : config(model_config), plan(norms) {
+  build(precision, {});
+  set_weights({{"a", 0.7}, {"b", 1.3}});
+}
+
+void FixtureModel::build(Precision precision, const OptimConfig& optim) {
+  model = std::make_unique<Transformer>(config, plan);
+  engine = std::make_unique<ShardEngine>(model->units(), model_layout(model_parameters(config, plan), optim), precision,
+                                         at::kCPU);
   for (const Unit& unit : model->units()) {
     for (const UnitParameter& parameter : unit.parameters) add_parameter(parameter, parameters);
   }
-  const Json& rule = fixture.at("weight_rule");
+}
+
+// The rule of the fixtures' README, in float64.
+void FixtureModel::set_weights(const Json& rule) {
   const double scale = rule.value("scale", 0.2), norm_scale = rule.value("norm_scale", 0.1);
   const c10::NoGradGuard no_grad;
   double j = 0;  // std::map sorts names as byte strings, as the rule asks
@@ -94,10 +112,6 @@ FixtureModel::FixtureModel(const std::filesystem::path& path) : fixture(read_jso
     const bool is_norm = name.find("norm") != std::string::npos || name.find("ln_f") != std::string::npos;
     parameter.set(is_norm ? v * norm_scale + 1.0 : v * scale);
   }
-  const auto rows = fixture.at("ids").get<std::vector<std::vector<std::int64_t>>>();
-  std::vector<at::Tensor> stacked;
-  for (const auto& row : rows) stacked.push_back(at::tensor(row, at::kLong));
-  ids = at::stack(stacked);
 }
 
 }  // namespace norma::testing

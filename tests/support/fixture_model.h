@@ -38,6 +38,8 @@ class FixtureModel {
  public:
   // Reads a fixture and builds its model in float64.
   explicit FixtureModel(const std::filesystem::path& path);
+  // A model of one's own with weights by the fixtures' rule.
+  FixtureModel(const ModelConfig& model, const NormPlan& norms, Precision precision);
 
   Json fixture;
   ModelConfig config;
@@ -46,6 +48,10 @@ class FixtureModel {
   std::unique_ptr<ShardEngine> engine;
   at::Tensor ids;                                      // [B, T]
   std::map<std::string, FixtureParameter> parameters;  // by OLMo's name
+
+ private:
+  void build(Precision precision, const OptimConfig& optim);
+  void set_weights(const Json& rule);
 };
 
 }  // namespace norma::testing

@@ -7,18 +7,13 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <vector>
 
 #include "norma/base/peers.h"
+#include "norma/eval/query.h"
 #include "norma/model/transformer.h"
 
 namespace norma {
-
-// The tokens of `continuation` are scored, each given all before it. Neither may be empty; the spans outlive scoring.
-struct ScoreRequest {
-  std::span<const std::uint32_t> context, continuation;
-};
 
 struct ScoringOptions {
   std::int64_t batch_tokens = 16384;   // per forward, padding included; a longer request goes alone

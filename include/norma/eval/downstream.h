@@ -1,0 +1,33 @@
+// Downstream tasks, from requests to scores: one path for the training loop and for norma eval.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "norma/eval/requests.h"
+#include "norma/eval/scores.h"
+#include "norma/eval/scoring.h"
+
+namespace norma {
+
+struct TaskResult {
+  std::string name;
+  TaskMetric metric = TaskMetric::acc;
+  std::vector<ScoredDocument> documents;  // in the task's order
+  std::vector<NamedEstimate> estimates;   // every metric that has a meaning for it
+  std::int64_t requests = 0;
+  std::int64_t cut = 0;   // requests of which the model saw the end only
+  bool complete = false;  // not ended early: else nothing above is filled
+
+  const Estimate& primary() const;  // of `metric`
+};
+
+// Scores a task, or its first max_documents documents (0: all). The ranks share the work; every one gets the result.
+TaskResult evaluate_task(Transformer& model, UnitRunner& runner, const TokenizedTask& task, std::int64_t max_documents,
+                         Peers& peers, const ScoringOptions& options);
+
+// The name that OLMo logs a result under: eval/downstream/hellaswag_len_norm, eval/downstream_bpb/..., and
+// eval/downstream_ce_loss/....
+std::string downstream_metric_name(const TaskResult& result);
+
+}  // namespace norma
