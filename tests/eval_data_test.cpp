@@ -19,7 +19,7 @@ using testing::request_row;
 using Texts = std::vector<std::string>;
 
 void expect_data_error(const DataFolder& data, const std::string& task, const Texts& parts) {
-  expect_error(ExitCode::data, parts, [&] { load_task(task, data.root()); });
+  expect_error<DataError>([&] { load_task(task, data.root()); }, parts);
 }
 
 constexpr const char* kRequests = "requests/arc_easy/rc_5shot.jsonl";
@@ -31,7 +31,7 @@ TEST(EvalData, SaysHowToGetIt) {
   expect_data_error(data, "boolq", {"must list tables/boolq/none/validation", "scripts/fetch_eval_data.sh"});
   expect_data_error(data, "sciq", {"task sciq must have at least one request"});
   fs::remove(data.root() / "tables/sciq/none/validation.jsonl");
-  expect_data_error(data, "sciq", {"tables/sciq/none/validation.jsonl does not exist", "fetch_eval_data"});
+  expect_data_error(data, "sciq", {"tables/sciq/none/validation.jsonl must be a file", "fetch_eval_data"});
 }
 
 TEST(EvalData, RefusesPathsOutsideOfTheFolder) {

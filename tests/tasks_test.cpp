@@ -87,12 +87,12 @@ TEST(TaskCatalogue, ResolvesNamesAndGlobsInOrder) {
 }
 
 TEST(TaskCatalogue, RefusesUnknownNames) {
-  expect_error(ExitCode::usage, {"'hellasswag'", "did you mean 'hellaswag'?", "--list"},
-               [] { resolve_tasks({"boolq,hellasswag"}); });
-  expect_error(ExitCode::usage, {"no task matches 'mmlu_*_vars'"}, [] { resolve_tasks({"mmlu_*_vars"}); });
-  expect_error(ExitCode::usage, {"at least one task"}, [] { resolve_tasks({" , "}); });
-  expect_error(ExitCode::usage, {"at least one task"}, [] { resolve_tasks({}); });
-  expect_error(ExitCode::usage, {"unknown task '../boolq'"}, [] { load_task("../boolq", "nowhere"); });
+  expect_error<ConfigError>([] { resolve_tasks({"boolq,hellasswag"}); },
+                            {"'hellasswag'", "did you mean 'hellaswag'?", "--list"});
+  expect_error<ConfigError>([] { resolve_tasks({"mmlu_*_vars"}); }, {"no task matches 'mmlu_*_vars'"});
+  expect_error<ConfigError>([] { resolve_tasks({" , "}); }, {"at least one task"});
+  expect_error<ConfigError>([] { resolve_tasks({}); }, {"at least one task"});
+  expect_error<ConfigError>([] { load_task("../boolq", "nowhere"); }, {"unknown task '../boolq'"});
 }
 
 // ---- Prompts ----
@@ -169,6 +169,15 @@ TEST(TaskPrompts, TakeReadyMadeRequests) {
   EXPECT_EQ(right.requests[1].text, " c");
 }
 
+TEST(TaskPrompts, ComeFromCompressedFilesToo) {
+  const std::string line = request_row(0, 0, {0, 1}, {" a", " b"}).dump() + "\n";
+  DataFolder data;
+  data.add_text("requests/arc_easy/rc_5shot.jsonl.gz", testing::gzip(line), 1);
+  data.add_text("requests/arc_easy/mc_5shot.jsonl.zst", testing::zstd(line), 1);
+  EXPECT_EQ(load_task("arc_easy_rc_5shot", data.root()).requests.size(), 2U);
+  EXPECT_EQ(load_task("arc_easy_mc_5shot", data.root()).requests.size(), 2U);
+}
+
 TEST(TaskPrompts, TakeLabelsThatNameNoContinuation) {
   DataFolder data;
   data.add("requests/squad/bpb_5shot.jsonl", {request_row(0, "x", {0}, {" x"}), request_row(1, {"y", "z"}, {0}, {" y"}),
@@ -218,7 +227,7 @@ TEST(TaskRequests, KeepTheEndThatFits) {
   EXPECT_EQ(task.query(request, 2).ids, (std::vector<std::uint32_t>{4, 5}));
   EXPECT_EQ(task.query(request, 2).context_tokens, 1);
   EXPECT_EQ(task.query_tokens(request, 3), 3);
-  expect_error(ExitCode::usage, {"task made", "2 tokens; got 1"}, [&] { task.query(request, 1); });
+  expect_error<ConfigError>([&] { task.query(request, 1); }, {"task made", "2 tokens; got 1"});
 }
 
 TEST(TaskRequests, NeedTokens) {
@@ -227,8 +236,8 @@ TEST(TaskRequests, NeedTokens) {
   document["model"]["vocab"]["xyz"] = 'x';
   const Tokenizer tokenizer = Tokenizer::from_json(document.dump(), "small.json");
   const Task task{.name = "made", .metric = TaskMetric::acc, .requests = {{4, 0, 0, "a", "xx"}}};
-  expect_error(ExitCode::data, {"task made, document 4", "the continuation gives none"},
-               [&] { tokenize_task(task, tokenizer, 1); });
+  expect_error<DataError>([&] { tokenize_task(task, tokenizer, 1); },
+                          {"task made, document 4", "the continuation gives none"});
 }
 
 TEST(Characters, AreThoseOfPython) {

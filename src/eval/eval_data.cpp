@@ -151,7 +151,7 @@ const EvalData::File& EvalData::verified(const std::string& name) const {
   }
   const File& file = found->second;
   const fs::path path = folder_ / file.path;
-  if (!fs::exists(path)) throw DataError(cat("[eval] ", path.string(), " does not exist", kRemedy));
+  if (!fs::is_regular_file(path)) throw DataError(cat("[eval] ", path.string(), " must be a file", kRemedy));
   const MappedFile content(path);
   if (content.bytes().size() != file.bytes || checksum(content.bytes()) != file.checksum) {
     throw DataError(cat("[eval] ", path.string(), " must be the file of index.json: ", file.bytes, " bytes, checksum ",

@@ -1,4 +1,4 @@
-// Small evaluation data, made by tests, and what errors must tell.
+// Small evaluation data, made by tests.
 #pragma once
 
 #include <cstdint>
@@ -7,17 +7,16 @@
 #include <string>
 #include <vector>
 
-#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "norma/base/error.h"
 #include "norma/base/file.h"
 
+#include "data_files.h"
 #include "fixtures.h"
 
 namespace norma::testing {
 
-// A folder of data as scripts/fetch_eval_data.sh lays it out, uncompressed.
+// A folder of data as scripts/fetch_eval_data.sh lays it out.
 class DataFolder {
  public:
   void add(const std::string& path, const std::vector<nlohmann::json>& rows) {
@@ -28,7 +27,7 @@ class DataFolder {
 
   void add_text(const std::string& path, const std::string& text, std::int64_t lines) {
     fs::create_directories((root() / path).parent_path());
-    write_file_atomic(root() / path, text);
+    write(root() / path, text);
     list(path, text, lines);
   }
 
@@ -41,7 +40,7 @@ class DataFolder {
     write_entries();
   }
 
-  void write_index(const nlohmann::json& index) { write_file_atomic(root() / "index.json", index.dump()); }
+  void write_index(const nlohmann::json& index) { write(root() / "index.json", index.dump()); }
   nlohmann::json& entry(std::size_t i) { return files_.at(i); }
   void write_entries() { write_index({{"format", 1}, {"source", "made here"}, {"files", files_}}); }
 
@@ -51,20 +50,6 @@ class DataFolder {
   TemporaryFolder folder_;
   nlohmann::json files_ = nlohmann::json::array();
 };
-
-// Runs `body`, which must throw an Error of this exit code whose text holds all `parts`.
-template <class Body>
-void expect_error(ExitCode code, const std::vector<std::string>& parts, const Body& body) {
-  try {
-    body();
-    ADD_FAILURE() << "no error; expected one with: " << parts.front();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code(), code) << error.what();
-    for (const std::string& part : parts) {
-      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what() << "\nmust tell: " << part;
-    }
-  }
-}
 
 // A line of ready-made requests that share a context.
 inline nlohmann::json request_row(std::int64_t document, const nlohmann::json& label, const std::vector<int>& places,
