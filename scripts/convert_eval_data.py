@@ -16,6 +16,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import zipfile
 from pathlib import Path
@@ -90,13 +91,17 @@ def show_progress(done, total):
         print(f"evaluation data: {done} of {total} files", flush=True)
 
 
+def leave_interrupts_to_parent():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def convert_all(wheel, out, source):
     with zipfile.ZipFile(wheel) as archive:
         members = [info for info in archive.infolist() if target_of(info.filename)]
     members.sort(key=lambda info: -info.file_size)  # the large ones first: the workers end together
     jobs = [(wheel, info.filename, out) for info in members]
     files = []
-    with multiprocessing.Pool(min(len(os.sched_getaffinity(0)), 8)) as pool:
+    with multiprocessing.Pool(min(len(os.sched_getaffinity(0)), 8), leave_interrupts_to_parent) as pool:
         for entry in pool.imap_unordered(convert, jobs):
             files.append(entry)
             show_progress(len(files), len(jobs))
@@ -132,4 +137,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

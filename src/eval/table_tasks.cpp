@@ -216,7 +216,7 @@ constexpr TableTask kTableTasks[] = {
     {"arc_easy_ppl", TaskMetric::ce_loss, "ai2_arc/ARC-Easy", lettered_first,
      "as OLMo has it: scores the first choice, right or wrong"},
     {"arc_easy_ppl_correct", TaskMetric::ce_loss, "ai2_arc/ARC-Easy", lettered_right,
-     "scores the correct choice (not a name of OLMo's)"},
+     "scores the correct choice; a name of Norma's"},
     {"arc_challenge", TaskMetric::len_norm, "ai2_arc/ARC-Challenge", lettered, ""},
     {"basic_arithmetic", TaskMetric::acc, "allenai/basic_arithmetic/none", lettered, ""},
     {"copa", TaskMetric::acc, "super_glue/copa", copa, ""},

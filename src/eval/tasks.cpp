@@ -1,8 +1,10 @@
 #include "norma/eval/tasks.h"
 
 #include <algorithm>
+#include <iomanip>
 #include <map>
 #include <set>
+#include <sstream>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -125,22 +127,15 @@ const std::vector<TaskInfo>& task_catalogue() {
 }
 
 std::string task_listing() {
-  std::size_t name_width = 0, source_width = 0;
+  std::size_t width = 0;
+  for (const TaskInfo& info : task_catalogue()) width = std::max(width, info.name.size());
+  std::ostringstream text;
+  text << std::left;
   for (const TaskInfo& info : task_catalogue()) {
-    name_width = std::max(name_width, info.name.size());
-    source_width = std::max(source_width, info.source.size());
+    text << std::setw(static_cast<int>(width) + 2) << info.name << std::setw(10) << metric_name(info.metric)
+         << info.source << (info.note.empty() ? "" : cat(" (", info.note, ")")) << '\n';
   }
-  const auto padded = [](const std::string& text, std::size_t width) {
-    return text + std::string(width - std::min(width, text.size()) + 2, ' ');
-  };
-  std::string text;
-  for (const TaskInfo& info : task_catalogue()) {
-    text += padded(info.name, name_width);
-    text += padded(metric_name(info.metric), std::string_view("len_norm").size());
-    text += info.note.empty() ? info.source : padded(info.source, source_width) + info.note;
-    text += '\n';
-  }
-  return text;
+  return text.str();
 }
 
 std::vector<std::string> resolve_tasks(const std::vector<std::string>& patterns) {
