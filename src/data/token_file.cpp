@@ -258,9 +258,37 @@ void TokenDataset::read(std::int64_t instance, std::span<std::int64_t> out) cons
       file.dtype == TokenDtype::uint16 ? copy_ids<std::uint16_t>(source, out) : copy_ids<std::uint32_t>(source, out);
   if (largest < options_.id_bound) return;
   const auto bad = std::find_if(out.begin(), out.end(), [&](std::int64_t id) { return id >= options_.id_bound; });
+  refuse_id(file, *bad, first_token + (bad - out.begin()));
+}
+
+void TokenDataset::refuse_id(const File& file, std::int64_t id, std::int64_t token) const {
   throw DataError(cat("[token file] every id of ", file.path.string(), " must be below ", options_.id_bound, "; got ",
-                      *bad, " at token ", first_token + (bad - out.begin()),
+                      id, " at token ", token,
                       ": the file is of another dtype or tokenizer (data.dtype, model.vocab_size)"));
+}
+
+void TokenDataset::for_each_id(std::int64_t index, const std::function<bool(std::uint32_t)>& visit) const {
+  constexpr std::int64_t kAtOnce = 1 << 16;
+  const File& file = files_[static_cast<std::size_t>(index)];
+  const std::byte* const bytes = maps_[file.map].bytes().data();
+  std::vector<std::int64_t> ids;
+  for (std::int64_t begin = 0; begin < file.tokens; begin += kAtOnce) {
+    ids.resize(static_cast<std::size_t>(std::min(kAtOnce, file.tokens - begin)));
+    const std::byte* const source = bytes + begin * item_bytes(file.dtype);
+    file.dtype == TokenDtype::uint16 ? copy_ids<std::uint16_t>(source, ids) : copy_ids<std::uint32_t>(source, ids);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      if (ids[i] >= options_.id_bound) refuse_id(file, ids[i], begin + static_cast<std::int64_t>(i));
+      if (!visit(static_cast<std::uint32_t>(ids[i]))) return;
+    }
+  }
+}
+
+std::uint32_t TokenDataset::end_of_text() const {
+  for (const File& file : files_) {
+    if (file.sidecar) return static_cast<std::uint32_t>(file.sidecar->eos_id);
+  }
+  throw DataError(
+      cat("[data] ", options_.key, ": no sidecar (", files_[0].path.string(), ".json) says which id ends a document"));
 }
 
 std::string TokenDataset::fingerprint() const {

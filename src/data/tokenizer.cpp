@@ -302,6 +302,15 @@ std::string Tokenizer::decode(std::span<const std::uint32_t> ids, bool skip_spec
   return text;
 }
 
+std::vector<std::int64_t> Tokenizer::token_bytes() const {
+  std::vector<std::int64_t> bytes;
+  bytes.reserve(impl_->decoding.size());
+  for (const Impl::Decoding& token : impl_->decoding) {
+    bytes.push_back(token.special ? 0 : static_cast<std::int64_t>(token.bytes.size()));
+  }
+  return bytes;
+}
+
 std::int64_t Tokenizer::vocab_size() const {
   return static_cast<std::int64_t>(impl_->decoding.size());
 }

@@ -8,7 +8,7 @@
 #include <ATen/ATen.h>
 
 #include "norma/base/error.h"
-#include "norma/eval/perplexity.h"
+#include "norma/eval/tasks.h"
 #include "norma/train/checkpointing.h"
 #include "norma/train/replica_check.h"
 
@@ -193,28 +193,32 @@ void Trainer::show_progress(const StepResult& result, double learning_rate) {
 bool Trainer::evaluate(const std::atomic<bool>& stop) {
   const EvalConfig& config = plan_.config.eval;
   const bool at_end = state_.step == plan_.max_steps;
-  if (config.every == 0 || parts_.eval_sets.empty() || state_.step == 0 || state_.evaluated_step == state_.step)
+  if (config.every == 0 || parts_.evaluation.empty() || state_.step == 0 || state_.evaluated_step == state_.step)
     return true;
   if (!due(config.every) && !at_end) return true;
-  Metrics metrics;
-  std::vector<std::string> shown;
-  std::vector<std::pair<std::string, double>> validation;
-  for (const EvalSet& set : parts_.eval_sets) {
-    PerplexityOptions options{
-        config.batch_size, config.max_instances, plan_.config.train.loss_chunk, parts_.device, {}};
-    options.progress = [&](std::int64_t, std::int64_t) { return !stop; };
-    const Perplexity result = evaluate_perplexity(parts_.model, parts_.engine, *set.dataset, parts_.world, options);
-    if (!result.complete) return false;
-    metrics.emplace_back(cat("eval/", set.label, "/CrossEntropyLoss"), result.cross_entropy);
-    metrics.emplace_back(cat("eval/", set.label, "/Perplexity"), result.perplexity());
-    validation.emplace_back(set.label, result.cross_entropy);
-    shown.push_back(cat(set.label, " ", fixed(result.cross_entropy, 4)));
-  }
+  const EvaluationOptions options{parts_.device, plan_.config.train.loss_chunk,
+                                  [&](const std::string&, std::int64_t, std::int64_t) { return !stop; }};
+  const EvaluationResult result =
+      norma::evaluate(parts_.model, parts_.engine, parts_.evaluation, config, parts_.world, options);
+  if (!result.complete) return false;
   state_.evaluated_step = state_.step;
-  state_.validation = std::move(validation);
-  if (parts_.metrics != nullptr) parts_.metrics->write(state_.step, metrics);
-  log_info(cat("validation at step ", state_.step, ": ", join(shown, ", "), " nats per token"));
+  state_.validation.clear();
+  for (const SetResult& set : result.sets) state_.validation.emplace_back(set.label, set.by_instance.cross_entropy);
+  if (parts_.metrics != nullptr) parts_.metrics->write(state_.step, metrics_of(result));
+  show_evaluation(result);
   return true;
+}
+
+void Trainer::show_evaluation(const EvaluationResult& result) const {
+  std::vector<std::string> sets, tasks;
+  for (const SetResult& set : result.sets) sets.push_back(cat(set.label, " ", fixed(set.by_instance.cross_entropy, 4)));
+  for (const TaskResult& task : result.tasks) {
+    tasks.push_back(cat(task.name, " ", fixed(task.primary().value, 4), " ", metric_name(task.metric)));
+  }
+  if (!sets.empty()) {
+    log_info(cat("validation at step ", state_.step, ": ", join(sets, ", "), " nats per token"));
+  }
+  if (!tasks.empty()) log_info(cat("tasks at step ", state_.step, ": ", join(tasks, ", ")));
 }
 
 void Trainer::save() {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -72,6 +73,12 @@ class TokenDataset {
   // id_bound.
   void read(std::int64_t instance, std::span<std::int64_t> out) const;
 
+  // Calls visit(id) for the ids of a file, remainders included, until it returns false. Throws DataError as read().
+  void for_each_id(std::int64_t file, const std::function<bool(std::uint32_t)>& visit) const;
+
+  // The id that ends a document. Throws DataError when no sidecar says so.
+  std::uint32_t end_of_text() const;
+
   // Hash of what is read: file names without folders, sizes, checksums of the sidecars, dtypes, T. The same
   // data in another folder has the same fingerprint.
   std::string fingerprint() const;
@@ -91,6 +98,7 @@ class TokenDataset {
     std::optional<Sidecar> sidecar;
   };
 
+  [[noreturn]] void refuse_id(const File& file, std::int64_t id, std::int64_t token) const;
   std::vector<std::string> expand_paths() const;
   File open(const fs::path& path);
   TokenDtype settle_dtype(const fs::path& path, const std::optional<Sidecar>& sidecar) const;

@@ -66,6 +66,9 @@ class Tokenizer {
   // skip_special leaves out the added tokens that are marked special.
   std::string decode(std::span<const std::uint32_t> ids, bool skip_special = false) const;
 
+  // By id, the bytes of text that a token stands for; 0 for special tokens and for ids without a token.
+  std::vector<std::int64_t> token_bytes() const;
+
   std::int64_t vocab_size() const;  // largest id + 1
   // Added tokens by their content, others as the file spells them.
   std::optional<std::uint32_t> token_id(std::string_view token) const;

@@ -1,12 +1,26 @@
-// Validation perplexity on token files, as OLMo's in-loop evaluator: of each instance the mean cross-entropy of its
-// T - 1 targets, of a set the mean over instances.
+// Validation perplexity on token files, in two ways.
+//
+// By instance, as OLMo's in-loop evaluator: the files as instances of T tokens, of each the mean cross-entropy of its
+// T - 1 targets, of a set the mean over instances. Instances are equally long, so this is a mean over tokens too.
+//
+// By document, as lm-eval-harness' rolling log-likelihood: every token of a document once, the first one after an
+// end-of-text, the others after up to T - 1 tokens of the same document. Nats per token and bits per byte are sums over
+// all documents divided by the sums of their tokens and bytes.
+//
+// In both the whole padded vocabulary takes part in the softmax and no z-loss is added.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
+#include <vector>
 
 #include "norma/base/peers.h"
+#include "norma/data/documents.h"
 #include "norma/data/token_file.h"
+#include "norma/eval/scores.h"
+#include "norma/eval/scoring.h"
 #include "norma/model/transformer.h"
 
 namespace norma {
@@ -21,14 +35,27 @@ struct PerplexityOptions {
 };
 
 struct Perplexity {
-  double cross_entropy = 0.0;  // nats per token
-  std::int64_t instances = 0;  // seen
-  bool complete = false;       // not ended early
+  double cross_entropy = 0.0;            // nats per token
+  std::optional<double> standard_error;  // of the mean over instances
+  std::int64_t instances = 0;            // seen
+  bool complete = false;                 // not ended early
   double perplexity() const;
 };
 
 // The ranks share the instances; every one gets the result.
 Perplexity evaluate_perplexity(Transformer& model, UnitRunner& runner, const TokenDataset& dataset, Peers& peers,
                                const PerplexityOptions& options);
+
+struct DocumentPerplexity {
+  Estimate nats_per_token;
+  std::optional<Estimate> bits_per_byte;  // where the bytes of tokens are known
+  std::int64_t tokens = 0, bytes = 0;
+  bool complete = false;
+};
+
+// token_bytes: by id, as Tokenizer::token_bytes(); empty when unknown. The ranks share the documents.
+DocumentPerplexity evaluate_documents(Transformer& model, UnitRunner& runner, const TokenDocuments& documents,
+                                      std::span<const std::int64_t> token_bytes, Peers& peers,
+                                      const ScoringOptions& options);
 
 }  // namespace norma

@@ -10,6 +10,7 @@
 #include "norma/base/log.h"
 #include "norma/checkpoint/state.h"
 #include "norma/data/batch_stream.h"
+#include "norma/eval/evaluation.h"
 #include "norma/parallel/world.h"
 #include "norma/train/metrics.h"
 #include "norma/train/run_plan.h"
@@ -27,11 +28,6 @@ struct TrainState {
   std::vector<std::pair<std::string, double>> validation;  // label -> cross-entropy, of the last evaluation
 };
 
-struct EvalSet {
-  std::string label;
-  std::shared_ptr<const TokenDataset> dataset;
-};
-
 // What the loop works on; all outlive the trainer.
 struct TrainerParts {
   Transformer& model;
@@ -40,7 +36,7 @@ struct TrainerParts {
   World& world;
   BatchStream& stream;
   MetricsWriter* metrics;  // null on ranks other than the first
-  std::vector<EvalSet> eval_sets;
+  const EvaluationInput& evaluation;
   at::Device device;
   fs::path checkpoints;  // folder that receives step-N/
   std::string data_fingerprint;
@@ -75,6 +71,7 @@ class Trainer {
   void write_step_metrics(const StepResult& result, double learning_rate);
   void show_progress(const StepResult& result, double learning_rate);
   bool evaluate(const std::atomic<bool>& stop);  // false when it was cut short
+  void show_evaluation(const EvaluationResult& result) const;
   void save();
   void finish_save();
   bool due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }

@@ -1,0 +1,60 @@
+// Everything that is measured of a model: validation sets and downstream tasks. The training loop and norma eval call
+// the same function, so that equal weights give equal numbers.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "norma/config/config.h"
+#include "norma/eval/downstream.h"
+#include "norma/eval/perplexity.h"
+
+namespace norma {
+
+struct EvalSet {
+  std::string label;
+  std::shared_ptr<const TokenDataset> dataset;
+  std::shared_ptr<const TokenDocuments> documents;  // null: not scored by document
+};
+
+struct EvaluationInput {
+  std::vector<EvalSet> sets;
+  std::vector<TokenizedTask> tasks;
+  std::vector<std::int64_t> token_bytes;  // by id; empty when no tokenizer is known
+
+  bool empty() const { return sets.empty() && tasks.empty(); }
+};
+
+struct EvaluationOptions {
+  at::Device device = at::kCPU;
+  std::int64_t loss_chunk = 1024;
+  // After each forward: of `what`, so many of so many. False on any rank ends the evaluation early on all.
+  std::function<bool(const std::string& what, std::int64_t done, std::int64_t total)> progress;
+};
+
+struct SetResult {
+  std::string label;
+  Perplexity by_instance;
+  std::optional<DocumentPerplexity> by_document;
+};
+
+struct EvaluationResult {
+  std::vector<SetResult> sets;
+  std::vector<TaskResult> tasks;
+  bool complete = false;  // not ended early
+};
+
+EvaluationResult evaluate(Transformer& model, UnitRunner& runner, const EvaluationInput& input,
+                          const EvalConfig& config, Peers& peers, const EvaluationOptions& options);
+
+// Tokens of a request that the model reads at most: eval.context_length, or the model's own length.
+std::int64_t context_length_of(const EvalConfig& config, const ModelConfig& model);
+
+// The results under OLMo's metric names, in order: eval/<label>/CrossEntropyLoss and Perplexity, then
+// eval/downstream/<task>_<metric>. Beside them, where scored by document, eval/<label>/TokenCrossEntropyLoss and
+// BitsPerByte.
+std::vector<std::pair<std::string, double>> metrics_of(const EvaluationResult& result);
+
+}  // namespace norma
