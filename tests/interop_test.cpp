@@ -12,10 +12,14 @@
 #include "norma/parallel/shard_engine.h"
 
 #include "support/fixtures.h"
+#include "support/hf_expected.h"
 #include "support/registration.h"
 
 namespace norma {
 namespace {
+
+using testing::expected_ids;
+using testing::expected_logits;
 
 // A model with the folder's weights, in the folder's shape and placement unless told otherwise.
 struct Imported {
@@ -37,23 +41,6 @@ struct Imported {
   ShardEngine engine;
 };
 
-at::Tensor ids_of(const Json& expected) {
-  std::vector<at::Tensor> rows;
-  for (const Json& row : expected.at("ids"))
-    rows.push_back(at::tensor(row.get<std::vector<std::int64_t>>(), at::kLong));
-  return at::stack(rows);
-}
-
-at::Tensor logits_of(const Json& expected) {
-  std::vector<at::Tensor> instances;
-  for (const Json& instance : expected.at("logits")) {
-    std::vector<at::Tensor> rows;
-    for (const Json& row : instance) rows.push_back(at::tensor(row.get<std::vector<double>>(), at::kDouble));
-    instances.push_back(at::stack(rows));
-  }
-  return at::stack(instances);  // [B, T, V]
-}
-
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
@@ -69,7 +56,7 @@ void expect_tensors(const HfModel& model, const Json& expected) {
 
 // Token by token after a prompt, and the cache of latent attention in transformers' shapes.
 void expect_cached_decoding(Imported& imported, const Json& expected) {
-  const at::Tensor ids = ids_of(expected), whole = imported.logits(ids);
+  const at::Tensor ids = expected_ids(expected), whole = imported.logits(ids);
   for (const std::int64_t prompt : {1, 5}) {
     DecodeCache cache;
     EXPECT_LE(largest_difference(imported.logits(ids.narrow(1, 0, prompt), &cache), whole.narrow(1, 0, prompt)), 1e-12);
@@ -87,7 +74,7 @@ void expect_cached_decoding(Imported& imported, const Json& expected) {
 // transformers rounds norms, RoPE and softmax to float32 in its float64 run.
 void expect_gradients(const HfFolder& folder, const Json& expected) {
   Imported imported(folder, Precision::fp64);
-  const at::Tensor ids = ids_of(expected);
+  const at::Tensor ids = expected_ids(expected);
   const double targets = static_cast<double>(ids.size(0) * (ids.size(1) - 1));
   imported.engine.clear_gradients();
   const auto loss = imported.model.loss(ids, {1.0 / targets, 0.0, 64}, imported.engine);
@@ -128,7 +115,7 @@ void expect_rotary(const ModelConfig& model, const Json& mla) {
 // Each likely mistake, made on purpose, moves the logits as far as it did in transformers.
 void expect_mistakes_show(const HfFolder& folder, const Json& expected) {
   const HfModel& right = folder.model();
-  const at::Tensor ids = ids_of(expected);
+  const at::Tensor ids = expected_ids(expected);
   const at::Tensor want = Imported(folder, Precision::fp64).logits(ids);
   const auto expect_change = [&](const char* mistake, const ModelConfig& config, const NormPlan& plan) {
     if (!expected.at("wrong_if").contains(mistake)) return;
@@ -167,8 +154,8 @@ void hf_case(const fs::path& path) {
   const HfFolder folder(path);
   expect_tensors(folder.model(), expected);
   Imported exact(folder, Precision::fp64), rounded(folder, Precision::fp32);
-  EXPECT_LE(largest_difference(exact.logits(ids_of(expected)), logits_of(expected)), 1e-5);
-  EXPECT_LE(largest_difference(rounded.logits(ids_of(expected)), logits_of(expected)), 5e-5);
+  EXPECT_LE(largest_difference(exact.logits(expected_ids(expected)), expected_logits(expected)), 1e-5);
+  EXPECT_LE(largest_difference(rounded.logits(expected_ids(expected)), expected_logits(expected)), 5e-5);
   expect_cached_decoding(exact, expected);
   expect_gradients(folder, expected);
   if (!expected.contains("mla")) return;

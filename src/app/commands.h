@@ -21,6 +21,7 @@ void add_prepare_command(CLI::App& app);
 void add_generate_command(CLI::App& app, CommandContext& context);
 void add_inspect_command(CLI::App& app);
 void add_export_command(CLI::App& app);
+void add_import_command(CLI::App& app, CommandContext& context);
 void add_bench_command(CLI::App& app);
 void add_report_command(CLI::App& app);
 

@@ -45,6 +45,7 @@ int run(int argc, char** argv) {
   norma::add_generate_command(app, context);
   norma::add_inspect_command(app);
   norma::add_export_command(app);
+  norma::add_import_command(app, context);
   norma::add_bench_command(app);
   norma::add_report_command(app);
   try {

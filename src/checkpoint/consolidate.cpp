@@ -1,11 +1,8 @@
 #include "norma/checkpoint/consolidate.h"
 
 #include <map>
-#include <system_error>
 
-#include <unistd.h>
-
-#include "norma/base/error.h"
+#include "norma/base/staged_path.h"
 #include "norma/checkpoint/commit.h"
 
 namespace norma {
@@ -19,29 +16,6 @@ std::vector<TensorEntry> weights_of(const Manifest& manifest) {
   return weights;
 }
 
-// A file under another name until it is complete.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const fs::path& target) : target_(target), path_(cat(target.string(), ".tmp-", getpid())) {}
-  ~TemporaryFile() {
-    std::error_code ignored;
-    fs::remove(path_, ignored);
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  const fs::path& path() const { return path_; }
-  void publish() {
-    std::error_code error;
-    fs::rename(path_, target_, error);
-    if (error) throw DiskError(cat("[export] cannot put ", target_.string(), " in place: ", error.message()));
-    sync_folder(target_.has_parent_path() ? target_.parent_path() : fs::path("."));
-  }
-
- private:
-  fs::path target_, path_;
-};
-
 }  // namespace
 
 FileEntry consolidate_weights(const fs::path& checkpoint, const fs::path& file) {
@@ -49,7 +23,7 @@ FileEntry consolidate_weights(const fs::path& checkpoint, const fs::path& file) 
   const std::vector<TensorEntry> weights = weights_of(manifest);
   std::vector<TensorInfo> infos;
   for (const TensorEntry& tensor : weights) infos.push_back({tensor.name, tensor.dtype, tensor.shape, 0, 0});
-  TemporaryFile temporary(file);
+  StagedPath temporary(file, "export");
   SafetensorsWriter writer(temporary.path(), infos,
                            {{"norma.config", manifest.config}, {"norma.step", std::to_string(manifest.step)}});
   std::map<std::int64_t, SafetensorsFile> sources;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 #include <set>
 
 #include <ATen/ATen.h>
@@ -11,6 +10,7 @@
 #include "norma/base/text.h"
 
 #include "hf_weights.h"
+#include "range_reader.h"
 
 namespace norma {
 namespace {
@@ -18,17 +18,6 @@ namespace {
 constexpr const char* kHead = "lm_head.weight";
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr std::uint64_t kMaxConfigBytes = 1 << 20;
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::vector<std::string> parts;
-  for (const std::int64_t size : shape) parts.push_back(std::to_string(size));
-  return cat("[", join(parts, ", "), "]");
-}
-
-at::ScalarType scalar_type(const std::string& dtype) {
-  if (dtype == "F32") return at::kFloat;
-  return dtype == "BF16" ? at::kBFloat16 : at::kHalf;
-}
 
 // Buffers of old versions, which are computed anew, and layers that predict further tokens.
 bool is_left_out(const std::string& name, const HfModel& model) {
@@ -42,19 +31,6 @@ bool is_left_out(const std::string& name, const HfModel& model) {
   return read.ec == std::errc() && *read.ptr == '.' && layer >= first && layer - first < model.skipped_layers;
 }
 
-void check_tensor(const HfRange& wanted, const HfWeights& weights, const std::string& where) {
-  const TensorInfo* const found = weights.find(wanted.tensor);
-  if (found == nullptr) throw DataError(cat("[import] ", where, " lacks ", wanted.tensor));
-  if (found->shape != wanted.shape) {
-    throw DataError(cat("[import] ", where, ": ", wanted.tensor, " must have the shape ", shape_text(wanted.shape),
-                        " by config.json; got ", shape_text(found->shape)));
-  }
-  const std::string& dtype = found->dtype;
-  if (dtype != "F32" && dtype != "BF16" && dtype != "F16") {
-    throw DataError(cat("[import] ", where, ": ", wanted.tensor, " is ", dtype, "; allowed: F32, BF16, F16"));
-  }
-}
-
 // A tied folder may hold its head once more, if it is the same.
 bool is_copy_of_embedding(const HfWeights& weights) {
   const auto head = weights.bytes(kHead), embedding = weights.bytes(kEmbedding);
@@ -65,7 +41,7 @@ void check_tensors(const HfModel& model, const std::vector<HfRange>& ranges, con
                    const std::string& where) {
   std::set<std::string> wanted;
   for (const HfRange& range : ranges) {
-    if (wanted.insert(range.tensor).second) check_tensor(range, weights, where);
+    if (wanted.insert(range.tensor).second) check_tensor(range, weights.find(range.tensor), where, "config.json");
   }
   for (const std::string& name : weights.names()) {
     if (wanted.contains(name) || is_left_out(name, model)) continue;
@@ -89,15 +65,6 @@ void check_count(const ModelConfig& model, std::size_t tensors, bool fused, cons
                       " tensors"));
 }
 
-// Elements [begin, begin + count) of a stored tensor, in its own type; files need not be aligned.
-at::Tensor elements(const HfWeights& weights, const std::string& name, std::int64_t begin, std::int64_t count) {
-  at::Tensor values = at::empty({count}, scalar_type(weights.find(name)->dtype));
-  const auto size = static_cast<std::size_t>(values.element_size());
-  std::memcpy(values.mutable_data_ptr(), weights.bytes(name).data() + static_cast<std::size_t>(begin) * size,
-              static_cast<std::size_t>(count) * size);
-  return values;
-}
-
 }  // namespace
 
 HfFolder::HfFolder(const fs::path& folder) : weights_(std::make_unique<HfWeights>(folder)) {
@@ -109,24 +76,15 @@ HfFolder::HfFolder(const fs::path& folder) : weights_(std::make_unique<HfWeights
   check_count(model_.model, names.size(), fused, folder.string());
   const std::vector<HfRange> ranges = hf_ranges(model_, fused);
   check_tensors(model_, ranges, *weights_, folder.string());
-  for (const HfRange& range : ranges) by_parameter_[range.parameter].push_back(range);
+  ranges_ = std::make_unique<RangeReader>(ranges, [this](const std::string& tensor) {
+    return StoredTensor{weights_->find(tensor)->dtype, weights_->bytes(tensor)};
+  });
 }
 
 HfFolder::~HfFolder() = default;
 
 void HfFolder::read(const std::string& parameter, std::int64_t begin, const at::Tensor& out) const {
-  const std::int64_t end = begin + out.numel();
-  const auto found = by_parameter_.find(parameter);
-  NORMA_CHECK(found != by_parameter_.end(), "[import] no parameter ", parameter);
-  std::int64_t done = 0;
-  for (const HfRange& range : found->second) {
-    const std::int64_t first = std::max(begin, range.begin), last = std::min(end, range.begin + range.count);
-    if (first >= last) continue;
-    out.narrow(0, first - begin, last - first)
-        .copy_(elements(*weights_, range.tensor, range.source + first - range.begin, last - first));
-    done += last - first;
-  }
-  NORMA_CHECK(done == out.numel(), "[import] ", parameter, " ends before element ", end);
+  ranges_->read(parameter, begin, out);
 }
 
 void HfFolder::load(const Layout& layout, const std::vector<FlatUnit>& units, const ShardOf& shard_of_unit) const {

@@ -1,19 +1,16 @@
 // Names and places of the tensors of a Hugging Face folder.
+#include <map>
+
 #include "norma/base/error.h"
 #include "norma/base/text.h"
 #include "norma/interop/hf_folder.h"
 #include "norma/model/parameters.h"
 
+#include "parameter_name.h"
+
 namespace norma {
 
 namespace {
-
-// "attention.qkv" of "blocks.3.attention.qkv.weight", "head.norm" of "head.norm.weight".
-std::string leaf_of(const ParameterSpec& p) {
-  const std::string block = cat("blocks.", p.layer, "."), end = ".weight";
-  std::string name = p.layer < 0 ? p.name : p.name.substr(block.size());
-  return name.ends_with(end) ? name.substr(0, name.size() - end.size()) : name;
-}
 
 // Tensors that are whole parameters.
 const std::map<std::string, std::string>& whole_names() {

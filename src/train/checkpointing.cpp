@@ -1,5 +1,7 @@
 #include "norma/train/checkpointing.h"
 
+#include <algorithm>
+
 #include "norma/base/error.h"
 #include "norma/config/schema.h"
 
@@ -24,6 +26,11 @@ FlatState full_state(const ShardEngine& engine, const AdamW& optimizer) {
   state.exp_avg = optimizer.exp_avg();
   state.exp_avg_sq = optimizer.exp_avg_sq();
   return state;
+}
+
+bool has_moments(const Manifest& manifest) {
+  return std::any_of(manifest.tensors.begin(), manifest.tensors.end(),
+                     [](const TensorEntry& tensor) { return tensor.kind != TensorKind::weight; });
 }
 
 double number_field(const Manifest& manifest, const fs::path& folder, const char* name) {
@@ -71,23 +78,29 @@ std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::pa
   return folder.empty() ? std::nullopt : std::optional<fs::path>(folder);
 }
 
-std::unique_ptr<CheckpointSave> save_training(const fs::path& run_folder, const RunPlan& plan, const TrainState& state,
-                                              const ShardEngine& engine, const AdamW& optimizer, Peers& peers,
-                                              const std::string& data_fingerprint) {
+Manifest training_manifest(const RunConfig& config, const TrainState& state, std::int64_t optimizer_steps,
+                           const std::string& data_fingerprint) {
   Manifest manifest;
   manifest.step = state.step;
   manifest.tokens = state.position.tokens;
-  manifest.config = to_yaml(plan.config);
+  manifest.config = to_yaml(config);
   manifest.data["position"] = to_json(state.position);
   manifest.data["fingerprint"] = data_fingerprint;
-  manifest.trainer["optimizer_steps"] = optimizer.step_count();
+  manifest.trainer["optimizer_steps"] = optimizer_steps;
   manifest.trainer["evaluated_step"] = state.evaluated_step;
   manifest.trainer["best_loss"] = state.best_loss;
   manifest.trainer["final_loss"] = state.final_loss;
-  manifest.trainer["global_batch_size"] = plan.config.train.global_batch_size;
-  manifest.trainer["sequence_length"] = plan.config.model.sequence_length;
+  manifest.trainer["global_batch_size"] = config.train.global_batch_size;
+  manifest.trainer["sequence_length"] = config.model.sequence_length;
   manifest.trainer["validation"] = Json::object();
   for (const auto& [label, loss] : state.validation) manifest.trainer["validation"][label] = loss;
+  return manifest;
+}
+
+std::unique_ptr<CheckpointSave> save_training(const fs::path& run_folder, const RunPlan& plan, const TrainState& state,
+                                              const ShardEngine& engine, const AdamW& optimizer, Peers& peers,
+                                              const std::string& data_fingerprint) {
+  Manifest manifest = training_manifest(plan.config, state, optimizer.step_count(), data_fingerprint);
   const SaveMode mode = plan.config.checkpoint.background ? SaveMode::background : SaveMode::wait;
   return std::make_unique<CheckpointSave>(run_folder, std::move(manifest), full_state(engine, optimizer), peers, mode);
 }
@@ -96,9 +109,11 @@ TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngin
                          const std::string& data_fingerprint) {
   const Manifest manifest = open_checkpoint(folder);
   check_resume(manifest, folder, plan, data_fingerprint);
-  read_checkpoint(folder, manifest, full_state(engine, optimizer));
+  const std::int64_t optimizer_steps = count_field(manifest, folder, "optimizer_steps");
+  const bool weights_alone = optimizer_steps == 0 && !has_moments(manifest);
+  read_checkpoint(folder, manifest, weights_alone ? weights_of(engine) : full_state(engine, optimizer));
   engine.refresh_compute();
-  optimizer.set_step_count(count_field(manifest, folder, "optimizer_steps"));
+  optimizer.set_step_count(optimizer_steps);
   TrainState state;
   state.step = manifest.step;
   state.position = position_of(manifest, folder);

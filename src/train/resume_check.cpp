@@ -47,7 +47,8 @@ std::int64_t count_field(const Manifest& manifest, const fs::path& folder, const
 
 void check_resume(const Manifest& manifest, const fs::path& folder, const RunPlan& plan,
                   const std::string& data_fingerprint) {
-  check_same_batches(manifest, folder, plan.config);
+  const bool before_first = manifest.step == 0 && manifest.tokens == 0;  // no position that counts in batches
+  if (!before_first) check_same_batches(manifest, folder, plan.config);
   const LoadedConfig saved = parse_config(manifest.config, (folder / kManifestName).string());
   const std::vector<std::string>& allowed = plan.config.checkpoint.resume_allow;
   const bool placement_kept = same_placement(saved.config, plan);
@@ -55,7 +56,9 @@ void check_resume(const Manifest& manifest, const fs::path& folder, const RunPla
   for (const KeyDifference& difference : differing_keys(saved.config, plan.config)) {
     const std::string& key = difference.key;
     const bool of_model = is_inside(key, "model") || (is_inside(key, "norm") && !placement_kept);
-    const bool may = std::any_of(allowed.begin(), allowed.end(), [&](const auto& a) { return is_inside(key, a); });
+    const bool free_length = before_first && key == "model.sequence_length";
+    const bool may =
+        free_length || std::any_of(allowed.begin(), allowed.end(), [&](const auto& a) { return is_inside(key, a); });
     if (of_model && !may) refused.push_back(line_of(difference));
     if (is_inside(key, "optim") || is_inside(key, "schedule") || is_inside(key, "data") ||
         is_inside(key, "train.freeze") || key == "precision" || (of_model && may)) {

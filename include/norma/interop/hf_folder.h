@@ -10,7 +10,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +19,7 @@
 #include "norma/base/layout.h"
 #include "norma/base/unit.h"
 #include "norma/config/config.h"
+#include "norma/interop/foreign_range.h"
 #include "norma/norm/plan.h"
 
 namespace norma {
@@ -37,21 +37,14 @@ struct HfModel {
 // tie_word_embeddings is not given.
 HfModel read_hf_config(const Json& config, const std::string& where, bool has_head);
 
-// A range of a tensor as such a folder names it, and where it lies in one of our parameters.
-struct HfRange {
-  std::string tensor;
-  std::vector<std::int64_t> shape;  // of the whole tensor
-  std::string parameter;
-  std::int64_t begin = 0;   // first element of the parameter
-  std::int64_t count = 0;   // elements
-  std::int64_t source = 0;  // first element of the tensor
-};
+using HfRange = ForeignRange;
 
 // Everything a model needs, by our parameters and in their order. Experts come one by one, or fused: the tensors
 // experts.gate_up_proj and experts.down_proj hold those of a layer.
 std::vector<HfRange> hf_ranges(const HfModel& model, bool fused_experts = false);
 
 class HfWeights;
+class RangeReader;
 
 class HfFolder {
  public:
@@ -72,7 +65,7 @@ class HfFolder {
  private:
   HfModel model_;
   std::unique_ptr<HfWeights> weights_;
-  std::map<std::string, std::vector<HfRange>> by_parameter_;  // in order of begin
+  std::unique_ptr<RangeReader> ranges_;
 };
 
 }  // namespace norma

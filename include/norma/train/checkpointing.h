@@ -17,13 +17,17 @@ namespace norma {
 // start is asked for (none) in a folder that holds checkpoints. Rank 0 looks, every rank gets its answer.
 std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder, Peers& peers);
 
+// What a checkpoint says of a run in this state, without tensors and files.
+Manifest training_manifest(const RunConfig& config, const TrainState& state, std::int64_t optimizer_steps,
+                           const std::string& data_fingerprint);
+
 // Starts to write <run_folder>/step-N; finish() publishes it.
 std::unique_ptr<CheckpointSave> save_training(const fs::path& run_folder, const RunPlan& plan, const TrainState& state,
                                               const ShardEngine& engine, const AdamW& optimizer, Peers& peers,
                                               const std::string& data_fingerprint);
 
-// Fills engine and optimizer from what find_resume() gave. Throws CheckpointError; other data than the checkpoint's is
-// a warning.
+// Fills engine and optimizer from what find_resume() gave. A checkpoint before the first step may hold weights alone:
+// moments then start at zero. Throws CheckpointError; other data than the checkpoint's is a warning.
 TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngine& engine, AdamW& optimizer,
                          const std::string& data_fingerprint);
 

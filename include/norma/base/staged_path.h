@@ -1,0 +1,27 @@
+// A file or a folder under a temporary name until it is complete.
+#pragma once
+
+#include <string>
+
+#include "norma/base/file.h"
+
+namespace norma {
+
+class StagedPath {
+ public:
+  // `room` names the caller in errors. Nothing is made yet.
+  StagedPath(fs::path target, std::string room);
+  ~StagedPath();  // removes what was not published
+  StagedPath(const StagedPath&) = delete;
+  StagedPath& operator=(const StagedPath&) = delete;
+
+  const fs::path& path() const { return path_; }  // beside the target
+  // Puts it in the target's place, which may hold a file, or for a folder an empty folder. Throws DiskError.
+  void publish();
+
+ private:
+  fs::path target_, path_;
+  std::string room_;
+};
+
+}  // namespace norma

@@ -1,0 +1,168 @@
+// norma import: other programs' weights as a run folder.
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "norma/base/error.h"
+#include "norma/base/log.h"
+#include "norma/base/staged_path.h"
+#include "norma/config/keys.h"
+#include "norma/data/tokenizer.h"
+#include "norma/interop/import_weights.h"
+#include "norma/train/checkpointing.h"
+
+#include "commands.h"
+#include "import_source.h"
+#include "run_folder.h"
+
+namespace norma {
+namespace {
+
+constexpr const char* kTokenizerName = "tokenizer.json";
+constexpr std::uint64_t kMaxTokenizerBytes = 64 << 20;
+
+struct ImportArguments {
+  std::string source, out, config, tokenizer;
+  std::vector<std::string> overrides;
+};
+
+void check_target(const fs::path& out) {
+  if (!fs::exists(out)) return;
+  if (!fs::is_directory(out))
+    throw ConfigError(cat("[import] --out names a folder; ", out.string(), " is something else"));
+  if (!fs::is_empty(out)) {
+    throw ConfigError(cat("[import] ", out.string(), " is not empty; give --out a folder that does not exist yet"));
+  }
+}
+
+// The folder's name with what a run may not be called replaced.
+std::string run_name(const fs::path& out) {
+  std::string name = (out.has_filename() ? out : out.parent_path()).filename().string();
+  std::ranges::replace_if(
+      name, [](unsigned char c) { return std::isalnum(c) == 0 && c != '.' && c != '_' && c != '-'; }, '-');
+  return name.empty() || name[0] == '.' ? "imported" : name;
+}
+
+// The tokenizer that was named, else one beside the weights that we can read.
+std::optional<fs::path> find_tokenizer(const ImportArguments& arguments, const ImportSource& source) {
+  if (!arguments.tokenizer.empty()) return arguments.tokenizer;
+  const fs::path file = source.folder / kTokenizerName;
+  if (!fs::exists(file)) return std::nullopt;
+  try {
+    Tokenizer::load(file);
+    return file;
+  } catch (const DataError& error) {
+    log_warning(cat("the tokenizer is left behind: ", error.what()));
+    return std::nullopt;
+  }
+}
+
+// The ids of a smaller vocabulary are those of its tokenizer; the rows beyond are padding.
+void fit_vocabulary(const fs::path& file, const ImportSource& source, ModelConfig& model) {
+  const std::int64_t ids = Tokenizer::load(file).vocab_size();
+  if (ids > source.model.vocab_size) {
+    throw DataError(cat("[import] ", file.string(), " has ", with_commas(ids), " ids, ", source.what, " only ",
+                        with_commas(source.model.vocab_size), ": it is not this model's tokenizer"));
+  }
+  model.embedding_rows = source.model.rows();
+  model.vocab_size = ids;
+}
+
+// Settings that change neither a tensor nor what the model computes from one.
+bool is_free(const std::string& key) {
+  const auto keys = {"model.sequence_length", "model.document_separator", "model.moe.balance_loss",
+                     "model.moe.z_loss",      "model.vocab_size",         "model.embedding_rows"};
+  return std::ranges::any_of(keys, [&](const char* free) { return key == free; });
+}
+
+void require_same_model(const ImportSource& source, const CheckedConfig& asked) {
+  RunConfig given;
+  given.model = source.model;
+  given.norm = source.norm;
+  const bool other_plan = asked.norms != source.plan;
+  std::vector<std::string> refused;
+  for (const KeyDifference& difference : differing_keys(given, asked.config)) {
+    const bool of_model = is_inside(difference.key, "model") && !is_free(difference.key);
+    if (!of_model && !(other_plan && is_inside(difference.key, "norm"))) continue;
+    refused.push_back(cat(difference.key, ": ", difference.before, " -> ", difference.now));
+  }
+  if (asked.config.model.rows() != source.model.rows()) {
+    refused.push_back(cat("rows of the embedding: ", source.model.rows(), " -> ", asked.config.model.rows()));
+  }
+  if (refused.empty()) return;
+  throw ConfigError(
+      cat("[import] ", source.what, " is of another model than the settings ask for:\n  ", join(refused, "\n  ")));
+}
+
+// The settings of the new run: the source's model, ours for the rest, what the user set on top.
+CheckedConfig settings_of(const ImportArguments& arguments, const ImportSource& source,
+                          const std::optional<fs::path>& tokenizer, const fs::path& stage) {
+  RunConfig config;
+  config.model = source.model;
+  config.norm = source.norm;
+  config.run.name = run_name(arguments.out);
+  if (tokenizer) fit_vocabulary(*tokenizer, source, config.model);
+  const fs::path file = stage / "config.yaml", out = fs::absolute(arguments.out);
+  write_file_atomic(file, to_yaml(config));
+  std::vector<std::string> overrides = arguments.overrides;
+  if (!source.settings.empty()) overrides.insert(overrides.begin(), "@" + source.settings);
+  CheckedConfig checked = load_checked_config(file.string(), overrides);
+  require_same_model(source, checked);
+  if (tokenizer) checked.config.data.tokenizer = (out / kTokenizerName).string();
+  checked.config.checkpoint.resume = (out / "step-0").string();
+  write_file_atomic(file, to_yaml(checked.config));
+  return checked;
+}
+
+void write_run(const CheckedConfig& checked, const ImportSource& source, const std::vector<std::string>& command_line,
+               const fs::path& stage) {
+  const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0, /*world_size=*/1);
+  RunFolder(stage).write_description(checked, plan, command_line, "none: imported");
+  write_imported_checkpoint(stage, training_manifest(checked.config, {}, /*optimizer_steps=*/0, ""),
+                            model_parameters(checked.config.model, checked.norms), checked.config.precision,
+                            source.read);
+}
+
+void run_import(const ImportArguments& arguments, const std::vector<std::string>& command_line) {
+  check_target(arguments.out);
+  const ImportSource source = open_import_source(arguments.source, arguments.config);
+  const std::optional<fs::path> tokenizer = find_tokenizer(arguments, source);
+  StagedPath staged(arguments.out, "import");
+  std::error_code error;
+  fs::create_directories(staged.path(), error);
+  if (error) throw DiskError(cat("[import] cannot make ", staged.path().string(), ": ", error.message()));
+  const CheckedConfig checked = settings_of(arguments, source, tokenizer, staged.path());
+  if (tokenizer) write_file_atomic(staged.path() / kTokenizerName, read_file(*tokenizer, kMaxTokenizerBytes));
+  write_run(checked, source, command_line, staged.path());
+  staged.publish();
+  std::printf("%s\n%s parameters in %s/step-0, %s\nto train on: norma train %s/config.yaml data.paths=...\n",
+              source.what.c_str(),
+              with_commas(num_parameters(model_parameters(checked.config.model, checked.norms))).c_str(),
+              arguments.out.c_str(), tokenizer ? "with its tokenizer" : "without a tokenizer", arguments.out.c_str());
+}
+
+}  // namespace
+
+void add_import_command(CLI::App& app, CommandContext& context) {
+  CLI::App* command =
+      app.add_subcommand("import", "Make a run folder out of a Hugging Face folder, or of weights under OLMo's names.");
+  const auto arguments = std::make_shared<ImportArguments>();
+  command
+      ->add_option("source", arguments->source,
+                   "folder with config.json; or a .safetensors file with OLMo's names, or the folder it lies in")
+      ->required();
+  command->add_option("overrides", arguments->overrides,
+                      "key=value or @FILE: settings of the new run; the model and its norms are the source's");
+  command->add_option("--out", arguments->out, "the run folder to make; step-0 in it holds the weights")->required();
+  command->add_option("--config", arguments->config,
+                      "settings of the new run; they must describe the source's model. For OLMo's names also OLMo's "
+                      "config.yaml (default: the one beside the weights)");
+  command->footer(
+      "Example: norma import models/OLMo-2-0425-1B --out runs/olmo2 train.micro_batch_size=2\n"
+      "         norma import step1000-unsharded/model.safetensors --out runs/olmo");
+  command->callback([arguments, &context] { run_import(*arguments, context.arguments); });
+}
+
+}  // namespace norma

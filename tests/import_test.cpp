@@ -1,0 +1,175 @@
+// norma import: other programs' weights as a run that every command takes.
+#include <fstream>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "norma/interop/hf_folder.h"
+
+#include "support/errors.h"
+#include "support/hf_expected.h"
+#include "support/imported_run.h"
+#include "support/registration.h"
+#include "support/small_tokenizer.h"
+#include "support/workplace.h"
+
+namespace norma {
+namespace {
+
+using testing::expect_failure;
+using testing::ImportedRun;
+using testing::ProgramResult;
+using testing::run_norma;
+using testing::TemporaryFolder;
+
+double largest_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
+
+fs::path hf_fixture(const std::string& name) {
+  return fs::path(NORMA_SOURCE_DIR) / "tests/fixtures/hf" / name;
+}
+
+ProgramResult import(const fs::path& source, const fs::path& out, std::vector<std::string> more = {}) {
+  std::vector<std::string> arguments = {"import", source.string(), "--out", out.string()};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return run_norma(arguments);
+}
+
+void hf_case(const fs::path& path) {
+  const TemporaryFolder folder;
+  const fs::path run = folder.path() / "run";
+  const ProgramResult result = import(path, run);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  ImportedRun imported(run);
+  EXPECT_TRUE(imported.plan == HfFolder(path).model().plan);
+  const Json expected = read_json(path / "expected.json", 1 << 22);
+  EXPECT_LE(largest_difference(imported.logits(testing::expected_ids(expected)), testing::expected_logits(expected)),
+            5e-5);
+}
+
+const bool kRegistered = testing::announce([] { testing::register_folder_cases("ImportFixtures", "hf", &hf_case); });
+
+// A copy of a fixture folder that can be changed.
+class Copy {
+ public:
+  explicit Copy(const std::string& name) : path_(folder_.path() / name) {
+    fs::copy(hf_fixture(name), path_);
+    for (const auto& entry : fs::directory_iterator(path_)) {
+      fs::permissions(entry.path(), fs::perms::owner_write, fs::perm_options::add);
+    }
+  }
+  const fs::path& path() const { return path_; }
+  fs::path out() const { return folder_.path() / "run"; }
+  void change(const char* key, const Json& value, const char* file = "config.json") const {
+    Json json = read_json(path_ / file, 1 << 20);
+    json[key] = value;
+    std::ofstream(path_ / file) << json.dump();
+  }
+
+ private:
+  TemporaryFolder folder_;
+  fs::path path_;
+};
+
+TEST(Import, TrainingStartsFromTheImportedWeights) {
+  const testing::Workplace work;
+  const fs::path run = work.path("imported");
+  ASSERT_EQ(import(hf_fixture("qwen3_tied"), run, {"train.global_batch_size=8"}).exit_code, 0);
+  // Before the first step nothing counts in batches or in their length.
+  const std::vector<std::string> settings = {"data.paths=[" + work.path("train.npy") + "]",
+                                             "data.dtype=uint16",
+                                             "checkpoint.resume=" + (run / "step-0").string(),
+                                             "run.folder=" + work.path("trained"),
+                                             "run.threads=1",
+                                             "train.global_batch_size=4",
+                                             "train.micro_batch_size=4",
+                                             "train.max_duration=1",
+                                             "model.sequence_length=16",
+                                             "schedule.warmup=0",
+                                             "optim.lr=1e-4",
+                                             "eval.every=0"};
+  std::vector<std::string> arguments = {"train", (run / "config.yaml").string()};
+  arguments.insert(arguments.end(), settings.begin(), settings.end());
+  const ProgramResult trained = run_norma(arguments);
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_TRUE(testing::contains(trained.err, "resuming at step 0 from"));
+  const ImportedRun before(run), after(work.path("trained"));
+  EXPECT_EQ(after.folder.filename(), "step-1");
+  for (std::size_t u = 0; u < before.engine->flat_units().size(); ++u) {
+    const double moved =
+        largest_difference(before.engine->flat_units()[u].master, after.engine->flat_units()[u].master);
+    EXPECT_GT(moved, 0.0) << u;
+    EXPECT_LT(moved, 2.1e-4) << u;  // AdamW's first step is the learning rate at most, and some decay
+  }
+}
+
+TEST(Import, TheConfigItWritesResumesWithoutMore) {
+  const testing::Workplace work;
+  const fs::path run = work.path("imported");
+  ASSERT_EQ(import(hf_fixture("olmoe_tied"), run).exit_code, 0);
+  EXPECT_EQ(run_norma({"inspect", run.string(), "--verify"}).exit_code, 0);
+  const ProgramResult trained =
+      run_norma({"train", (run / "config.yaml").string(), "data.paths=[" + work.path("train.npy") + "]",
+                 "data.dtype=uint16", "run.folder=" + run.string(), "train.global_batch_size=2",
+                 "train.micro_batch_size=2", "train.max_duration=1", "schedule.warmup=0", "model.sequence_length=16"});
+  EXPECT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_TRUE(fs::exists(run / "step-1"));
+}
+
+TEST(Import, TheTokenizerComesAlong) {
+  const Copy copy("llama_untied");
+  std::ofstream(copy.path() / "tokenizer.json") << testing::small_tokenizer_json().dump();
+  const ProgramResult refused = import(copy.path(), copy.out());
+  expect_failure(refused, 3, {"tokenizer.json has 273 ids", "only 96", "not this model's tokenizer"});
+  EXPECT_FALSE(fs::exists(copy.out()));
+  std::ofstream(copy.path() / "tokenizer.json") << "{}";
+  const ProgramResult left = import(copy.path(), copy.out());
+  EXPECT_EQ(left.exit_code, 0);
+  EXPECT_TRUE(testing::contains(left.err, "the tokenizer is left behind"));
+}
+
+TEST(Import, RefusesFoldersByName) {
+  const Copy missing("llama_untied");
+  missing.change("num_hidden_layers", 3);
+  expect_failure(import(missing.path(), missing.out()), 3, {"lacks model.layers.2."});
+  EXPECT_FALSE(fs::exists(missing.out()));
+  const Copy extra("llama_untied");
+  extra.change("num_hidden_layers", 1);
+  expect_failure(import(extra.path(), extra.out()), 3, {"model.layers.1.", "has no place in a llama model"});
+  const Copy wide("olmo2_tied");
+  wide.change("intermediate_size", 50);
+  expect_failure(import(wide.path(), wide.out()), 3, {"must have the shape [50,", "by config.json"});
+  const Copy index("olmoe_untied_sharded");
+  Json map = read_json(index.path() / "model.safetensors.index.json", 1 << 20).at("weight_map");
+  map.begin().value() = "../x";
+  index.change("weight_map", map, "model.safetensors.index.json");
+  expect_failure(import(index.path(), index.out()), 3, {"must lie in a file of the same folder", "../x"});
+}
+
+TEST(Import, RefusesWhatWouldBeAnotherModel) {
+  const TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  expect_failure(import(hf_fixture("llama_tied_bf16"), out, {"norm.preset=post", "model.num_layers=9"}), 2,
+                 {"norm.preset: pre -> post", "-> 9"});
+  expect_failure(import(hf_fixture("llama_tied_bf16"), out, {"model.embedding_rows=200"}), 2,
+                 {"rows of the embedding"});
+  expect_failure(import(hf_fixture("llama_tied_bf16"), out, {"model.d_modle=3"}), 2, {"did you mean 'model.d_model'"});
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+TEST(Import, RefusesPlacesByName) {
+  const TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  expect_failure(import(folder.path() / "nowhere", out), 3, {"does not exist"});
+  expect_failure(import(folder.path(), out), 3, {"holds no config.json"});
+  std::ofstream(folder.path() / "model.pt") << "x";
+  expect_failure(import(folder.path() / "model.pt", out), 3, {"Python pickles (.pt, .bin) are not read"});
+  expect_failure(import(hf_fixture("llama_untied"), folder.path()), 2, {"is not empty"});
+  expect_failure(import(hf_fixture("llama_untied"), folder.path() / "model.pt"), 2, {"--out names a folder"});
+  ASSERT_EQ(import(hf_fixture("llama_untied"), out).exit_code, 0);
+  expect_failure(import(out, folder.path() / "again"), 3, {"is a checkpoint or a run already"});
+}
+
+}  // namespace
+}  // namespace norma
