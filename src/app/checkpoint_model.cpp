@@ -37,13 +37,15 @@ RunConfig config_of(const Manifest& manifest, const fs::path& folder, NormPlan& 
   return loaded.config;
 }
 
-CheckpointModel load_checkpoint_model(const std::string& path, Device device, std::int64_t threads) {
+CheckpointModel load_checkpoint_model(const std::string& path, Device device, std::int64_t threads,
+                                      const std::function<void(RunConfig&)>& adjust) {
   CheckpointModel result;
   result.folder = find_checkpoint(path);
   NormPlan norms;
   result.config = config_of(open_checkpoint(result.folder), result.folder, norms);
   result.config.run.device = device;
   result.config.run.threads = threads;
+  if (adjust) adjust(result.config);
   const at::Device place = start_runtime(result.config.run);
   result.config.parallel = {};  // read by one process, whoever wrote it
   result.session = make_session(result.config, norms, place, Purpose::inference, World());

@@ -8,45 +8,105 @@
 
 #include "checkpoint_model.h"
 #include "commands.h"
+#include "export_formats.h"
 
 namespace norma {
 namespace {
 
-struct ExportArguments {
-  std::string from, out;
+struct ExportFormat {
+  std::string name;
+  void (*write)(const ExportArguments& arguments);
 };
 
-void run_export(const ExportArguments& arguments) {
+const std::vector<ExportFormat>& formats() {
+  static const std::vector<ExportFormat> kFormats = {{"safetensors", export_safetensors}, {"hf", export_hf}};
+  return kFormats;
+}
+
+void run_export(const ExportArguments& arguments, const std::vector<const CLI::Option*>& hf_options) {
+  if (arguments.to != "hf") {
+    for (const CLI::Option* option : hf_options) {
+      if (option->count() > 0) throw ConfigError(cat("[export] ", option->get_name(), " is for --to hf"));
+    }
+  }
   if (!fs::is_directory(arguments.from)) {
     throw CheckpointError(cat("[export] ", arguments.from, " is no checkpoint or run folder"));
   }
-  if (fs::is_directory(arguments.out)) {
-    throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is a folder"));
+  std::vector<std::string> names;
+  for (const ExportFormat& format : formats()) {
+    if (format.name == arguments.to) return format.write(arguments);
+    names.push_back(format.name);
   }
-  const fs::path out = arguments.out, place = out.has_parent_path() ? out.parent_path() : fs::path(".");
-  if (fs::exists(out) && !fs::is_regular_file(out)) {
-    throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is something else"));
-  }
-  if (fs::exists(place / kManifestName)) {
-    throw ConfigError(cat("[export] ", place.string(),
-                          " is a checkpoint, whose files must stay as they are; give --out ", "another folder"));
-  }
-  const fs::path checkpoint = find_checkpoint(arguments.from);
-  const FileEntry written = consolidate_weights(checkpoint, arguments.out);
-  std::printf("%s of %s in %s (xxh3 %s)\n", human_bytes(static_cast<double>(written.bytes)).c_str(), checkpoint.c_str(),
-              arguments.out.c_str(), written.checksum.c_str());
+  throw ConfigError(cat("[export] --to must be one of ", join(names, ", "), "; got '", arguments.to, "'",
+                        did_you_mean(arguments.to, names)));
+}
+
+// What --to hf alone understands.
+std::vector<const CLI::Option*> add_hf_options(CLI::App& command, ExportArguments& arguments) {
+  return {
+      command.add_option("--tokenizer", arguments.tokenizer, "hf: tokenizer.json; default: the run's own, found again"),
+      command.add_option("--dtype", arguments.dtype, "hf: of the written weights, fp32 or bf16")->capture_default_str(),
+      command.add_option("--max-shard-size", arguments.max_shard_bytes, "hf: of one weight file: 5GB, 500MB, 2GiB")
+          ->default_str("5GB")
+          ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true)),
+      command
+          .add_option("--remote-code", arguments.remote_code,
+                      "hf: auto writes a class of transformers where one computes the same, else our own Python files; "
+                      "always writes our own")
+          ->capture_default_str(),
+      command.add_flag("--ignore-document-separator", arguments.ignore_document_separator,
+                       "hf: write a model trained with model.document_separator without it"),
+      command.add_option("--logits", arguments.logits,
+                         "hf: also write ids and this model's logits of them to a JSON file, for "
+                         "scripts/check_hf_export.py"),
+      command.add_option("--threads", arguments.threads, "hf: 0: every core")
+          ->capture_default_str()
+          ->check(CLI::Range(0, 4096))};
 }
 
 }  // namespace
 
+fs::path export_place(const ExportArguments& arguments) {
+  fs::path out = arguments.out;
+  if (!out.has_filename()) out = out.parent_path();  // a slash at the end
+  const fs::path parent = out.has_parent_path() ? out.parent_path() : fs::path(".");
+  if (fs::exists(parent / kManifestName)) {
+    throw ConfigError(cat("[export] ", parent.string(),
+                          " is a checkpoint, whose files must stay as they are; give --out ", "another folder"));
+  }
+  return out;
+}
+
+void export_safetensors(const ExportArguments& arguments) {
+  if (fs::is_directory(arguments.out)) {
+    throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is a folder"));
+  }
+  const fs::path out = export_place(arguments);
+  if (fs::exists(out) && !fs::is_regular_file(out)) {
+    throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is something else"));
+  }
+  const fs::path checkpoint = find_checkpoint(arguments.from);
+  const FileEntry written = consolidate_weights(checkpoint, out);
+  std::printf("%s of %s in %s (xxh3 %s)\n", human_bytes(static_cast<double>(written.bytes)).c_str(), checkpoint.c_str(),
+              arguments.out.c_str(), written.checksum.c_str());
+}
+
 void add_export_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand(
-      "export", "Write a checkpoint's weights as one safetensors file, whatever number of processes saved it.");
+  CLI::App* command =
+      app.add_subcommand("export", "Write a checkpoint for other programs, whatever number of processes saved it.");
   const auto arguments = std::make_shared<ExportArguments>();
   command->add_option("checkpoint", arguments->from, "checkpoint folder, or run folder: then its newest")->required();
-  command->add_option("--out", arguments->out, "the file to write")->required();
-  command->footer("Example: norma export runs/tiny --out tiny.safetensors");
-  command->callback([arguments] { run_export(*arguments); });
+  command
+      ->add_option(
+          "--to", arguments->to,
+          "safetensors: one file of weights under our names. hf: a folder that Hugging Face transformers loads")
+      ->capture_default_str();
+  command->add_option("--out", arguments->out, "the file or folder to write")->required();
+  const auto hf_options = add_hf_options(*command, *arguments);
+  command->footer(
+      "Examples: norma export runs/tiny --out tiny.safetensors\n"
+      "          norma export runs/tiny --to hf --out tiny-hf --dtype bf16");
+  command->callback([arguments, hf_options] { run_export(*arguments, hf_options); });
 }
 
 }  // namespace norma

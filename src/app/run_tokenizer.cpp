@@ -84,26 +84,26 @@ std::string search_text(const RunConfig& config, const std::vector<fs::path>& fo
              join(places, " or from "));
 }
 
-Tokenizer find_tokenizer(const RunConfig& config, const RunRecord& record) {
+FoundTokenizer find_tokenizer(const RunConfig& config, const RunRecord& record) {
   const std::vector<fs::path> folders = folders_to_search(record);
   const std::vector<Candidate> candidates = find_candidates(config, folders, record);
   std::string refused;
   for (const auto& [file, wanted] : candidates) {
     if (!fs::exists(file)) continue;
     Tokenizer tokenizer = Tokenizer::load(file);
-    if (wanted.empty() || tokenizer.checksum() == wanted) return tokenizer;
+    if (wanted.empty() || tokenizer.checksum() == wanted) return {file, tokenizer};
     refused = not_the_one(file, tokenizer.checksum(), wanted);
   }
   if (!refused.empty()) {
-    throw DataError(
-        cat("[generate] ", refused, "; name the right one with --tokenizer (or this one, to use it all ", "the same)"));
+    throw DataError(cat("[tokenizer] ", refused, "; name the right one with --tokenizer (or this one, to use it all ",
+                        "the same)"));
   }
-  throw DataError(cat("[generate] no tokenizer: ", search_text(config, folders, candidates),
+  throw DataError(cat("[tokenizer] there is none: ", search_text(config, folders, candidates),
                       "; name a tokenizer.json with --tokenizer"));
 }
 
 // A tokenizer that was named is used, and judged as far as the run's own can be found.
-Tokenizer load_given(const std::string& given, const RunConfig& config, const RunRecord& record) {
+FoundTokenizer load_given(const std::string& given, const RunConfig& config, const RunRecord& record) {
   Tokenizer tokenizer = Tokenizer::load(given);
   std::string wanted = record.tokenizer_checksum;
   try {
@@ -116,7 +116,7 @@ Tokenizer load_given(const std::string& given, const RunConfig& config, const Ru
   if (!wanted.empty() && tokenizer.checksum() != wanted) {
     log_warning(not_the_one(given, tokenizer.checksum(), wanted));
   }
-  return tokenizer;
+  return {given, tokenizer};
 }
 
 }  // namespace
@@ -132,14 +132,19 @@ std::optional<TokenOrigin> token_origin(const std::vector<std::string>& paths, c
   return std::nullopt;
 }
 
-Tokenizer load_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint) {
+FoundTokenizer find_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint) {
   const RunRecord record = read_record(checkpoint);
-  Tokenizer tokenizer = given.empty() ? find_tokenizer(config, record) : load_given(given, config, record);
-  if (tokenizer.vocab_size() > config.model.vocab_size) {
-    throw DataError(cat("[generate] the tokenizer has ", with_commas(tokenizer.vocab_size()), " ids, the model only ",
+  FoundTokenizer found = given.empty() ? find_tokenizer(config, record) : load_given(given, config, record);
+  const std::int64_t ids = found.tokenizer.vocab_size();
+  if (ids > config.model.vocab_size) {
+    throw DataError(cat("[tokenizer] the tokenizer has ", with_commas(ids), " ids, the model only ",
                         with_commas(config.model.vocab_size), " (model.vocab_size): it is not this model's"));
   }
-  return tokenizer;
+  return found;
+}
+
+Tokenizer load_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint) {
+  return find_run_tokenizer(given, config, checkpoint).tokenizer;
 }
 
 }  // namespace norma

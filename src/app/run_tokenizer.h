@@ -27,4 +27,11 @@ std::optional<TokenOrigin> token_origin(const std::vector<std::string>& paths, c
 // given), one with more ids than model.vocab_size.
 Tokenizer load_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint);
 
+// The same with the file it was read from.
+struct FoundTokenizer {
+  fs::path file;
+  Tokenizer tokenizer;
+};
+FoundTokenizer find_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint);
+
 }  // namespace norma

@@ -4,11 +4,12 @@
 #include "norma/interop/hf_folder.h"
 
 #include "hf_experts.h"
+#include "hf_sections.h"
 
 namespace norma {
 namespace {
 
-// A class of transformers that has a placement of ours.
+// A class of transformers that has a placement of ours, or our own, whose placement is data.
 struct ModelClass {
   const char* type;
   const char* preset;
@@ -25,6 +26,7 @@ const std::vector<ModelClass>& model_classes() {
       {"qwen3_moe", "qk", false, read_qwen_experts},
       {"deepseek_v2", "pre", true, read_deepseek_v2_experts},
       {"deepseek_v3", "pre", true, read_deepseek_v3_experts},
+      {kNormaType, ""},
   };
   return kClasses;
 }
@@ -44,9 +46,7 @@ void refuse_what_differs(const HfFields& config) {
   for (const char* key : {"attention_bias", "mlp_bias", "use_sliding_window", "use_qk_norm"}) {
     if (config.flag(key).value_or(false)) config.fail(cat(key, " is true, which is not supported"));
   }
-  for (const char* key : {"quantization_config", "clip_qkv"}) {
-    if (config.has(key)) config.fail(cat(key, " is set, which is not supported"));
-  }
+  if (config.has("quantization_config")) config.fail("quantization_config is set, which is not supported");
   const std::string activation = config.text("hidden_act").value_or("silu");
   if (activation != "silu") config.fail(cat("hidden_act must be silu; got '", activation, "'"));
   if (config.number("partial_rotary_factor").value_or(1.0) != 1.0) {
@@ -92,7 +92,9 @@ void read_yarn(const HfFields& config, const HfFields& rope, ModelConfig& model)
   if (!rope.flag("truncate").value_or(true)) rope.fail("truncate: false is not supported");
 }
 
-void read_rope(const HfFields& config, bool latent, ModelConfig& model) {
+}  // namespace
+
+void read_rope(const HfFields& config, bool may_scale, ModelConfig& model) {
   for (const char* name : {"rope_parameters", "rope_scaling"}) check_rope_members(config, name);
   const std::optional<HfFields> rope = rope_section(config);
   std::optional<double> theta = rope ? rope->number("rope_theta") : std::nullopt;
@@ -102,9 +104,9 @@ void read_rope(const HfFields& config, bool latent, ModelConfig& model) {
   std::optional<std::string> type = rope->text("rope_type");
   if (!type) type = rope->text("type");
   if (!type || *type == "default") return;
-  if (*type != "yarn" || !latent) {
+  if (*type != "yarn" || !may_scale) {
     rope->fail(cat("rope_type '", *type, "' is not supported",
-                   latent ? "; allowed: default, yarn" : " for this class; allowed: default"));
+                   may_scale ? "; allowed: default, yarn" : " for this class; allowed: default"));
   }
   read_yarn(config, *rope, model);
 }
@@ -143,6 +145,19 @@ void read_shape(const HfFields& config, ModelConfig& model) {
   model.sequence_length = config.need_integer("max_position_embeddings");
 }
 
+namespace {
+
+// A stock class: its placement is a preset.
+void read_stock_class(const HfFields& config, const ModelClass& of, HfModel& result) {
+  ModelConfig& model = result.model;
+  if (config.has("clip_qkv")) config.fail("clip_qkv is set, which is not supported");
+  of.latent ? read_latent_heads(config, of.type, model) : read_grouped_heads(config, of.type, model);
+  read_rope(config, of.latent, model);
+  if (of.read_experts != nullptr) of.read_experts(config, model);
+  result.norm.preset = of.preset;
+  result.norm.eps = config.need_number("rms_norm_eps");
+}
+
 }  // namespace
 
 HfModel read_hf_config(const Json& json, const std::string& where, bool has_head) {
@@ -152,22 +167,20 @@ HfModel read_hf_config(const Json& json, const std::string& where, bool has_head
   refuse_what_differs(config);
   HfModel result;
   result.model_type = of.type;
-  ModelConfig& model = result.model;
-  read_shape(config, model);
-  of.latent ? read_latent_heads(config, of.type, model) : read_grouped_heads(config, of.type, model);
-  read_rope(config, of.latent, model);
-  if (of.read_experts != nullptr) of.read_experts(config, model);
-  model.tie_embeddings = config.flag("tie_word_embeddings").value_or(!has_head);
+  read_shape(config, result.model);
+  result.model.tie_embeddings = config.flag("tie_word_embeddings").value_or(!has_head);
   result.skipped_layers = config.integer("num_nextn_predict_layers").value_or(0);
-  result.norm.preset = of.preset;
-  result.norm.eps = config.need_number("rms_norm_eps");
+  const bool own = result.model_type == kNormaType;
+  own ? read_norma_model(config, result) : read_stock_class(config, of, result);
 
   RunConfig run;  // the shapes must make sense in our terms too
-  run.model = model;
+  run.model = result.model;
   run.norm = result.norm;
   Problems problems = validate(run);
-  if (problems.empty()) result.plan = make_norm_plan(result.norm, model, problems);
+  const NormPlan given = result.plan;
+  if (problems.empty()) result.plan = make_norm_plan(result.norm, result.model, problems);
   if (!problems.empty()) config.fail(cat("as ", problems[0].key, ": ", problems[0].text));
+  NORMA_CHECK(!own || result.plan == given, "[import] ", where, ": no config makes this norm_plan");
   return result;
 }
 

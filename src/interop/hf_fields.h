@@ -46,8 +46,10 @@ class HfFields {
   std::optional<HfFields> section(const char* key) const {
     if (!has(key)) return std::nullopt;
     if (!json_.at(key).is_object()) wrong(key, "an object");
-    return HfFields(json_.at(key), cat(where_, ": ", key));
+    return inside(json_.at(key), key);
   }
+  // An object that lies in this one.
+  HfFields inside(const Json& json, const std::string& name) const { return {json, cat(where_, ": ", name)}; }
 
   template <class T>
   T required(const char* key, const std::optional<T>& value) const {

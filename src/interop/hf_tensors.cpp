@@ -40,6 +40,32 @@ const std::map<std::string, std::string>& whole_names() {
   return kNames;
 }
 
+// Where our own class has names of its own: two placements of one layer need different ones.
+const std::map<std::string, std::string>& own_names() {
+  static const std::map<std::string, std::string> kNames = {
+      {"embedding.norm", "model.embed_norm.weight"},
+      {"attention.norm_in", "attn_residual.norm_in.weight"},
+      {"attention.norm_out", "attn_residual.norm_out.weight"},
+      {"attention.norm_sum", "attn_residual.norm_sum.weight"},
+      {"attention.norm_q", "self_attn.q_norm.weight"},
+      {"attention.norm_k", "self_attn.k_norm.weight"},
+      {"attention.norm_v", "self_attn.v_norm.weight"},
+      {"attention.norm_context", "self_attn.context_norm.weight"},
+      {"attention.norm_rope_key", "self_attn.k_rope_norm.weight"},
+      {"mlp.norm_in", "mlp_residual.norm_in.weight"},
+      {"mlp.norm_out", "mlp_residual.norm_out.weight"},
+      {"mlp.norm_sum", "mlp_residual.norm_sum.weight"},
+  };
+  return kNames;
+}
+
+const std::string& whole_name(const std::string& leaf, bool own, const std::string& parameter) {
+  if (own && own_names().contains(leaf)) return own_names().at(leaf);
+  const auto found = whole_names().find(leaf);
+  NORMA_CHECK(found != whole_names().end(), "[interop] no Hugging Face name for ", parameter);
+  return found->second;
+}
+
 // Collects the ranges of one parameter, from its first element on.
 class Ranges {
  public:
@@ -81,7 +107,8 @@ void add_experts(const ParameterSpec& p, bool fused, Ranges& ranges) {
   }
 }
 
-void add_ranges(const ParameterSpec& p, const ModelConfig& m, bool fused, std::vector<HfRange>& all) {
+void add_ranges(const ParameterSpec& p, const HfModel& of, bool fused, std::vector<HfRange>& all) {
+  const ModelConfig& m = of.model;
   const std::string leaf = leaf_of(p);
   Ranges ranges(p, all);
   if (leaf == "attention.qkv") {
@@ -95,9 +122,7 @@ void add_ranges(const ParameterSpec& p, const ModelConfig& m, bool fused, std::v
     return ranges.add(name + "gate_proj.weight", p.shape[0] / 2);
   }
   if (p.shape.size() == 3) return add_experts(p, fused, ranges);
-  const auto found = whole_names().find(leaf);
-  NORMA_CHECK(found != whole_names().end(), "[import] no name for ", p.name);
-  ranges.add(found->second, p.shape, p.shape[0], 0);
+  ranges.add(whole_name(leaf, of.model_type == kNormaType, p.name), p.shape, p.shape[0], 0);
 }
 
 }  // namespace
@@ -105,7 +130,7 @@ void add_ranges(const ParameterSpec& p, const ModelConfig& m, bool fused, std::v
 std::vector<HfRange> hf_ranges(const HfModel& of, bool fused_experts) {
   std::vector<HfRange> all;
   for (const UnitSpec& unit : model_parameters(of.model, of.plan)) {
-    for (const ParameterSpec& p : unit.parameters) add_ranges(p, of.model, fused_experts, all);
+    for (const ParameterSpec& p : unit.parameters) add_ranges(p, of, fused_experts, all);
   }
   return all;
 }

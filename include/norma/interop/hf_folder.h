@@ -1,8 +1,9 @@
 // Models in folders as Hugging Face transformers writes them: config.json, and weights in safetensors files.
 //
 // Classes: llama, qwen3, olmo2, olmoe, qwen3_moe, deepseek_v2 and deepseek_v3, in the spellings of transformers 4
-// and 5. What is not here is refused by name, never ignored. Every error is a DataError that names the folder, the key
-// or the tensor: the weights are foreign data. Auxiliary losses are settings of training and are not read.
+// and 5, and norma, the class that hf_export.h brings along, whose config.json holds a whole norm plan. What is not
+// here is refused by name, never ignored. Every error is a DataError that names the folder, the key or the tensor: the
+// weights are foreign data. Auxiliary losses are settings of training and are not read.
 //
 // Each tensor of such a folder is one or more ranges of our parameters: q_proj, k_proj and v_proj are rows of qkv,
 // up_proj and gate_proj the halves of up_gate, experts follow each other. Nothing is permuted: which channels RoPE
@@ -24,7 +25,9 @@
 
 namespace norma {
 
-// What config.json says in our terms.
+inline constexpr const char* kNormaType = "norma";  // model_type of our own class
+
+// What config.json says in our terms. make_norm_plan(norm, model) is `plan`.
 struct HfModel {
   std::string model_type;
   ModelConfig model;

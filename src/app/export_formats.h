@@ -1,0 +1,26 @@
+// What norma export can write: one function per format.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "norma/base/file.h"
+
+namespace norma {
+
+struct ExportArguments {
+  std::string from, to = "safetensors", out;
+  // of the format hf
+  std::string tokenizer, dtype = "fp32", remote_code = "auto", logits;
+  std::uint64_t max_shard_bytes = 5'000'000'000;
+  bool ignore_document_separator = false;
+  std::int64_t threads = 0;
+};
+
+void export_safetensors(const ExportArguments& arguments);
+void export_hf(const ExportArguments& arguments);
+
+// The place of --out, which must not lie inside a checkpoint. Throws ConfigError.
+fs::path export_place(const ExportArguments& arguments);
+
+}  // namespace norma

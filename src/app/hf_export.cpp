@@ -1,0 +1,245 @@
+// norma export --to hf: a folder that is read again and computes the same, or none.
+#include "norma/interop/hf_export.h"
+
+#include <cstdio>
+#include <system_error>
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <unistd.h>
+
+#include "norma/base/error.h"
+#include "norma/base/log.h"
+#include "norma/checkpoint/commit.h"
+#include "norma/model/cost.h"
+
+#include "checkpoint_model.h"
+#include "export_formats.h"
+#include "run_tokenizer.h"
+
+namespace norma {
+namespace {
+
+constexpr std::uint64_t kMaxTokenizerBytes = 64 << 20;
+constexpr std::int64_t kInstances = 2, kMostTokens = 32;  // what a model is judged by
+constexpr std::int64_t kMostPrinted = 1 << 16;            // logits in a file for the checker
+
+// A folder under another name until it is complete.
+class PendingFolder {
+ public:
+  explicit PendingFolder(fs::path target)
+      : target_(std::move(target)), path_(cat(target_.string(), ".tmp-", getpid())) {
+    std::error_code error;
+    if (fs::exists(target_, error) && !(fs::is_directory(target_, error) && fs::is_empty(target_, error))) {
+      throw ConfigError(cat("[export] --out names the folder to write; ", target_.string(),
+                            " is there already and not an empty folder"));
+    }
+    if (!fs::create_directory(path_, error)) {
+      throw DiskError(cat("[export] cannot make the folder ", path_.string(), ": ", error.message()));
+    }
+  }
+  ~PendingFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  PendingFolder(const PendingFolder&) = delete;
+  PendingFolder& operator=(const PendingFolder&) = delete;
+
+  const fs::path& path() const { return path_; }
+  void publish() {
+    sync_folder(path_);
+    std::error_code error;
+    fs::rename(path_, target_, error);
+    if (error) throw DiskError(cat("[export] cannot put ", target_.string(), " in place: ", error.message()));
+    sync_folder(target_.has_parent_path() ? target_.parent_path() : fs::path("."));
+  }
+
+ private:
+  fs::path target_, path_;
+};
+
+// ---- The tokenizer ----
+
+struct ExportedTokenizer {
+  HfTokens tokens;
+  std::string bytes;  // of tokenizer.json
+  Json config;        // tokenizer_config.json
+};
+
+// The run's own; nullopt, with a warning, when there is none. One that was asked for must be right.
+std::optional<ExportedTokenizer> find_tokenizer(const ExportArguments& arguments, const RunConfig& config,
+                                                const fs::path& checkpoint) {
+  try {
+    const FoundTokenizer found = find_run_tokenizer(arguments.tokenizer, config, checkpoint);
+    ExportedTokenizer result;
+    result.bytes = read_file(found.file, kMaxTokenizerBytes);
+    result.config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                     {"eos_token", nullptr},
+                     {"pad_token", nullptr},
+                     {"bos_token", nullptr},
+                     {"model_max_length", config.model.sequence_length},
+                     {"clean_up_tokenization_spaces", false}};
+    if (const auto id = found.tokenizer.eos_id()) {
+      result.tokens.end_of_text = *id;
+      result.config["eos_token"] = "<|endoftext|>";
+    }
+    for (const char* padding : {"<|pad|>", "<|padding|>"}) {
+      const auto id = found.tokenizer.token_id(padding);
+      if (!id) continue;
+      result.tokens.padding = *id;
+      result.config["pad_token"] = padding;
+      break;
+    }
+    return result;
+  } catch (const DataError& error) {
+    if (!arguments.tokenizer.empty()) throw;
+    log_warning(cat(error.what(), "; the exported folder has no tokenizer"));
+    return std::nullopt;
+  }
+}
+
+void write_tokenizer(const fs::path& folder, const ExportedTokenizer& tokenizer) {
+  write_file_atomic(folder / "tokenizer.json", tokenizer.bytes);
+  write_file_atomic(folder / "tokenizer_config.json", tokenizer.config.dump(2) + "\n");
+}
+
+// ---- What the model computes ----
+
+// Ids [2, T] that repeat neither soon nor evenly.
+at::Tensor probe_ids(const ModelConfig& model) {
+  const std::int64_t time = std::min(model.sequence_length, kMostTokens);
+  const at::Tensor t = at::arange(time, at::kLong), b = at::arange(kInstances, at::kLong).unsqueeze(1);
+  return (b * 7 + t * 5 + t * t * 3 + b * t).remainder(model.vocab_size);
+}
+
+at::Tensor logits_of(Session& session, const at::Tensor& ids) {
+  const c10::NoGradGuard no_grad;
+  return session.model->logits(ids, *session.engine).to(at::kDouble);  // [B, T, V]
+}
+
+// Weights as they will be read again.
+void round_weights(Session& session, at::ScalarType type) {
+  const Layout& layout = session.engine->layout();
+  for (std::size_t u = 0; u < layout.units.size(); ++u) {
+    for (const TensorSpan& span : layout.units[u].tensors) {
+      at::Tensor values = session.engine->flat_units()[u].master.narrow(0, span.offset, span.numel);
+      values.copy_(values.to(span.name.ends_with(".selection_bias") ? at::kFloat : type));
+    }
+  }
+  session.engine->refresh_compute();
+}
+
+ParameterReader reader_of(const Session& session) {
+  return [&session](const std::string& parameter, std::int64_t begin, const at::Tensor& out) {
+    const Layout& layout = session.engine->layout();
+    for (std::size_t u = 0; u < layout.units.size(); ++u) {
+      for (const TensorSpan& span : layout.units[u].tensors) {
+        if (span.name != parameter) continue;
+        out.copy_(session.engine->flat_units()[u].master.narrow(0, span.offset + begin, out.numel()));
+        return;
+      }
+    }
+    throw CheckFailure(cat("[export] no parameter ", parameter));
+  };
+}
+
+// The written folder, read as any other folder of that kind, must give the same logits.
+void check_folder(const fs::path& folder, const RunConfig& source, const at::Tensor& ids, const at::Tensor& wanted) {
+  const HfFolder written(folder);
+  RunConfig config = source;
+  config.model = written.model().model;
+  config.norm = written.model().norm;
+  const Session session = make_session(config, written.model().plan, at::kCPU, Purpose::inference, World());
+  ShardEngine& engine = *session.engine;
+  written.load(engine.layout(), engine.flat_units(), [&](std::size_t unit) { return engine.shard(unit); });
+  engine.refresh_compute();
+  const c10::NoGradGuard no_grad;
+  const at::Tensor got = session.model->logits(ids, engine).to(at::kDouble);
+  if (at::equal(got, wanted)) return;
+  throw CheckFailure(cat("[export] the folder, read again, gives other logits: they differ by up to ",
+                         shortest((got - wanted).abs().max().item<double>())));
+}
+
+Json numbers_of(const at::Tensor& values) {
+  const at::Tensor dense = values.contiguous();
+  const double* const first = dense.const_data_ptr<double>();
+  return std::vector<double>(first, first + dense.numel());
+}
+
+Json rows_of(const at::Tensor& values) {  // [B, T, ...] as nested lists
+  if (values.dim() == 1) return numbers_of(values);
+  Json rows = Json::array();
+  for (const at::Tensor& row : values.unbind(0)) rows.push_back(rows_of(row));
+  return rows;
+}
+
+void write_logits(const std::string& path, const HfModel& model, const at::Tensor& ids, const at::Tensor& logits) {
+  Json id_rows = Json::array();
+  for (const at::Tensor& row : ids.unbind(0)) {
+    const std::int64_t* const first = row.contiguous().const_data_ptr<std::int64_t>();
+    id_rows.push_back(std::vector<std::int64_t>(first, first + row.numel()));
+  }
+  Json json = {{"num_parameters", model_cost(model.model, model.plan).parameters}, {"ids", id_rows}};
+  if (ids.size(1) > 1) {
+    const std::int64_t pairs = ids.size(1) - 1;
+    const at::Tensor log_p = at::log_softmax(logits.narrow(1, 0, pairs), -1);
+    json["loss"] = -log_p.gather(2, ids.narrow(1, 1, pairs).unsqueeze(2)).mean().item<double>();
+  }
+  json["logits_first"] = numbers_of(logits[0][0]);
+  json["logits_last"] = numbers_of(logits[-1][-1]);
+  if (logits.numel() <= kMostPrinted) json["logits"] = rows_of(logits);
+  write_file_atomic(path, json.dump() + "\n");
+}
+
+template <class E>
+E chosen(const std::string& option, const std::string& word, const std::vector<std::pair<std::string, E>>& allowed) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : allowed) {
+    if (name == word) return value;
+    names.push_back(name);
+  }
+  throw ConfigError(
+      cat("[export] ", option, " must be one of ", join(names, ", "), "; got '", word, "'", did_you_mean(word, names)));
+}
+
+}  // namespace
+
+void export_hf(const ExportArguments& arguments) {
+  HfExportOptions options;
+  options.dtype = chosen<HfDtype>("--dtype", arguments.dtype, {{"fp32", HfDtype::fp32}, {"bf16", HfDtype::bf16}});
+  options.max_shard_bytes = arguments.max_shard_bytes;
+  const auto remote_code = chosen<RemoteCode>("--remote-code", arguments.remote_code,
+                                              {{"auto", RemoteCode::automatic}, {"always", RemoteCode::always}});
+  PendingFolder pending(export_place(arguments));
+  const fs::path checkpoint = find_checkpoint(arguments.from);
+  verify_checkpoint(checkpoint);
+  NormPlan plan;
+  CheckpointModel source = load_checkpoint_model(checkpoint, Device::cpu, arguments.threads, [&](RunConfig& config) {
+    if (arguments.ignore_document_separator) config.model.document_separator.reset();
+    if (config.precision == Precision::bf16) config.precision = Precision::fp32;  // the master weights
+    Problems none;
+    plan = make_norm_plan(config.norm, config.model, none);
+  });
+  const HfModel model = hf_model_of(source.config.model, plan, remote_code);
+  const auto tokenizer = find_tokenizer(arguments, source.config, checkpoint);
+  if (tokenizer) options.tokens = tokenizer->tokens;
+
+  const at::Tensor ids = probe_ids(source.config.model), before = logits_of(source.session, ids);
+  round_weights(source.session, options.dtype == HfDtype::bf16 ? at::kBFloat16 : at::kFloat);
+  const at::Tensor logits = logits_of(source.session, ids);
+  write_hf_folder(pending.path(), model, options, reader_of(source.session));
+  if (tokenizer) write_tokenizer(pending.path(), *tokenizer);
+  source.session = {};  // one model at a time in memory
+  check_folder(pending.path(), source.config, ids, logits);
+  if (!arguments.logits.empty()) write_logits(arguments.logits, model, ids, logits);
+  pending.publish();
+
+  const double rounding = (logits - before).abs().max().item<double>();
+  std::printf(
+      "%s as %s in %s: read again, it gives the same logits%s\n", checkpoint.c_str(), model.model_type.c_str(),
+      arguments.out.c_str(),
+      rounding > 0.0 ? cat(" (rounding the weights moved them by up to ", shortest(rounding), ")").c_str() : "");
+  if (model.model_type == kNormaType) std::printf("Load it with trust_remote_code=True.\n");
+}
+
+}  // namespace norma

@@ -1,0 +1,15 @@
+# Writes a .cpp that holds files as bytes: cmake -DOUT=<file.cpp> -DFILES=<a;b> -P embed.cmake
+set(entries "")
+set(text "// Made by embed.cmake.\n#include \"hf_remote_code.h\"\n\nnamespace norma {\nnamespace {\n\n")
+foreach(file IN LISTS FILES)
+  get_filename_component(name "${file}" NAME)
+  string(MAKE_C_IDENTIFIER "${name}" identifier)
+  file(READ "${file}" bytes HEX)
+  string(REGEX REPLACE "(..)" "'\\\\x\\1'," bytes "${bytes}")
+  string(REGEX REPLACE "(('[^']*',){16})" "\\1\n" bytes "${bytes}")
+  string(APPEND text "constexpr char bytes_${identifier}[] = {\n${bytes}};\n\n")
+  string(APPEND entries "      {\"${name}\", {bytes_${identifier}, sizeof bytes_${identifier}}},\n")
+endforeach()
+string(APPEND text "}  // namespace\n\nconst std::vector<RemoteCodeFile>& remote_code() {\n"
+  "  static const std::vector<RemoteCodeFile> kFiles = {\n${entries}  };\n  return kFiles;\n}\n\n}  // namespace norma\n")
+file(WRITE "${OUT}" "${text}")

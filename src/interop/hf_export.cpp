@@ -1,0 +1,125 @@
+#include "norma/interop/hf_export.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include <ATen/ATen.h>
+
+#include "norma/base/error.h"
+#include "norma/checkpoint/safetensors.h"
+#include "norma/model/parameters.h"
+
+#include "hf_remote_code.h"
+
+namespace norma {
+namespace {
+
+constexpr std::int64_t kElementsAtOnce = std::int64_t{1} << 22;
+
+void write_json(const fs::path& path, const Json& json) {
+  write_file_atomic(path, json.dump(2) + "\n");
+}
+
+// DeepSeek's selection bias is a buffer in float32, whatever the weights are.
+const char* stored_type(const HfRange& range, HfDtype dtype) {
+  const bool bias = range.tensor.ends_with("e_score_correction_bias");
+  return dtype == HfDtype::bf16 && !bias ? "BF16" : "F32";
+}
+
+std::uint64_t bytes_of(const HfRange& range, HfDtype dtype) {
+  return static_cast<std::uint64_t>(range.count) * dtype_bytes(stored_type(range, dtype));
+}
+
+// Each tensor is one range, all of its elements, and the ranges hold every element of the model.
+void check_ranges(const HfModel& model, const std::vector<HfRange>& ranges) {
+  std::int64_t elements = 0;
+  for (const HfRange& range : ranges) {
+    NORMA_CHECK(range.source == 0 && element_count(range.shape) == range.count, "[export] ", range.tensor,
+                " is not written as a whole");
+    elements += range.count;
+  }
+  const std::int64_t parameters = num_parameters(model_parameters(model.model, model.plan));
+  NORMA_CHECK(elements == parameters, "[export] ", elements, " elements would be written of ", parameters);
+}
+
+// Files of at most max_bytes: consecutive tensors each.
+std::vector<std::vector<HfRange>> shards_of(const std::vector<HfRange>& ranges, const HfExportOptions& options) {
+  std::vector<std::vector<HfRange>> shards(1);
+  std::uint64_t bytes = 0;
+  for (const HfRange& range : ranges) {
+    const std::uint64_t more = bytes_of(range, options.dtype);
+    if (!shards.back().empty() && bytes + more > options.max_shard_bytes) {
+      shards.emplace_back();
+      bytes = 0;
+    }
+    shards.back().push_back(range);
+    bytes += more;
+  }
+  return shards;
+}
+
+void write_tensor(SafetensorsWriter& writer, const HfRange& range, const char* type, const ParameterReader& read) {
+  for (std::int64_t done = 0; done < range.count; done += kElementsAtOnce) {
+    const std::int64_t count = std::min(kElementsAtOnce, range.count - done);
+    at::Tensor values = at::empty({count}, at::kFloat);
+    read(range.parameter, range.begin + done, values);
+    if (type == std::string_view("BF16")) values = values.to(at::kBFloat16);
+    writer.write(range.tensor, {static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
+  }
+}
+
+void write_shard(const fs::path& path, const std::vector<HfRange>& ranges, HfDtype dtype, const ParameterReader& read) {
+  std::vector<TensorInfo> infos;
+  for (const HfRange& range : ranges) infos.push_back({range.tensor, stored_type(range, dtype), range.shape, 0, 0});
+  SafetensorsWriter writer(path, infos);
+  for (const HfRange& range : ranges) write_tensor(writer, range, stored_type(range, dtype), read);
+  writer.close();
+}
+
+std::string shard_name(std::size_t index, std::size_t count) {
+  char name[64];
+  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", index + 1, count);
+  return name;
+}
+
+void write_weights(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
+                   const ParameterReader& read) {
+  const std::vector<HfRange> ranges = hf_ranges(model);
+  check_ranges(model, ranges);
+  const auto shards = shards_of(ranges, options);
+  if (shards.size() == 1) return write_shard(folder / "model.safetensors", ranges, options.dtype, read);
+  Json map = Json::object();
+  std::uint64_t bytes = 0, elements = 0;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const std::string name = shard_name(i, shards.size());
+    write_shard(folder / name, shards[i], options.dtype, read);
+    for (const HfRange& range : shards[i]) {
+      map[range.tensor] = name;
+      bytes += bytes_of(range, options.dtype);
+      elements += static_cast<std::uint64_t>(range.count);
+    }
+  }
+  const Json metadata = {{"total_parameters", elements}, {"total_size", bytes}};
+  write_json(folder / "model.safetensors.index.json", {{"metadata", metadata}, {"weight_map", map}});
+}
+
+Json generation_config(const HfTokens& tokens) {
+  Json config = Json::object();
+  if (tokens.end_of_text) config["eos_token_id"] = *tokens.end_of_text;
+  if (tokens.padding) config["pad_token_id"] = *tokens.padding;
+  return config;
+}
+
+}  // namespace
+
+void write_hf_folder(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
+                     const ParameterReader& read) {
+  write_weights(folder, model, options, read);
+  if (model.model_type == kNormaType) {
+    for (const RemoteCodeFile& file : remote_code()) write_file_atomic(folder / file.name, file.text);
+  }
+  write_json(folder / "generation_config.json", generation_config(options.tokens));
+  write_json(folder / "config.json", hf_config_of(model, options.tokens, options.dtype));
+}
+
+}  // namespace norma
