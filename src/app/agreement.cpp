@@ -10,7 +10,7 @@ namespace {
 // Of one machine, not of the run.
 bool is_local(const std::string& key) {
   return is_inside(key, "data.paths") || is_inside(key, "data.tokenizer") || is_inside(key, "eval.sets") ||
-         is_inside(key, "run.threads");
+         is_inside(key, "eval.task_data") || is_inside(key, "run.threads");
 }
 
 }  // namespace
@@ -28,7 +28,8 @@ void check_agreement(const RunConfig& config, const std::string& data_fingerprin
   }
   if (peers.broadcast(data_fingerprint) != data_fingerprint) {
     throw DataError(
-        "[data] every rank must read the same data, but data.paths or eval.sets name other tokens here than on rank 0 "
+        "[data] every rank must read the same data, but data.paths, eval.sets or eval.tasks give other tokens here "
+        "than on rank 0 "
         "(sizes or checksums differ)");
   }
 }

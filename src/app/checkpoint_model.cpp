@@ -37,20 +37,55 @@ RunConfig config_of(const Manifest& manifest, const fs::path& folder, NormPlan& 
   return loaded.config;
 }
 
+namespace {
+
+ModelSource foreign_model(const fs::path& folder) {
+  ModelSource source;
+  source.folder = folder;
+  source.hugging_face = std::make_shared<const HfFolder>(folder);
+  const HfModel& model = source.hugging_face->model();
+  source.config.model = model.model;
+  source.config.norm = model.norm;
+  source.norms = model.plan;
+  if (fs::exists(folder / "tokenizer.json")) source.config.data.tokenizer = fs::absolute(folder / "tokenizer.json");
+  return source;
+}
+
+}  // namespace
+
+ModelSource find_model(const std::string& path) {
+  std::error_code error;
+  if (fs::exists(fs::path(path) / "config.json", error)) return foreign_model(path);
+  ModelSource source;
+  source.folder = find_checkpoint(path);
+  const Manifest manifest = open_checkpoint(source.folder);
+  source.config = config_of(manifest, source.folder, source.norms);
+  source.step = manifest.step;
+  return source;
+}
+
+Session load_model(const ModelSource& source, at::Device device, const World& world) {
+  Session session = make_session(source.config, source.norms, device, Purpose::inference, world);
+  ShardEngine& engine = *session.engine;
+  if (!source.hugging_face) {
+    load_weights(source.folder, engine);
+    return session;
+  }
+  source.hugging_face->load(engine.layout(), engine.flat_units(), [&](std::size_t unit) { return engine.shard(unit); });
+  engine.refresh_compute();
+  return session;
+}
+
 CheckpointModel load_checkpoint_model(const std::string& path, Device device, std::int64_t threads,
                                       const std::function<void(RunConfig&)>& adjust) {
-  CheckpointModel result;
-  result.folder = find_checkpoint(path);
-  NormPlan norms;
-  result.config = config_of(open_checkpoint(result.folder), result.folder, norms);
-  result.config.run.device = device;
-  result.config.run.threads = threads;
-  if (adjust) adjust(result.config);
-  const at::Device place = start_runtime(result.config.run);
-  result.config.parallel = {};  // read by one process, whoever wrote it
-  result.session = make_session(result.config, norms, place, Purpose::inference, World());
-  load_weights(result.folder, *result.session.engine);
-  return result;
+  ModelSource source = find_model(path);
+  source.config.run.device = device;
+  source.config.run.threads = threads;
+  source.config.parallel = {};  // read by one process, whoever wrote it
+  if (adjust) adjust(source.config);
+  const at::Device place = start_runtime(source.config.run);
+  Session session = load_model(source, place, World());
+  return {source.folder, source.config, std::move(session)};
 }
 
 }  // namespace norma

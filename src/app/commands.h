@@ -18,6 +18,7 @@ struct CommandContext {
 void add_train_command(CLI::App& app, CommandContext& context);
 void add_plan_command(CLI::App& app);
 void add_prepare_command(CLI::App& app);
+void add_eval_command(CLI::App& app, CommandContext& context);
 void add_generate_command(CLI::App& app, CommandContext& context);
 void add_inspect_command(CLI::App& app);
 void add_export_command(CLI::App& app);

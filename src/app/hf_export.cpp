@@ -6,10 +6,10 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
-#include <unistd.h>
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/base/staged_path.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/model/cost.h"
 
@@ -24,39 +24,12 @@ constexpr std::uint64_t kMaxTokenizerBytes = 64 << 20;
 constexpr std::int64_t kInstances = 2, kMostTokens = 32;  // what a model is judged by
 constexpr std::int64_t kMostPrinted = 1 << 16;            // logits in a file for the checker
 
-// A folder under another name until it is complete.
-class PendingFolder {
- public:
-  explicit PendingFolder(fs::path target)
-      : target_(std::move(target)), path_(cat(target_.string(), ".tmp-", getpid())) {
-    std::error_code error;
-    if (fs::exists(target_, error) && !(fs::is_directory(target_, error) && fs::is_empty(target_, error))) {
-      throw ConfigError(cat("[export] --out names the folder to write; ", target_.string(),
-                            " is there already and not an empty folder"));
-    }
-    if (!fs::create_directory(path_, error)) {
-      throw DiskError(cat("[export] cannot make the folder ", path_.string(), ": ", error.message()));
-    }
-  }
-  ~PendingFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  PendingFolder(const PendingFolder&) = delete;
-  PendingFolder& operator=(const PendingFolder&) = delete;
-
-  const fs::path& path() const { return path_; }
-  void publish() {
-    sync_folder(path_);
-    std::error_code error;
-    fs::rename(path_, target_, error);
-    if (error) throw DiskError(cat("[export] cannot put ", target_.string(), " in place: ", error.message()));
-    sync_folder(target_.has_parent_path() ? target_.parent_path() : fs::path("."));
-  }
-
- private:
-  fs::path target_, path_;
-};
+void check_target(const fs::path& target) {
+  std::error_code error;
+  if (!fs::exists(target, error) || (fs::is_directory(target, error) && fs::is_empty(target, error))) return;
+  throw ConfigError(
+      cat("[export] --out names the folder to write; ", target.string(), " is there already and not an empty folder"));
+}
 
 // ---- The tokenizer ----
 
@@ -129,7 +102,7 @@ void round_weights(Session& session, at::ScalarType type) {
   session.engine->refresh_compute();
 }
 
-ParameterReader reader_of(const Session& session) {
+WeightReader reader_of(const Session& session) {
   return [&session](const std::string& parameter, std::int64_t begin, const at::Tensor& out) {
     const Layout& layout = session.engine->layout();
     for (std::size_t u = 0; u < layout.units.size(); ++u) {
@@ -210,7 +183,9 @@ void export_hf(const ExportArguments& arguments) {
   options.max_shard_bytes = arguments.max_shard_bytes;
   const auto remote_code = chosen<RemoteCode>("--remote-code", arguments.remote_code,
                                               {{"auto", RemoteCode::automatic}, {"always", RemoteCode::always}});
-  PendingFolder pending(export_place(arguments));
+  const fs::path target = export_place(arguments);
+  check_target(target);
+  StagedPath staged(target, "export");
   const fs::path checkpoint = find_checkpoint(arguments.from);
   verify_checkpoint(checkpoint);
   NormPlan plan;
@@ -227,12 +202,17 @@ void export_hf(const ExportArguments& arguments) {
   const at::Tensor ids = probe_ids(source.config.model), before = logits_of(source.session, ids);
   round_weights(source.session, options.dtype == HfDtype::bf16 ? at::kBFloat16 : at::kFloat);
   const at::Tensor logits = logits_of(source.session, ids);
-  write_hf_folder(pending.path(), model, options, reader_of(source.session));
-  if (tokenizer) write_tokenizer(pending.path(), *tokenizer);
+  std::error_code error;
+  if (!fs::create_directory(staged.path(), error)) {
+    throw DiskError(cat("[export] cannot make the folder ", staged.path().string(), ": ", error.message()));
+  }
+  write_hf_folder(staged.path(), model, options, reader_of(source.session));
+  if (tokenizer) write_tokenizer(staged.path(), *tokenizer);
   source.session = {};  // one model at a time in memory
-  check_folder(pending.path(), source.config, ids, logits);
+  check_folder(staged.path(), source.config, ids, logits);
   if (!arguments.logits.empty()) write_logits(arguments.logits, model, ids, logits);
-  pending.publish();
+  sync_folder(staged.path());
+  staged.publish();
 
   const double rounding = (logits - before).abs().max().item<double>();
   std::printf(

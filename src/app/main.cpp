@@ -42,6 +42,7 @@ int run(int argc, char** argv) {
   norma::add_train_command(app, context);
   norma::add_plan_command(app);
   norma::add_prepare_command(app);
+  norma::add_eval_command(app, context);
   norma::add_generate_command(app, context);
   norma::add_inspect_command(app);
   norma::add_export_command(app);
@@ -60,7 +61,7 @@ int run(int argc, char** argv) {
 }
 
 bool computes(std::string_view command) {
-  return command == "train" || command == "bench" || command == "generate";
+  return command == "train" || command == "bench" || command == "eval" || command == "generate";
 }
 
 }  // namespace

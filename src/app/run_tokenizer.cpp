@@ -133,7 +133,7 @@ std::optional<TokenOrigin> token_origin(const std::vector<std::string>& paths, c
 }
 
 FoundTokenizer find_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint) {
-  const RunRecord record = read_record(checkpoint);
+  const RunRecord record = checkpoint.empty() ? RunRecord{} : read_record(checkpoint);
   FoundTokenizer found = given.empty() ? find_tokenizer(config, record) : load_given(given, config, record);
   const std::int64_t ids = found.tokenizer.vocab_size();
   if (ids > config.model.vocab_size) {

@@ -21,7 +21,7 @@ std::optional<TokenOrigin> token_origin(const std::vector<std::string>& paths, c
 
 // `given` (--tokenizer), else data.tokenizer, else the one beside the token files. Relative names in the config start
 // at the working folder or, when nothing is there, at the one the run was started in (env.json in the run folder,
-// which is `checkpoint`'s parent).
+// which is `checkpoint`'s parent; an empty path: the run has only just started).
 //
 // Throws DataError: no tokenizer (says where it looked), one that did not make the run's tokens (a warning when it was
 // given), one with more ids than model.vocab_size.

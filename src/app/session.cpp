@@ -1,5 +1,6 @@
 #include "session.h"
 
+#include <cstdio>
 #include <cstdlib>
 
 #include <ATen/ATen.h>
@@ -12,11 +13,15 @@
 #include <malloc.h>
 #include <sys/resource.h>
 #include <torch/cuda.h>
+#include <unistd.h>
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/base/thread_pool.h"
 #include "norma/kernels/ops.h"
+#include "norma/parallel/launch.h"
+
+#include "failure.h"
 
 namespace norma {
 namespace {
@@ -105,6 +110,15 @@ std::unique_ptr<World> make_world(const ParallelConfig& config, const LaunchEnvi
   const TimeoutConfig& timeouts = config.timeouts;
   return std::make_unique<World>(WorldOptions{launch, device, degrees.shard, degrees.replicate, Seconds(timeouts.start),
                                               Seconds(timeouts.training), Seconds(timeouts.grace)});
+}
+
+void leave(World& world, const std::exception_ptr& exception) {
+  const Failure failure = describe_failure(exception);
+  const std::string text = world.report_failure(failure.text, failure.code == ExitCode::collective);
+  if (!text.empty()) log_error(text);
+  write_error_file(text.empty() ? failure.text : text);
+  std::fflush(nullptr);
+  _exit(static_cast<int>(failure.code));
 }
 
 Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose,

@@ -1,6 +1,7 @@
 // The composition root: model, storage, optimizer and device of one process, built from a run plan.
 #pragma once
 
+#include <exception>
 #include <memory>
 #include <optional>
 
@@ -29,6 +30,10 @@ struct Session {
 
 // Meets the other processes that the launcher started, if any.
 std::unique_ptr<World> make_world(const ParallelConfig& config, const LaunchEnvironment& launch, at::Device device);
+
+// Ends a process whose peers wait for it: says that it fails, and leaves without destructors, which would wait for
+// peers or for a save that comes to nothing.
+[[noreturn]] void leave(World& world, const std::exception_ptr& exception);
 
 // Weights are zero until draw_initial_weights() or a loader fills them. `world` outlives the session.
 Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose,

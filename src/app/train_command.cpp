@@ -18,6 +18,7 @@
 #include "agreement.h"
 #include "checked_config.h"
 #include "commands.h"
+#include "evaluation_input.h"
 #include "failure.h"
 #include "run_folder.h"
 #include "session.h"
@@ -50,12 +51,8 @@ BatchStreamOptions stream_options(const RunConfig& config, const LaunchEnvironme
   return options;
 }
 
-std::vector<EvalSet> open_eval_sets(const CheckedConfig& checked) {
-  std::vector<EvalSet> sets;
-  for (const auto& [label, paths] : checked.config.eval.sets) {
-    sets.push_back({label, open_tokens(checked, paths, "eval.sets." + label)});
-  }
-  return sets;
+EvaluationInput open_evaluation_of(const CheckedConfig& checked) {
+  return open_evaluation(checked.config, [&] { return find_run_tokenizer("", checked.config, /*checkpoint=*/{}); });
 }
 
 std::string device_text(const at::Device& device) {
@@ -64,9 +61,12 @@ std::string device_text(const at::Device& device) {
 }
 
 // Of all that the run reads.
-std::string fingerprints(const TokenDataset& training, const std::vector<EvalSet>& eval_sets) {
+std::string fingerprints(const TokenDataset& training, const EvaluationInput& evaluation) {
   std::string all = training.fingerprint();
-  for (const EvalSet& set : eval_sets) all += " " + set.dataset->fingerprint();
+  for (const EvalSet& set : evaluation.sets) all += " " + set.dataset->fingerprint();
+  for (const TokenizedTask& task : evaluation.tasks) {
+    all += cat(" ", task.name, ":", checksum(std::as_bytes(std::span(task.ids))));
+  }
   return all;
 }
 
@@ -111,8 +111,9 @@ void log_start(const CheckedConfig& checked, const RunPlan& plan, const LaunchEn
   log_info("\n" + describe(plan));
   log_info(cat("data: ", with_commas(dataset.num_tokens()), " tokens in ", dataset.num_files(), " files, ",
                with_commas(dataset.num_instances()), " instances of ", dataset.sequence_length()));
-  if (checked.config.eval.every > 0 && checked.config.eval.sets.empty()) {
-    log_warning("eval.every is set, but eval.sets is empty: nothing will be evaluated");
+  const EvalConfig& eval = checked.config.eval;
+  if (eval.every > 0 && eval.sets.empty() && eval.tasks.empty()) {
+    log_warning("eval.every is set, but eval.sets and eval.tasks are empty: nothing will be evaluated");
   }
 }
 
@@ -126,17 +127,6 @@ int end_training(const RunPlan& plan, const RunSummary& summary, const at::Devic
                (run_folder_of(plan.config) / "summary.json").string()));
   if (!finished) log_info("run the same command again to go on from here");
   return static_cast<int>(finished ? ExitCode::done : ExitCode::stopped_early);
-}
-
-// Ends a process whose peers wait for it: says that it fails, and leaves without destructors, which would wait for
-// peers or for a save that comes to nothing.
-[[noreturn]] void leave(World& world, const std::exception_ptr& exception) {
-  const Failure failure = describe_failure(exception);
-  const std::string text = world.report_failure(failure.text, failure.code == ExitCode::collective);
-  if (!text.empty()) log_error(text);
-  write_error_file(text.empty() ? failure.text : text);
-  std::fflush(nullptr);
-  _exit(static_cast<int>(failure.code));
 }
 
 // Rank 0's run folder, which every rank must see: its files go there.
@@ -160,9 +150,9 @@ int train_together(const CheckedConfig& checked, const CommandContext& context, 
   const RunConfig& config = checked.config;
   const auto dataset = open_tokens(checked, config.data.paths, "data.paths");
   BatchStream stream(dataset, stream_options(config, launch));
-  const std::vector<EvalSet> eval_sets = open_eval_sets(checked);
+  const EvaluationInput evaluation = open_evaluation_of(checked);
   const RunPlan plan = checked_plan(checked, stream.batches_per_epoch(), world.size());
-  check_agreement(config, fingerprints(*dataset, eval_sets), world);
+  check_agreement(config, fingerprints(*dataset, evaluation), world);
   const std::unique_ptr<RunFolder> folder = open_run_folder(config, world);
   start_rank_log(config, launch, run_folder_of(config));
   log_start(checked, plan, launch, device_text(device), *dataset);
@@ -175,7 +165,7 @@ int train_together(const CheckedConfig& checked, const CommandContext& context, 
   }
   Trainer trainer(plan,
                   {*session.model, *session.engine, *session.optimizer, world, stream, metrics ? &*metrics : nullptr,
-                   eval_sets, device, run_folder_of(config), dataset->fingerprint()},
+                   evaluation, device, run_folder_of(config), dataset->fingerprint()},
                   start);
   const auto train = [&] {
     world.start_training();
@@ -215,7 +205,7 @@ void print_dry_run(const CheckedConfig& checked) {
   if (!checked.config.data.paths.empty()) {
     const auto dataset = open_tokens(checked, checked.config.data.paths, "data.paths");
     batches_per_epoch = BatchStream(dataset, stream_options(checked.config)).batches_per_epoch();
-    open_eval_sets(checked);
+    open_evaluation_of(checked);
   }
   const RunPlan plan = checked_plan(checked, batches_per_epoch, /*world_size=*/1);
   std::printf("%s\n%s", to_yaml(checked.config).c_str(), describe(plan).c_str());

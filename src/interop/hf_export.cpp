@@ -58,7 +58,7 @@ std::vector<std::vector<HfRange>> shards_of(const std::vector<HfRange>& ranges, 
   return shards;
 }
 
-void write_tensor(SafetensorsWriter& writer, const HfRange& range, const char* type, const ParameterReader& read) {
+void write_tensor(SafetensorsWriter& writer, const HfRange& range, const char* type, const WeightReader& read) {
   for (std::int64_t done = 0; done < range.count; done += kElementsAtOnce) {
     const std::int64_t count = std::min(kElementsAtOnce, range.count - done);
     at::Tensor values = at::empty({count}, at::kFloat);
@@ -68,7 +68,7 @@ void write_tensor(SafetensorsWriter& writer, const HfRange& range, const char* t
   }
 }
 
-void write_shard(const fs::path& path, const std::vector<HfRange>& ranges, HfDtype dtype, const ParameterReader& read) {
+void write_shard(const fs::path& path, const std::vector<HfRange>& ranges, HfDtype dtype, const WeightReader& read) {
   std::vector<TensorInfo> infos;
   for (const HfRange& range : ranges) infos.push_back({range.tensor, stored_type(range, dtype), range.shape, 0, 0});
   SafetensorsWriter writer(path, infos);
@@ -83,7 +83,7 @@ std::string shard_name(std::size_t index, std::size_t count) {
 }
 
 void write_weights(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
-                   const ParameterReader& read) {
+                   const WeightReader& read) {
   const std::vector<HfRange> ranges = hf_ranges(model);
   check_ranges(model, ranges);
   const auto shards = shards_of(ranges, options);
@@ -113,7 +113,7 @@ Json generation_config(const HfTokens& tokens) {
 }  // namespace
 
 void write_hf_folder(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
-                     const ParameterReader& read) {
+                     const WeightReader& read) {
   write_weights(folder, model, options, read);
   if (model.model_type == kNormaType) {
     for (const RemoteCodeFile& file : remote_code()) write_file_atomic(folder / file.name, file.text);

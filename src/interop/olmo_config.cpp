@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "norma/interop/olmo_folder.h"
+#include "norma/norm/norm_config_of.h"
 
 #include "hf_fields.h"
 #include "olmo_layers.h"
-#include "plan_config.h"
 
 namespace norma {
 namespace {

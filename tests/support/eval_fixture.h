@@ -33,6 +33,7 @@ struct EvalDocument {
 struct EvalFixture {
   std::string task, tokenizer, metric;
   std::int64_t model_context = 0;
+  bool has_near_ties = false;           // float32 may choose otherwise
   nlohmann::json model, full, metrics;  // as in the file
   std::vector<EvalDocument> documents;  // those that `metrics` is about
   std::vector<EvalDocument> examples;   // others: spread over the task, and truncated ones
@@ -80,6 +81,7 @@ inline EvalFixture read_eval_fixture(const std::filesystem::path& file) {
                       content.at("tokenizer"),
                       content.at("metric"),
                       content.at("model_ctx_len"),
+                      content.contains("near_tie_documents"),
                       content.at("model"),
                       content.at("full"),
                       content.at("metrics"),

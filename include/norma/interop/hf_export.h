@@ -9,9 +9,9 @@
 // router works. Classes of transformers round their norms in bf16 in different places; in float32 they agree.
 #pragma once
 
-#include <functional>
 #include <optional>
 
+#include "norma/interop/foreign_range.h"
 #include "norma/interop/hf_folder.h"
 
 namespace norma {
@@ -37,12 +37,9 @@ struct HfExportOptions {
   HfTokens tokens;
 };
 
-// Elements [begin, begin + out.numel()) of one of our parameters, row-major, into out (1-D, float32).
-using ParameterReader = std::function<void(const std::string& parameter, std::int64_t begin, const at::Tensor& out)>;
-
 // Writes weights, config.json, generation_config.json and, for our own class, its Python files into `folder`, which
 // exists. Tensors are streamed in pieces. A selection bias stays float32. Throws DiskError.
 void write_hf_folder(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
-                     const ParameterReader& read);
+                     const WeightReader& read);
 
 }  // namespace norma

@@ -1,0 +1,246 @@
+// norma eval: perplexity and downstream tasks of a checkpoint or of a Hugging Face folder.
+#include <chrono>
+#include <cstdio>
+#include <memory>
+
+#include "norma/base/error.h"
+#include "norma/base/log.h"
+#include "norma/config/names.h"
+#include "norma/eval/tasks.h"
+#include "norma/parallel/launch.h"
+
+#include "checkpoint_model.h"
+#include "commands.h"
+#include "eval_results.h"
+#include "evaluation_input.h"
+#include "signals.h"
+
+namespace norma {
+namespace {
+
+constexpr int kInterrupted = 130;  // as a shell reports SIGINT
+
+struct EvalArguments {
+  std::string model, tokenizer, device = "auto", precision, out, predictions;
+  std::vector<std::string> tasks, sets;
+  EvalConfig eval;
+  std::int64_t threads = 0;
+  bool list = false, shard = false;
+};
+
+// "label=path" of --perplexity; a label may come again with another file.
+void add_set(const std::string& text, EvalConfig& eval) {
+  const std::size_t sign = text.find('=');
+  if (sign == std::string::npos || sign == 0 || sign + 1 == text.size()) {
+    throw ConfigError(
+        cat("[eval] --perplexity needs label=FILE, for example books=data/books-*.npy; got '", text, "'"));
+  }
+  eval.sets[text.substr(0, sign)].push_back(text.substr(sign + 1));
+}
+
+// What is to be measured: what the command line asks for, else what the run measured itself.
+EvalConfig evaluation_of(const EvalArguments& arguments, const RunConfig& run) {
+  EvalConfig eval = arguments.eval;
+  eval.tasks = arguments.tasks;
+  for (const std::string& set : arguments.sets) add_set(set, eval);
+  if (eval.tasks.empty() && eval.sets.empty()) {
+    eval.tasks = run.eval.tasks;
+    eval.sets = run.eval.sets;
+  }
+  if (eval.tasks.empty() && eval.sets.empty()) {
+    throw ConfigError(
+        "[eval] what is to be measured? --tasks 'hellaswag,arc_*' (--list shows all), or --perplexity "
+        "books=data/books-*.npy; the run's own config names nothing");
+  }
+  return eval;
+}
+
+template <class E>
+E chosen(const char* option, const std::string& word) {
+  const auto value = parse_enum<E>(word);
+  if (!value)
+    throw ConfigError(cat("[eval] ", option, " must be one of ", join(enum_names<E>(), ", "), "; got '", word, "'"));
+  return *value;
+}
+
+// What is being measured, and how long the rest will take by the share of tokens that is done.
+class EvalProgress {
+ public:
+  EvalProgress(const EvaluationInput& input, std::int64_t sequence_length) {
+    const auto add = [this](const std::string& name, std::int64_t tokens) {
+      parts_.push_back({name, static_cast<double>(tokens)});
+      total_ += static_cast<double>(tokens);
+    };
+    for (const EvalSet& set : input.sets) {
+      add(set.label, set.dataset->num_instances() * sequence_length);
+      if (set.documents) add(set.label + " by document", std::ssize(set.documents->ids));
+    }
+    for (const TokenizedTask& task : input.tasks) {
+      std::size_t tokens = 0;
+      for (const TokenizedRequest& request : task.requests) tokens += request.context.size + request.text.size;
+      add(task.name, static_cast<std::int64_t>(tokens));
+    }
+  }
+
+  // Parts come in the order in which they were counted.
+  void show(const std::string& what, std::int64_t done, std::int64_t total) {
+    for (; next_ < parts_.size() && parts_[next_].name != what; ++next_) finished_ += parts_[next_].tokens;
+    const double part = static_cast<double>(done) / static_cast<double>(total);
+    const bool ends = done == total;
+    if (!line_.on_terminal() && !ends) return;
+    const double share = (finished_ + part * parts_[next_].tokens) / total_;
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start_;
+    line_.update(cat(what, "  ", with_commas(done), "/", with_commas(total), "  all ", fixed(100.0 * share, 0),
+                     "%  ETA ", human_seconds(spent.count() * (1.0 - share) / share)));
+  }
+
+  void finish() { line_.finish(); }
+
+ private:
+  struct Part {
+    std::string name;
+    double tokens = 0.0;
+  };
+  std::vector<Part> parts_;
+  std::size_t next_ = 0;
+  double total_ = 0.0, finished_ = 0.0;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  ProgressLine line_;
+};
+
+// Everything that is written appears whole, predictions first: results name them.
+void write_results(const EvalArguments& arguments, const EvaluationResult& result, const EvaluatedModel& model) {
+  if (!arguments.predictions.empty()) write_file_atomic(arguments.predictions, predictions_jsonl(result, model));
+  if (arguments.out.empty()) return;
+  const fs::path folder = fs::absolute(arguments.out).parent_path();
+  const std::string predictions =
+      arguments.predictions.empty() ? "" : fs::proximate(fs::absolute(arguments.predictions), folder).string();
+  write_file_atomic(arguments.out, results_json(result, model, predictions).dump(2) + "\n");
+}
+
+// The model as the command line wants it run.
+ModelSource find_source(const EvalArguments& arguments) {
+  ModelSource source = find_model(arguments.model);
+  RunConfig& config = source.config;
+  config.eval = evaluation_of(arguments, config);
+  config.run.device = chosen<Device>("--device", arguments.device);
+  config.run.threads = arguments.threads;
+  if (!arguments.precision.empty()) config.precision = chosen<Precision>("--precision", arguments.precision);
+  config.parallel = {};  // of the evaluation, not of the training
+  config.parallel.strategy = arguments.shard ? Strategy::automatic : Strategy::ddp;
+  const Problems problems = validate(config);
+  if (!problems.empty()) throw ConfigError(cat("[", problems[0].key, "] ", problems[0].text));
+  return source;
+}
+
+int evaluate_together(const EvalArguments& arguments, const ModelSource& source, at::Device device, World& world,
+                      const std::atomic<bool>& stop) {
+  const RunConfig& config = source.config;
+  EvaluatedModel model{source.folder.string(), source.step, std::string(enum_name(config.precision)), "",
+                       context_length_of(config.eval, config.model)};
+  const EvaluationInput input = open_evaluation(config, [&] {
+    FoundTokenizer found = find_run_tokenizer(arguments.tokenizer, config, source.folder);
+    model.tokenizer_checksum = found.tokenizer.checksum();
+    return found;
+  });
+  Session session = load_model(source, device, world);
+  world.start_training();  // its time-outs are those of work
+  EvalProgress progress(input, config.model.sequence_length);
+  const EvaluationOptions options{device, config.train.loss_chunk,
+                                  [&](const std::string& what, std::int64_t done, std::int64_t total) {
+                                    if (world.is_first()) progress.show(what, done, total);
+                                    return !stop;
+                                  }};
+  const EvaluationResult result = evaluate(*session.model, *session.engine, input, config.eval, world, options);
+  progress.finish();
+  if (!result.complete) {
+    log_info("stopped; nothing was written");
+    return kInterrupted;
+  }
+  if (world.is_first()) {
+    write_results(arguments, result, model);
+    std::printf("%s", results_table(result).c_str());
+  }
+  world.barrier("the end");
+  return 0;
+}
+
+int run_eval(const EvalArguments& arguments) {
+  if (arguments.model.empty()) {
+    throw ConfigError("[eval] which model? For example: norma eval runs/tiny --tasks hellaswag");
+  }
+  const std::atomic<bool>& stop = stop_on_signals("stopping");
+  const LaunchEnvironment launch = read_launch_environment();
+  const ModelSource source = find_source(arguments);
+  const at::Device device = start_runtime(source.config.run, launch);
+  const std::unique_ptr<World> world = make_world(source.config.parallel, launch, device);
+  if (world->size() == 1) return evaluate_together(arguments, source, device, *world, stop);
+  try {
+    return evaluate_together(arguments, source, device, *world, stop);
+  } catch (...) {
+    leave(*world, std::current_exception());
+  }
+}
+
+void add_measures(CLI::App& command, EvalArguments& arguments) {
+  EvalConfig& eval = arguments.eval;
+  eval.by_document = true;
+  command.add_option("--tasks", arguments.tasks, "names and globs, 'hellaswag,arc_*'; default: those of the run");
+  command.add_option("--data", eval.task_data, "folder that scripts/fetch_eval_data.sh made")->capture_default_str();
+  command.add_option("--documents", eval.task_documents, "at most so many of each task; 0: all")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 30));
+  command.add_option("--perplexity", arguments.sets,
+                     "label=FILE: a validation set of token files (.npy; globs) or text files; may be given again");
+  command.add_option("--instances", eval.max_instances, "at most so many of each set; 0: all")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 30));
+  command.add_option("--batch-tokens", eval.batch_tokens, "tokens per forward of a task, padding included")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 30));
+  command.add_option("--batch-size", eval.batch_size, "instances of a set per forward")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  command
+      .add_option("--context-length", eval.context_length,
+                  "a request keeps its last so many tokens, or as many as the model sees if that is less")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 1 << 24));
+  command.add_flag("--reuse-context", eval.reuse_context,
+                   "run the context that the continuations of a question share only once");
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app, CommandContext& context) {
+  CLI::App* command =
+      app.add_subcommand("eval", "Measure a model: downstream tasks, and perplexity on tokens or text.");
+  const auto arguments = std::make_shared<EvalArguments>();
+  command->add_option("model", arguments->model,
+                      "run folder (its newest checkpoint), step-N folder or Hugging Face folder");
+  add_measures(*command, *arguments);
+  command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json; default: the model's own, found again");
+  command->add_option("--out", arguments->out, "write the results here, as JSON");
+  command->add_option("--predictions", arguments->predictions, "write every document's scores here, as JSON lines");
+  command->add_option("--precision", arguments->precision, "fp32, bf16 or fp64; default: the run's own");
+  command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
+  command->add_option("--threads", arguments->threads, "0: every core")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
+  command->add_flag("--shard", arguments->shard,
+                    "spread the weights over the processes, for models that fit none alone");
+  command->add_flag("--list", arguments->list, "list every task with its metric and source, and stop");
+  command->footer(
+      "Examples: norma eval runs/tiny --tasks 'hellaswag,arc_*,mmlu_*_var' --out results.json\n"
+      "          norma eval models/OLMo-2-0425-1B --tasks piqa --perplexity books=books.jsonl.zst\n"
+      "          torchrun --no-python --nproc-per-node=8 norma eval runs/1b --tasks hellaswag --predictions a.jsonl");
+  command->callback([arguments, &context] {
+    if (arguments->list) {
+      std::printf("%s", task_listing().c_str());
+      return;
+    }
+    context.exit_code = run_eval(*arguments);
+  });
+}
+
+}  // namespace norma
