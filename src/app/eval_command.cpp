@@ -8,6 +8,7 @@
 #include "norma/config/names.h"
 #include "norma/eval/tasks.h"
 #include "norma/parallel/launch.h"
+#include "norma/study/compare.h"
 
 #include "checkpoint_model.h"
 #include "commands.h"
@@ -22,7 +23,8 @@ constexpr int kInterrupted = 130;  // as a shell reports SIGINT
 
 struct EvalArguments {
   std::string model, tokenizer, device = "auto", precision, out, predictions;
-  std::vector<std::string> tasks, sets;
+  std::vector<std::string> tasks, sets, compare;
+  std::string metric;  // of a comparison
   EvalConfig eval;
   std::int64_t threads = 0;
   bool list = false, shard = false;
@@ -66,7 +68,7 @@ E chosen(const char* option, const std::string& word) {
 // What is being measured, and how long the rest will take by the share of tokens that is done.
 class EvalProgress {
  public:
-  EvalProgress(const EvaluationInput& input, std::int64_t sequence_length) {
+  EvalProgress(const EvaluationInput& input, std::int64_t sequence_length, std::int64_t max_documents) {
     const auto add = [this](const std::string& name, std::int64_t tokens) {
       parts_.push_back({name, static_cast<double>(tokens)});
       total_ += static_cast<double>(tokens);
@@ -77,7 +79,12 @@ class EvalProgress {
     }
     for (const TokenizedTask& task : input.tasks) {
       std::size_t tokens = 0;
-      for (const TokenizedRequest& request : task.requests) tokens += request.context.size + request.text.size;
+      std::int64_t documents = 0;
+      for (std::size_t i = 0; i < task.requests.size(); ++i) {
+        if (i == 0 || task.requests[i].document != task.requests[i - 1].document) ++documents;
+        if (max_documents > 0 && documents > max_documents) break;
+        tokens += task.requests[i].context.size + task.requests[i].text.size;
+      }
       add(task.name, static_cast<std::int64_t>(tokens));
     }
   }
@@ -145,7 +152,7 @@ int evaluate_together(const EvalArguments& arguments, const ModelSource& source,
   });
   Session session = load_model(source, device, world);
   world.start_training();  // its time-outs are those of work
-  EvalProgress progress(input, config.model.sequence_length);
+  EvalProgress progress(input, config.model.sequence_length, config.eval.task_documents);
   const EvaluationOptions options{device, config.train.loss_chunk,
                                   [&](const std::string& what, std::int64_t done, std::int64_t total) {
                                     if (world.is_first()) progress.show(what, done, total);
@@ -180,6 +187,13 @@ int run_eval(const EvalArguments& arguments) {
   } catch (...) {
     leave(*world, std::current_exception());
   }
+}
+
+void run_compare(const EvalArguments& arguments) {
+  CompareInput input{{arguments.compare.begin(), arguments.compare.end()}, arguments.metric};
+  const Comparison comparison = compare_predictions(input);
+  if (!arguments.out.empty()) write_file_atomic(arguments.out, to_json(comparison).dump(2) + "\n");
+  std::printf("%s", compare_table(comparison).c_str());
 }
 
 void add_measures(CLI::App& command, EvalArguments& arguments) {
@@ -229,16 +243,22 @@ void add_eval_command(CLI::App& app, CommandContext& context) {
       ->check(CLI::Range(0, 4096));
   command->add_flag("--shard", arguments->shard,
                     "spread the weights over the processes, for models that fit none alone");
+  command->add_option("--compare", arguments->compare,
+                      "instead: compare the predictions of two or more evaluations (their JSON lines, or results that "
+                      "name them), all with the first, document by document");
+  command->add_option("--metric", arguments->metric, "of --compare: for every task; default: each task's own");
   command->add_flag("--list", arguments->list, "list every task with its metric and source, and stop");
   command->footer(
       "Examples: norma eval runs/tiny --tasks 'hellaswag,arc_*,mmlu_*_var' --out results.json\n"
       "          norma eval models/OLMo-2-0425-1B --tasks piqa --perplexity books=books.jsonl.zst\n"
+      "          norma eval --compare first.json second.json\n"
       "          torchrun --no-python --nproc-per-node=8 norma eval runs/1b --tasks hellaswag --predictions a.jsonl");
   command->callback([arguments, &context] {
     if (arguments->list) {
       std::printf("%s", task_listing().c_str());
       return;
     }
+    if (!arguments->compare.empty()) return run_compare(*arguments);
     context.exit_code = run_eval(*arguments);
   });
 }
