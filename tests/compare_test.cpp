@@ -285,6 +285,11 @@ TEST_F(Compare, ResultsLeadToTheirPredictions) {
   EXPECT_EQ(result.first.model, "runs/below/predictions.jsonl");
   EXPECT_DOUBLE_EQ(result.others[0].tasks.at(0).pair.difference, 0.5);
   EXPECT_DOUBLE_EQ(result.others[1].tasks.at(0).pair.difference, 0.0);
+  // In one line, which then holds the other key's words too.
+  fs::copy_file(path("below/predictions.jsonl"), path("below/norma_predictions.jsonl"));
+  results["predictions"] = "norma_predictions.jsonl";
+  write("below/results.json", results.dump());
+  EXPECT_EQ(compare_predictions({{first, second}, ""}).first.model, "runs/below/predictions.jsonl");
   results.erase("predictions");
   write("below/results.json", results.dump(2));
   EXPECT_TRUE(contains(error_text<DataError>([&] {

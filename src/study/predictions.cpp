@@ -16,6 +16,7 @@ constexpr std::uint64_t kMaxResultsBytes = std::uint64_t{64} << 20;
 constexpr std::size_t kMaxLineBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxContinuations = 10'000;
 constexpr std::size_t kMaxNameBytes = 4096;
+constexpr std::size_t kFirstKeyBytes = 4096;
 constexpr int kFormat = 1;
 constexpr const char* kPredictionsKey = "norma_predictions";
 constexpr const char* kResultsKey = "norma_results";
@@ -192,15 +193,9 @@ void for_each_line(std::string_view text, const fs::path& path, const Take& take
   }
 }
 
-std::string_view first_line(std::string_view text) {
-  return text.substr(0, std::min(text.find('\n'), text.size()));
-}
-
-// Results say first what they are, in whatever layout; predictions do so within their first line.
-bool is_results(std::string_view text) {
-  const std::string_view start = text.substr(0, 4096);
-  return start.find(kResultsKey) != std::string_view::npos &&
-         first_line(start).find(kPredictionsKey) == std::string_view::npos;
+// Either file says in its first key what it is.
+std::size_t place_of_key(std::string_view text, const char* key) {
+  return text.substr(0, kFirstKeyBytes).find(cat('"', key, '"'));
 }
 
 // A path in a results file only names what is read next, and that must say that it holds predictions: it may lie
@@ -215,7 +210,7 @@ fs::path predictions_of_results(const fs::path& path) {
 }
 
 Predictions parse_predictions(std::string_view text, const fs::path& path) {
-  if (first_line(text).find(kPredictionsKey) == std::string_view::npos) {
+  if (place_of_key(text.substr(0, text.find('\n')), kPredictionsKey) == std::string_view::npos) {
     throw DataError(cat("[compare] ", path.string(), ":1: must be predictions or results of norma eval: a JSON object ",
                         "with the key '", kPredictionsKey, "' or '", kResultsKey, "'"));
   }
@@ -248,7 +243,7 @@ std::vector<std::string> metric_names() {
 
 Predictions read_predictions(const fs::path& path) {
   const std::string text = read_file(path, kMaxFileBytes);
-  if (!is_results(text)) return parse_predictions(text, path);
+  if (place_of_key(text, kResultsKey) >= place_of_key(text, kPredictionsKey)) return parse_predictions(text, path);
   const fs::path followed = predictions_of_results(path);
   return parse_predictions(read_file(followed, kMaxFileBytes), followed);
 }
