@@ -2,6 +2,7 @@
 #include "norma/interop/hf_export.h"
 
 #include <cstdio>
+#include <span>
 #include <system_error>
 
 #include <ATen/ATen.h>
@@ -85,7 +86,7 @@ at::Tensor probe_ids(const ModelConfig& model) {
   return (b * 7 + t * 5 + t * t * 3 + b * t).remainder(model.vocab_size);
 }
 
-at::Tensor logits_of(Session& session, const at::Tensor& ids) {
+at::Tensor logits_of(const Session& session, const at::Tensor& ids) {
   const c10::NoGradGuard no_grad;
   return session.model->logits(ids, *session.engine).to(at::kDouble);  // [B, T, V]
 }
@@ -116,8 +117,28 @@ WeightReader reader_of(const Session& session) {
   };
 }
 
-// The written folder, read as any other folder of that kind, must give the same logits.
-void check_folder(const fs::path& folder, const RunConfig& source, const at::Tensor& ids, const at::Tensor& wanted) {
+// Of every weight's name and value.
+std::string digest_of(const Session& session) {
+  RunningChecksum sum;
+  const Layout& layout = session.engine->layout();
+  for (std::size_t u = 0; u < layout.units.size(); ++u) {
+    for (const TensorSpan& span : layout.units[u].tensors) {
+      sum.update(std::as_bytes(std::span(span.name)));
+      const at::Tensor values = session.engine->flat_units()[u].master.narrow(0, span.offset, span.numel);
+      sum.update({static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
+    }
+  }
+  return sum.digest();
+}
+
+// What the written folder must give when it is read again.
+struct Expected {
+  std::string weights;
+  at::Tensor ids, logits;
+};
+
+// Reads the folder as any other of that kind.
+void check_folder(const fs::path& folder, const RunConfig& source, const Expected& expected) {
   const HfFolder written(folder);
   RunConfig config = source;
   config.model = written.model().model;
@@ -126,11 +147,10 @@ void check_folder(const fs::path& folder, const RunConfig& source, const at::Ten
   ShardEngine& engine = *session.engine;
   written.load(engine.layout(), engine.flat_units(), [&](std::size_t unit) { return engine.shard(unit); });
   engine.refresh_compute();
-  const c10::NoGradGuard no_grad;
-  const at::Tensor got = session.model->logits(ids, engine).to(at::kDouble);
-  if (at::equal(got, wanted)) return;
-  throw CheckFailure(cat("[export] the folder, read again, gives other logits: they differ by up to ",
-                         shortest((got - wanted).abs().max().item<double>())));
+  NORMA_CHECK(digest_of(session) == expected.weights, "[export] the folder, read again, has other weights");
+  const at::Tensor logits = logits_of(session, expected.ids);
+  NORMA_CHECK(at::equal(logits, expected.logits), "[export] the folder, read again, gives other logits: up to ",
+              shortest((logits - expected.logits).abs().max().item<double>()), " away");
 }
 
 Json numbers_of(const at::Tensor& values) {
@@ -201,7 +221,7 @@ void export_hf(const ExportArguments& arguments) {
 
   const at::Tensor ids = probe_ids(source.config.model), before = logits_of(source.session, ids);
   round_weights(source.session, options.dtype == HfDtype::bf16 ? at::kBFloat16 : at::kFloat);
-  const at::Tensor logits = logits_of(source.session, ids);
+  const Expected expected{digest_of(source.session), ids, logits_of(source.session, ids)};
   std::error_code error;
   if (!fs::create_directory(staged.path(), error)) {
     throw DiskError(cat("[export] cannot make the folder ", staged.path().string(), ": ", error.message()));
@@ -209,12 +229,12 @@ void export_hf(const ExportArguments& arguments) {
   write_hf_folder(staged.path(), model, options, reader_of(source.session));
   if (tokenizer) write_tokenizer(staged.path(), *tokenizer);
   source.session = {};  // one model at a time in memory
-  check_folder(staged.path(), source.config, ids, logits);
-  if (!arguments.logits.empty()) write_logits(arguments.logits, model, ids, logits);
+  check_folder(staged.path(), source.config, expected);
+  if (!arguments.logits.empty()) write_logits(arguments.logits, model, ids, expected.logits);
   sync_folder(staged.path());
   staged.publish();
 
-  const double rounding = (logits - before).abs().max().item<double>();
+  const double rounding = (expected.logits - before).abs().max().item<double>();
   std::printf(
       "%s as %s in %s: read again, it gives the same logits%s\n", checkpoint.c_str(), model.model_type.c_str(),
       arguments.out.c_str(),

@@ -99,17 +99,18 @@ struct StockClass {
   const char* type;
   const char* architecture;
   void (*add)(const ModelConfig& model, Json& config);
+  bool divides_width = false;  // its config insists that the heads divide hidden_size, whatever their own width
 };
 
 const std::vector<StockClass>& stock_classes() {
   static const std::vector<StockClass> kClasses = {
-      {"llama", "LlamaForCausalLM", add_llama},
+      {"llama", "LlamaForCausalLM", add_llama, true},
       {"qwen3", "Qwen3ForCausalLM", add_qwen3},
       {"olmo2", "Olmo2ForCausalLM", add_nothing},
       {"olmoe", "OlmoeForCausalLM", add_olmoe},
       {"qwen3_moe", "Qwen3MoeForCausalLM", add_qwen3_moe},
       {"deepseek_v3", "DeepseekV3ForCausalLM", add_deepseek_v3},
-      {"deepseek_v2", "DeepseekV2ForCausalLM", add_deepseek_v2},
+      {"deepseek_v2", "DeepseekV2ForCausalLM", add_deepseek_v2, true},
   };
   return kClasses;
 }
@@ -258,6 +259,7 @@ HfModel hf_model_of(const ModelConfig& model, const NormPlan& plan, RemoteCode r
   written.plan = plan;
   if (remote_code == RemoteCode::automatic) {
     for (const StockClass& one : stock_classes()) {
+      if (one.divides_width && model.d_model % model.num_heads != 0) continue;
       written.model_type = one.type;
       if (auto read = read_back(written)) return *read;
     }

@@ -42,6 +42,15 @@ void check_ranges(const HfModel& model, const std::vector<HfRange>& ranges) {
   NORMA_CHECK(elements == parameters, "[export] ", elements, " elements would be written of ", parameters);
 }
 
+// The order of the safetensors library: wide types first, then by name. A file is then byte for byte what
+// save_pretrained writes.
+void sort_as_the_library(std::vector<HfRange>& ranges, HfDtype dtype) {
+  const auto width = [&](const HfRange& range) { return dtype_bytes(stored_type(range, dtype)); };
+  std::sort(ranges.begin(), ranges.end(), [&](const HfRange& a, const HfRange& b) {
+    return width(a) != width(b) ? width(a) > width(b) : a.tensor < b.tensor;
+  });
+}
+
 // Files of at most max_bytes: consecutive tensors each.
 std::vector<std::vector<HfRange>> shards_of(const std::vector<HfRange>& ranges, const HfExportOptions& options) {
   std::vector<std::vector<HfRange>> shards(1);
@@ -84,8 +93,9 @@ std::string shard_name(std::size_t index, std::size_t count) {
 
 void write_weights(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
                    const WeightReader& read) {
-  const std::vector<HfRange> ranges = hf_ranges(model);
+  std::vector<HfRange> ranges = hf_ranges(model);
   check_ranges(model, ranges);
+  sort_as_the_library(ranges, options.dtype);
   const auto shards = shards_of(ranges, options);
   if (shards.size() == 1) return write_shard(folder / "model.safetensors", ranges, options.dtype, read);
   Json map = Json::object();

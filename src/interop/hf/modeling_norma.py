@@ -265,7 +265,7 @@ class NormaRouter(nn.Linear):
 
 def first_best(values, count):
     """Places of the largest values of each row; of equal ones, the first."""
-    return values.sort(-1, descending=True, stable=True).indices[:, :count]
+    return values.sort(dim=-1, descending=True, stable=True).indices[:, :count]
 
 
 class NormaExperts(nn.Module):

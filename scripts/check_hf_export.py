@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Loads folders that `norma export --to hf` wrote in Hugging Face transformers and checks that they work there.
+
+    scripts/check_hf_export.py DIR...           with DIR.json beside a folder, from --logits DIR.json: its logits too
+
+Of each folder: every tensor is loaded and none is left over; logits and loss are Norma's, with eager attention and with
+sdpa; tokens generated with a cache, without it, and beside a padded prompt are the same; it can be trained; saved and
+loaded again it gives the same logits; its tokenizer, if it has one, is that of tokenizer.json. Folders of our own class
+run the Python code that lies in them. Exit code: 0 all passed, 1 something failed (named), 2 transformers is missing.
+
+transformers is installed by scripts/setup.sh into .cache/transformers; this script looks there first.
+"""
+
+import argparse
+import copy
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = "Norms, here and there: 3 + 4 = 7; naïve café — 東京.\n\n  def f(x):\n\treturn x"
+
+
+class Report:
+    """What failed in which folder."""
+
+    def __init__(self, verbose):
+        self.verbose, self.folder, self.failed = verbose, None, 0
+
+    def check(self, passed, what, detail=""):
+        if not passed:
+            self.failed += 1
+        if not passed or self.verbose:
+            print(f"{'ok  ' if passed else 'FAIL'} {self.folder}: {what}{': ' if detail else ''}{detail}", flush=True)
+
+    def near(self, got, wanted, what, limit=2e-5):
+        difference = (got.double() - wanted).abs().max().item() if got.shape == wanted.shape else float("nan")
+        scale = max(1.0, wanted.abs().max().item())
+        self.check(difference <= limit * scale, what, f"differs by {difference:.2e}, largest {scale:.2e}")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", metavar="DIR")
+    parser.add_argument("--attention", default="eager,sdpa", help="comma-separated (default eager,sdpa)")
+    parser.add_argument("--verbose", action="store_true", help="say what passed, too")
+    return parser.parse_args()
+
+
+def load(transformers, torch, folder, attention):
+    options = {"trust_remote_code": True, "output_loading_info": True, "attn_implementation": attention}
+    if "Norma" not in (folder / "config.json").read_text():
+        options["experts_implementation"] = "eager"
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+    return model.eval(), info
+
+
+def check_loading(report, model, info, wanted):
+    # What is missing is drawn at random, with a warning only.
+    for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        report.check(not info.get(key), key, str(sorted(map(str, info.get(key) or []))[:6]) if info.get(key) else "")
+    counted = model.num_parameters()
+    report.check(wanted.get("num_parameters", counted) == counted, "num_parameters", f"{counted}")
+    tied = model.get_output_embeddings().weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
+    report.check(tied == model.config.tie_word_embeddings, "tie_word_embeddings", f"shared storage: {tied}")
+
+
+def check_logits(report, torch, model, ids, wanted, name):
+    with torch.no_grad():
+        out = model(input_ids=ids, labels=ids, use_cache=False)
+    report.check(bool(torch.isfinite(out.logits).all()), f"{name}: logits are finite")
+    places = {"logits_first": out.logits[0, 0], "logits_last": out.logits[-1, -1], "logits": out.logits, "loss": out.loss}
+    for key, got in places.items():
+        if key in wanted:
+            report.near(got, torch.tensor(wanted[key], dtype=torch.float64), f"{name}: {key}")
+
+
+def generate(model, ids, mask, count, cached):
+    kept = copy.deepcopy(model.generation_config)
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+    try:
+        out = model.generate(ids, attention_mask=mask, max_new_tokens=count, do_sample=False, use_cache=cached)
+    finally:
+        model.generation_config = kept
+    return out[:, ids.shape[1] :].tolist()
+
+
+def check_generation(report, torch, model, ids, name, count=6):
+    prompt = ids[:1, : min(6, model.config.max_position_embeddings - count)]
+    ones = torch.ones_like(prompt)
+    plain = generate(model, prompt, ones, count, False)
+    report.check(generate(model, prompt, ones, count, True) == plain, f"{name}: generates the same with a cache")
+
+    row = torch.cat([prompt, torch.tensor(plain)], 1)
+    with torch.no_grad():
+        whole = model(input_ids=row, use_cache=False).logits
+        out = model(input_ids=row[:, :2], use_cache=True)
+        steps = [out.logits]
+        for t in range(2, row.shape[1]):
+            out = model(input_ids=row[:, t : t + 1], past_key_values=out.past_key_values, use_cache=True)
+            steps.append(out.logits)
+    report.near(torch.cat(steps, 1), whole.double(), f"{name}: cached logits are those of the whole")
+
+    short = prompt[:, 2:]
+    padded = torch.cat([torch.zeros_like(short[:, :2]), short], 1)
+    mask = torch.cat([torch.zeros_like(short[:, :2]), torch.ones_like(short)], 1)
+    alone = generate(model, short, torch.ones_like(short), count, True)
+    both = generate(model, torch.cat([prompt, padded]), torch.cat([ones, mask]), count, True)
+    report.check(both == [plain[0], alone[0]], f"{name}: a padded prompt generates what it does alone")
+
+
+def check_training(report, torch, model, ids):
+    model = copy.deepcopy(model).train()
+    first = model(input_ids=ids, labels=ids).loss
+    first.backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not bool(torch.isfinite(p.grad).all())]
+    unused = [name for name in without if ".experts." in name]  # an expert that no token chose
+    report.check(len(without) == len(unused), "every parameter has a finite gradient", str(without[:4]) if without else "")
+    gradients = [(p, p.grad) for p in model.parameters() if p.grad is not None]
+    norm = sum(grad.double().square().sum().item() for _, grad in gradients) ** 0.5
+    with torch.no_grad():
+        for p, grad in gradients:
+            p -= grad * (1e-4 / norm)
+    report.check(model(input_ids=ids, labels=ids).loss.item() < first.item(), "a step along the gradient lowers the loss")
+
+
+def check_saving(report, transformers, torch, model, ids):
+    with tempfile.TemporaryDirectory() as out:
+        model.save_pretrained(out)
+        again, _ = load(transformers, torch, Path(out), model.config._attn_implementation)
+        with torch.no_grad():  # not to the last bit: where weights lie in memory may change the order of sums
+            report.near(again(input_ids=ids).logits, model(input_ids=ids).logits.double(), "saved and loaded again", 1e-6)
+
+
+def check_tokenizer(report, transformers, folder):
+    if not (folder / "tokenizer.json").exists():
+        return
+    from tokenizers import Tokenizer
+
+    wanted = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(TEXT, add_special_tokens=False).ids
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    got = tokenizer.encode(TEXT, add_special_tokens=False)
+    report.check(got == wanted, "the tokenizer gives tokenizer.json's ids", f"{got[:8]}, wanted {wanted[:8]}")
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("eos", "pad"):
+        mine, theirs = config[f"{name}_token_id"], getattr(tokenizer, f"{name}_token_id")
+        report.check(mine == theirs, f"{name}_token_id", f"config.json {mine}, tokenizer {theirs}")
+
+
+def check_folder(report, transformers, torch, folder, attentions):
+    report.folder = folder
+    beside = folder.with_name(folder.name + ".json")
+    wanted = json.loads(beside.read_text()) if beside.exists() else {}
+    for index, attention in enumerate(attentions):
+        model, info = load(transformers, torch, folder, attention)
+        vocabulary = model.config.vocab_size
+        ids = torch.tensor(wanted.get("ids") or [[(7 * b + 5 * t * t + t) % vocabulary for t in range(16)] for b in (0, 1)])
+        check_loading(report, model, info, wanted)
+        check_logits(report, torch, model, ids, wanted, attention)
+        check_generation(report, torch, model, ids, attention)
+        if index == 0:
+            check_training(report, torch, model, ids)
+            check_saving(report, transformers, torch, model, ids)
+            check_tokenizer(report, transformers, folder)
+
+
+def main():
+    arguments = parse_arguments()
+    sys.path.insert(0, str(ROOT / ".cache" / "transformers"))
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    modules = tempfile.TemporaryDirectory()  # where transformers copies remote code to
+    os.environ["HF_MODULES_CACHE"] = modules.name
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        print(f"{error}: run scripts/setup.sh", file=sys.stderr)
+        return 2
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    report = Report(arguments.verbose)
+    for folder in map(Path, arguments.folders):
+        before = report.failed
+        try:
+            check_folder(report, transformers, torch, folder, arguments.attention.split(","))
+        except Exception as error:  # whatever goes wrong in a folder is the finding
+            report.check(False, "an exception", f"{type(error).__name__}: {str(error)[:500]}")
+        print(f"{'passed' if report.failed == before else 'failed'}: {folder}", flush=True)
+    print(f"{len(arguments.folders)} folders, {report.failed} checks failed")
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
