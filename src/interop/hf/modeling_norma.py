@@ -152,19 +152,23 @@ class NormaAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=False)
         self.k_norm = make_norm(inner["k"], self.head_dim, self.kv_heads)
 
-    def project(self, u, table):
-        """u [B, T, D] -> q [B, T, H, E], k and v [B, T, K, E], normed, q and k rotated."""
+    def remember(self, cache, *states):
+        """Adds two tensors [B, T, heads, n] of the new tokens to the cache; returns those of all, [B, S, heads, n]."""
+        if cache is None:
+            return states
+        return (x.transpose(1, 2) for x in cache.update(*(x.transpose(1, 2) for x in states), self.layer_idx))
+
+    def project(self, u, table, cache):
+        """u [B, T, D] -> q [B, T, H, E], k and v [B, S, K, E], normed, q and k rotated."""
         q, k, v = (projection(u) for projection in (self.q_proj, self.k_proj, self.v_proj))
         if self.config.clip_qkv is not None:
             q, k, v = (x.clamp(-self.config.clip_qkv, self.config.clip_qkv) for x in (q, k, v))
         q, k, v = (x.unflatten(-1, (-1, self.head_dim)) for x in (q, k, v))
-        adjacent = self.config.rope_interleave
-        return rotate(self.q_norm(q), table, adjacent), rotate(self.k_norm(k), table, adjacent), self.v_norm(v)
+        q, k = (rotate(x, table, self.config.rope_interleave) for x in (self.q_norm(q), self.k_norm(k)))
+        return q, *self.remember(cache, k, self.v_norm(v))
 
     def forward(self, u, table, attention_mask, past_key_values=None, **kwargs):
-        q, k, v = (x.transpose(1, 2) for x in self.project(u, table))  # [B, heads, T, E]
-        if past_key_values is not None:
-            k, v = past_key_values.update(k, v, self.layer_idx)
+        q, k, v = (x.transpose(1, 2) for x in self.project(u, table, past_key_values))  # [B, heads, T or S, E]
         attend = eager_attention
         if self.config._attn_implementation != "eager":
             attend = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
@@ -175,8 +179,9 @@ class NormaAttention(nn.Module):
 
 class NormaLatentAttention(NormaAttention):
     """Latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads come from one latent per token,
-    which has a norm of its own, and the part of the key that RoPE turns is shared by all heads. Where that part is
-    normed (rope_key), k norms the other part only; else k norms both as one vector. The cache holds keys and values."""
+    which has a norm of its own, and the part of the key that RoPE turns is shared by all heads. The cache holds these
+    two. Where the shared part is normed (rope_key), k norms the other part only; else k norms both as one vector, and
+    the cache holds keys and values."""
 
     def make_projections(self, config, inner):
         self.nope, self.rope, rank = config.qk_nope_head_dim, config.qk_rope_head_dim, config.kv_lora_rank
@@ -198,7 +203,11 @@ class NormaLatentAttention(NormaAttention):
         head, tail = x.split((self.nope, self.rope), -1)
         return torch.cat((head, rotate(tail, table, self.config.rope_interleave)), -1)
 
-    def project(self, u, table):
+    def expand(self, latent):
+        """Latents [B, S, R] after their norm -> parts of keys without RoPE and values, [B, S, H, n] each."""
+        return self.kv_b_proj(latent).unflatten(-1, (self.heads, -1)).split((self.nope, self.value_dim), -1)
+
+    def project(self, u, table, cache):
         if self.config.q_lora_rank is None:
             q = self.q_proj(u)
         else:
@@ -206,14 +215,15 @@ class NormaLatentAttention(NormaAttention):
         q = self.rotate_tail(self.q_norm(q.unflatten(-1, (self.heads, -1))), table)
 
         latent, shared = self.kv_a_proj_with_mqa(u).split((self.config.kv_lora_rank, self.rope), -1)
-        up = self.kv_b_proj(self.kv_a_layernorm(latent)).unflatten(-1, (self.heads, -1))  # [B, T, H, nope + value]
-        k, v = up.split((self.nope, self.value_dim), -1)
-        shared = shared.unsqueeze(2).expand(-1, -1, self.heads, -1)
+        latent, shared = self.kv_a_layernorm(latent), shared.unsqueeze(2)  # [B, T, R], [B, T, 1, rope]
         if self.norms_whole_keys:
-            k = self.k_norm(torch.cat((k, shared), -1))
-        else:
-            k = torch.cat((self.k_norm(k), self.k_rope_norm(shared)), -1)
-        return q, self.rotate_tail(k, table), self.v_norm(v)
+            k, v = self.expand(latent)
+            k = self.k_norm(torch.cat((k, shared.expand(-1, -1, self.heads, -1)), -1))
+            return q, *self.remember(cache, self.rotate_tail(k, table), self.v_norm(v))
+        shared = rotate(self.k_rope_norm(shared), table, self.config.rope_interleave)
+        latent, shared = self.remember(cache, latent.unsqueeze(2), shared)
+        k, v = self.expand(latent.squeeze(2))
+        return q, torch.cat((self.k_norm(k), shared.expand(-1, -1, self.heads, -1)), -1), self.v_norm(v)
 
 
 # ---- MLP and experts -------------------------------------------------------------------------------------------------
@@ -312,9 +322,13 @@ class NormaPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["NormaLayer"]
     _skip_keys_device_placement = ["past_key_values"]
-    _keep_in_fp32_modules_strict = ["e_score_correction_bias"]
     _supports_sdpa = True
     _supports_attention_backend = True
+
+    def post_init(self):
+        super().post_init()
+        if self.config.selection_bias:  # set here: version 4 insists on a parameter of that name, and it is a buffer
+            self._keep_in_fp32_modules_strict = {"e_score_correction_bias"}
 
 
 def causal_mask(**offered):
