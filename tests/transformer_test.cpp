@@ -278,16 +278,16 @@ TEST(Generate, SamplesFromTheAllowedTokens) {
   GenerateOptions options;
   options.vocab_size = 4;  // id 4 is padding
   options.temperature = 0.0;
-  EXPECT_EQ(sample_token(logits, options, 0), 1);
+  EXPECT_EQ(sample_token(logits, options, 0, 0), 1);
   options.temperature = 1.0;
   options.top_k = 2;
   std::vector<int> seen(5, 0);
-  for (std::uint64_t i = 0; i < 2000; ++i) ++seen[static_cast<std::size_t>(sample_token(logits, options, i))];
+  for (std::uint64_t i = 0; i < 2000; ++i) ++seen[static_cast<std::size_t>(sample_token(logits, options, 0, i))];
   EXPECT_EQ(seen[0] + seen[3] + seen[4], 0);
   EXPECT_NEAR(seen[1] / 2000.0, 1.0 / (1.0 + std::exp(-1.0)), 0.04);
   options.top_k = 0;
   options.top_p = 0.5;
-  for (std::uint64_t i = 0; i < 50; ++i) EXPECT_EQ(sample_token(logits, options, i), 1);
+  for (std::uint64_t i = 0; i < 50; ++i) EXPECT_EQ(sample_token(logits, options, 0, i), 1);
 }
 
 TEST(Generate, RepeatsWithItsSeedAndStopsAtTheLongestContext) {
@@ -295,11 +295,11 @@ TEST(Generate, RepeatsWithItsSeedAndStopsAtTheLongestContext) {
   GenerateOptions options;
   options.vocab_size = 61;
   options.max_tokens = 100;
-  const auto a = generate(*m.model, *m.engine, {1, 2, 3}, options, {});
-  EXPECT_EQ(a.size(), 13u);
-  EXPECT_EQ(a, generate(*m.model, *m.engine, {1, 2, 3}, options, {}));
+  const auto a = generate(*m.model, *m.engine, {{1, 2, 3}}, options);
+  EXPECT_EQ(a.at(0).size(), 13u);
+  EXPECT_EQ(a, generate(*m.model, *m.engine, {{1, 2, 3}}, options));
   options.seed = 9;
-  EXPECT_NE(a, generate(*m.model, *m.engine, {1, 2, 3}, options, {}));
+  EXPECT_NE(a, generate(*m.model, *m.engine, {{1, 2, 3}}, options));
 }
 
 }  // namespace

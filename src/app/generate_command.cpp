@@ -1,15 +1,20 @@
 // norma generate: text from a checkpoint.
+#include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "norma/base/error.h"
+#include "norma/base/json.h"
 #include "norma/base/log.h"
 #include "norma/config/names.h"
 #include "norma/eval/generate.h"
+#include "norma/eval/text_stream.h"
 
 #include "checkpoint_model.h"
 #include "commands.h"
 #include "option_checks.h"
+#include "prompts.h"
 #include "run_tokenizer.h"
 #include "signals.h"
 
@@ -19,7 +24,8 @@ namespace {
 constexpr int kInterrupted = 130;  // as a shell reports SIGINT
 
 struct GenerateArguments {
-  std::string checkpoint, prompt, tokenizer, device = "auto";
+  std::string checkpoint, prompts, tokenizer, out, device = "auto";
+  std::vector<std::string> prompt, stops;
   GenerateOptions options;
   std::int64_t threads = 0;
   bool keep_going = false;  // past the end of text
@@ -40,44 +46,134 @@ std::vector<std::int64_t> prompt_ids(const Tokenizer& tokenizer, const std::stri
   return result;
 }
 
+const char* end_name(EndOfPrompt end) {
+  return end == EndOfPrompt::stopped ? "stop" : end == EndOfPrompt::end_of_text ? "end_of_text" : "length";
+}
+
+// Texts under way, shown in the prompts' order: the first unfinished one as it grows when it is alone, else each when
+// it and those before it are complete.
+class Display {
+ public:
+  Display(const Tokenizer& tokenizer, const std::vector<std::string>& prompts, const std::vector<std::string>& stops)
+      : prompts_(prompts), streams_(prompts.size(), TextStream(tokenizer, stops)), ends_(prompts.size()) {
+    if (prompts.size() == 1) std::printf("%s", prompts[0].c_str());
+  }
+
+  bool add(std::size_t prompt, std::int64_t token) {
+    const bool goes_on = streams_[prompt].add(token);
+    if (prompts_.size() == 1) show(streams_[0]);
+    return goes_on;
+  }
+
+  void end(std::size_t prompt, EndOfPrompt reason) {
+    streams_[prompt].finish();
+    ends_[prompt] = reason;
+    for (; next_ < ends_.size() && ends_[next_]; ++next_) {
+      if (prompts_.size() > 1) std::printf("%s%s", next_ > 0 ? "\n" : "", prompts_[next_].c_str());
+      show(streams_[next_]);
+      std::printf("\n");
+      std::fflush(stdout);
+      shown_ = 0;
+    }
+  }
+
+  // One object a line, in the prompts' order.
+  std::string to_jsonl(const std::vector<TokenIds>& results) const {
+    std::string lines;
+    for (std::size_t i = 0; i < prompts_.size(); ++i) {
+      Json line;
+      line["prompt"] = prompts_[i];
+      line["text"] = streams_[i].text();
+      line["tokens"] = results[i].size();
+      line["end"] = end_name(ends_[i].value());
+      lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    }
+    return lines;
+  }
+
+ private:
+  void show(const TextStream& stream) {
+    const std::size_t settled = stream.settled();
+    if (settled <= shown_) return;
+    std::fwrite(stream.text().data() + shown_, 1, settled - shown_, stdout);
+    std::fflush(stdout);
+    shown_ = settled;
+  }
+
+  const std::vector<std::string>& prompts_;
+  std::vector<TextStream> streams_;
+  std::vector<std::optional<EndOfPrompt>> ends_;
+  std::size_t next_ = 0, shown_ = 0;
+};
+
+void check_arguments(const GenerateArguments& arguments) {
+  for (const std::string& stop : arguments.stops) {
+    if (stop.empty()) throw ConfigError("[generate] --stop must not be empty");
+  }
+  if (!arguments.out.empty() && fs::is_directory(arguments.out)) {
+    throw ConfigError(cat("[generate] --out names the file to write; ", arguments.out, " is a folder"));
+  }
+}
+
+void log_speed(const std::vector<TokenIds>& results, double seconds) {
+  std::size_t tokens = 0;
+  for (const TokenIds& result : results) tokens += result.size();
+  log_info(cat(tokens, " tokens for ", results.size(), " prompts in ", human_seconds(seconds), ", ",
+               fixed(static_cast<double>(tokens) / std::max(seconds, 1e-9), 1), " tokens/s"));
+}
+
 int run_generate(const GenerateArguments& arguments) {
   const auto device = parse_enum<Device>(arguments.device);
   if (!device) throw ConfigError(cat("[generate] --device must be auto, cpu or cuda; got '", arguments.device, "'"));
+  check_arguments(arguments);
+  const std::vector<std::string> texts = gather_prompts(arguments.prompt, arguments.prompts);
   CheckpointModel loaded = load_checkpoint_model(arguments.checkpoint, *device, arguments.threads);
   const Tokenizer tokenizer = load_run_tokenizer(arguments.tokenizer, loaded.config, loaded.folder);
   GenerateOptions options = arguments.options;
   options.vocab_size = tokenizer.vocab_size();
   options.device = loaded.session.device;
   if (!arguments.keep_going && tokenizer.eos_id()) options.end_of_text = *tokenizer.eos_id();
-  const std::vector<std::int64_t> prompt = prompt_ids(tokenizer, arguments.prompt, loaded.config.model);
+  std::vector<TokenIds> prompts;
+  for (const std::string& text : texts) prompts.push_back(prompt_ids(tokenizer, text, loaded.config.model));
   const std::atomic<bool>& stop = stop_on_signals("stopping");
-  std::vector<std::uint32_t> ids;
-  std::string shown;
-  std::printf("%s", arguments.prompt.c_str());
-  generate(*loaded.session.model, *loaded.session.engine, prompt, options, [&](std::int64_t token) {
-    ids.push_back(static_cast<std::uint32_t>(token));
-    const std::string text = tokenizer.decode(ids, /*skip_special=*/true);
-    // A character may need several tokens: wait while the text still ends in a replacement character.
-    if (!text.ends_with("\xef\xbf\xbd") && text.size() > shown.size()) {
-      std::fwrite(text.data() + shown.size(), 1, text.size() - shown.size(), stdout);
-      std::fflush(stdout);
-      shown = text;
-    }
-    return !stop;
-  });
-  std::printf("\n");
-  return stop ? kInterrupted : 0;
+  Display display(tokenizer, texts, arguments.stops);
+  GenerateEvents events;
+  events.token = [&](std::size_t prompt, std::int64_t token) { return display.add(prompt, token); };
+  events.end = [&](std::size_t prompt, EndOfPrompt end) { display.end(prompt, end); };
+  events.cancelled = [&] { return stop.load(); };
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<TokenIds> results =
+      generate(*loaded.session.model, *loaded.session.engine, prompts, options, events);
+  if (prompts.size() > 1) {
+    log_speed(results, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  if (stop) {
+    std::printf("\n");
+    if (!arguments.out.empty()) log_warning(arguments.out + " is not written, for not all texts are complete");
+    return kInterrupted;
+  }
+  if (!arguments.out.empty()) write_file_atomic(arguments.out, display.to_jsonl(results));
+  return 0;
 }
 
 }  // namespace
 
 void add_generate_command(CLI::App& app, CommandContext& context) {
-  CLI::App* command = app.add_subcommand("generate", "Continue a text with a trained model.");
+  CLI::App* command = app.add_subcommand("generate", "Continue one text or many with a trained model.");
   const auto arguments = std::make_shared<GenerateArguments>();
   GenerateOptions& options = arguments->options;
   command->add_option("checkpoint", arguments->checkpoint, "run folder (its newest checkpoint) or a step-N folder")
       ->required();
-  command->add_option("--prompt", arguments->prompt, "text to continue; empty: from the start of a document");
+  command
+      ->add_option("--prompt", arguments->prompt,
+                   "text to continue, as often as you like; empty or none: from the start of a document")
+      ->allow_extra_args(false);
+  command->add_option("--prompts", arguments->prompts, "file of prompts: a line each, or of .jsonl the \"prompt\"s");
+  command->add_option("--stop", arguments->stops, "text to end before, as often as you like")->allow_extra_args(false);
+  command->add_option("--out", arguments->out, "also write prompts and texts into this .jsonl file");
+  command->add_option("--batch", options.batch_rows, "prompts continued at the same time")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
   command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json; default: the run's own, found again");
   command->add_option("--max-tokens", options.max_tokens, "at most so many")
       ->capture_default_str()
@@ -97,7 +193,9 @@ void add_generate_command(CLI::App& app, CommandContext& context) {
       ->capture_default_str()
       ->check(CLI::Range(0, 4096));
   command->add_flag("--ignore-end-of-text", arguments->keep_going, "go on past the end of a document");
-  command->footer("Example: norma generate runs/tiny --prompt \"The kernel\" --temperature 0.8 --top-p 0.95");
+  command->footer(
+      "Example: norma generate runs/tiny --prompt \"The kernel\" --temperature 0.8 --top-p 0.95\n"
+      "         norma generate runs/tiny --prompts questions.jsonl --stop \"Q:\" --out answers.jsonl");
   command->callback([arguments, &context] { context.exit_code = run_generate(*arguments); });
 }
 

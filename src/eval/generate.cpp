@@ -29,35 +29,148 @@ Candidates candidates(const at::Tensor& logits, const GenerateOptions& options) 
   return left;
 }
 
+// Prompts under way, a row each.
+class Batch {
+ public:
+  Batch(Transformer& model, UnitRunner& runner, const std::vector<TokenIds>& prompts, const GenerateOptions& options,
+        const GenerateEvents& events)
+      : model_(model),
+        runner_(runner),
+        prompts_(prompts),
+        options_(options),
+        events_(events),
+        rows_(std::min(std::max<std::int64_t>(options.batch_rows, 1), static_cast<std::int64_t>(prompts.size()))),
+        cache_(longest()),
+        results_(prompts.size()) {}
+
+  std::vector<TokenIds> run() {
+    for (std::int64_t row = 0; row < rows_; ++row) {
+      prompt_of_.push_back(0);
+      last_.push_back(0);
+      fill(row);
+    }
+    drop_idle_rows();
+    while (!prompt_of_.empty() && !cancelled()) {
+      step();
+      drop_idle_rows();
+    }
+    return std::move(results_);
+  }
+
+ private:
+  static constexpr std::size_t kIdle = static_cast<std::size_t>(-1);
+
+  bool cancelled() const { return events_.cancelled && events_.cancelled(); }
+
+  std::int64_t room(const TokenIds& prompt) const {
+    const std::int64_t rest = model_.config().sequence_length - static_cast<std::int64_t>(prompt.size());
+    return std::min(options_.max_tokens, rest);
+  }
+
+  std::int64_t longest() const {  // tokens that any row will see
+    std::int64_t most = 0;
+    for (const TokenIds& prompt : prompts_) {
+      most = std::max(most, static_cast<std::int64_t>(prompt.size()) + std::max<std::int64_t>(room(prompt) - 1, 0));
+    }
+    return most;
+  }
+
+  // Reads prompts into a row until one wants a second token.
+  void fill(std::int64_t row) {
+    const auto r = static_cast<std::size_t>(row);
+    prompt_of_[r] = kIdle;
+    for (; next_ < prompts_.size() && prompt_of_[r] == kIdle && !cancelled(); ++next_) {
+      const TokenIds& prompt = prompts_[next_];
+      NORMA_CHECK(!prompt.empty(), "[generate] a prompt must hold at least one token");
+      if (room(prompt) <= 0) {
+        end(next_, EndOfPrompt::length);
+        continue;
+      }
+      DecodeCache own;
+      const at::Tensor ids = at::tensor(prompt, at::kLong).unsqueeze(0).to(options_.device);  // [1, T]
+      if (!take(next_, model_.next_logits(ids, runner_, own)[0])) continue;
+      prompt_of_[r] = next_;
+      last_[r] = results_[next_].back();
+      cache_.set_row(row, own, rows_);
+    }
+  }
+
+  // Draws the prompt's next token; whether it goes on after that.
+  bool take(std::size_t prompt, const at::Tensor& logits) {
+    TokenIds& result = results_[prompt];
+    const std::int64_t token = sample_token(logits, options_, prompt, result.size());
+    if (token == options_.end_of_text) return end(prompt, EndOfPrompt::end_of_text);
+    result.push_back(token);
+    if (events_.token && !events_.token(prompt, token)) return end(prompt, EndOfPrompt::stopped);
+    const bool full = static_cast<std::int64_t>(result.size()) == room(prompts_[prompt]);
+    return full ? end(prompt, EndOfPrompt::length) : true;
+  }
+
+  bool end(std::size_t prompt, EndOfPrompt reason) const {
+    if (events_.end) events_.end(prompt, reason);
+    return false;
+  }
+
+  // One token for every row.
+  void step() {
+    const at::Tensor ids = at::tensor(last_, at::kLong).unsqueeze(1).to(options_.device);  // [B, 1]
+    const at::Tensor logits = model_.next_logits(ids, runner_, cache_).to(at::kCPU);       // [B, V]
+    for (std::size_t r = 0; r < prompt_of_.size(); ++r) {
+      const std::size_t prompt = prompt_of_[r];
+      if (take(prompt, logits[static_cast<std::int64_t>(r)])) {
+        last_[r] = results_[prompt].back();
+      } else {
+        fill(static_cast<std::int64_t>(r));
+      }
+    }
+  }
+
+  // Rows go idle only when no prompt waits for them.
+  void drop_idle_rows() {
+    std::vector<std::int64_t> kept;
+    for (std::size_t r = 0; r < prompt_of_.size(); ++r) {
+      if (prompt_of_[r] != kIdle) kept.push_back(static_cast<std::int64_t>(r));
+    }
+    if (kept.size() == prompt_of_.size()) return;
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      prompt_of_[i] = prompt_of_[static_cast<std::size_t>(kept[i])];
+      last_[i] = last_[static_cast<std::size_t>(kept[i])];
+    }
+    prompt_of_.resize(kept.size());
+    last_.resize(kept.size());
+    if (!kept.empty()) cache_.take_rows(kept);
+  }
+
+  Transformer& model_;
+  UnitRunner& runner_;
+  const std::vector<TokenIds>& prompts_;
+  const GenerateOptions& options_;
+  const GenerateEvents& events_;
+  std::int64_t rows_;
+  DecodeCache cache_;
+  std::vector<TokenIds> results_;
+  std::vector<std::size_t> prompt_of_;  // by row
+  TokenIds last_;                       // by row: the token that the model sees next
+  std::size_t next_ = 0;                // the first prompt that was not read
+};
+
 }  // namespace
 
-std::int64_t sample_token(const at::Tensor& logits, const GenerateOptions& options, std::uint64_t index) {
+std::int64_t sample_token(const at::Tensor& logits, const GenerateOptions& options, std::size_t prompt,
+                          std::uint64_t i) {
   if (options.temperature == 0.0) return logits.narrow(0, 0, options.vocab_size).argmax().item<std::int64_t>();
   const Candidates left = candidates(logits, options);
-  const double point = uniform(stream_key(options.seed, "generate"), index) * left.mass.back();
+  const std::uint64_t stream = stream_key(options.seed, cat("generate.", prompt));
+  const double point = uniform(stream, i) * left.mass.back();
   const auto chosen = std::upper_bound(left.mass.begin(), left.mass.end(), point) - left.mass.begin();
   const auto last = static_cast<std::int64_t>(left.mass.size()) - 1;
   return left.ids[std::min<std::int64_t>(chosen, last)].item<std::int64_t>();
 }
 
-std::vector<std::int64_t> generate(Transformer& model, UnitRunner& runner, const std::vector<std::int64_t>& prompt,
-                                   const GenerateOptions& options, const std::function<bool(std::int64_t)>& on_token) {
-  NORMA_CHECK(!prompt.empty(), "[generate] the prompt must hold at least one token");
+std::vector<TokenIds> generate(Transformer& model, UnitRunner& runner, const std::vector<TokenIds>& prompts,
+                               const GenerateOptions& options, const GenerateEvents& events) {
   const c10::NoGradGuard no_grad;
-  const auto length = static_cast<std::int64_t>(prompt.size());
-  const std::int64_t room = model.config().sequence_length - length;
-  DecodeCache cache;
-  std::vector<std::int64_t> out;
-  at::Tensor ids = at::tensor(prompt, at::kLong).unsqueeze(0).to(options.device);  // [1, T]
-  for (std::int64_t i = 0; i < std::min(options.max_tokens, room); ++i) {
-    const at::Tensor logits = model.logits(ids, runner, &cache);  // [1, T, V]
-    const std::int64_t token = sample_token(logits[0][-1], options, static_cast<std::uint64_t>(i));
-    if (token == options.end_of_text) break;
-    out.push_back(token);
-    if (on_token && !on_token(token)) break;
-    ids = at::full({1, 1}, token, at::TensorOptions().dtype(at::kLong).device(options.device));
-  }
-  return out;
+  return Batch(model, runner, prompts, options, events).run();
 }
 
 }  // namespace norma

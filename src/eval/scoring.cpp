@@ -123,7 +123,7 @@ class Scorer {
         targets.add(start + static_cast<std::int64_t>(t), continuation[t + 1], tails[row]);
       }
     }
-    cache.select_rows(at::tensor(contexts, at::kLong).to(options_.device));
+    cache.take_rows(contexts);
     add_log_probabilities(ids, targets, &cache);
   }
 

@@ -54,6 +54,10 @@ RopeTable RopeTable::slice(std::int64_t begin, std::int64_t length) const {
   return {cos.narrow(0, begin, length), sin.narrow(0, begin, length), pairs};
 }
 
+RopeTable RopeTable::of_rows(const at::Tensor& positions) const {
+  return {cos.index_select(0, positions).unsqueeze(1), sin.index_select(0, positions).unsqueeze(1), pairs};
+}
+
 RopeTable make_rope_table(std::int64_t length, const std::vector<double>& frequencies, at::ScalarType type,
                           at::Device device, RotaryPairs pairs, double factor) {
   const at::Tensor position = at::arange(length, at::TensorOptions().dtype(at::kDouble));
@@ -72,9 +76,9 @@ RopeTable make_rope_table(std::int64_t length, std::int64_t head_dim, double the
 }
 
 at::Tensor rope(const at::Tensor& x, const RopeTable& table) {
-  NORMA_CHECK(x.size(1) == table.cos.size(0), "[rope] time of x ", x.size(1), ", of the table ", table.cos.size(0));
-  NORMA_CHECK(x.size(-1) == 2 * table.cos.size(2), "[rope] width of x ", x.size(-1), ", of the table ",
-              2 * table.cos.size(2));
+  NORMA_CHECK(x.size(1) == table.cos.size(-3), "[rope] time of x ", x.size(1), ", of the table ", table.cos.size(-3));
+  NORMA_CHECK(x.size(-1) == 2 * table.cos.size(-1), "[rope] width of x ", x.size(-1), ", of the table ",
+              2 * table.cos.size(-1));
   return Rope::apply(x, table.cos, table.sin, table.pairs == RotaryPairs::adjacent);
 }
 

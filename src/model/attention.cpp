@@ -37,10 +37,11 @@ at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) con
   at::Tensor v = heads(parts[2], sites_.v, v_);                            // [B, T, K, E]
   bool causal = true;
   if (context.cache) {
-    at::Tensor &keys = context.cache->layers[layer_].keys, &values = context.cache->layers[layer_].values;
-    causal = !keys.defined();
-    k = keys = keys.defined() ? at::cat({keys, k}, 1) : k;  // [B, S, K, E]
-    v = values = values.defined() ? at::cat({values, v}, 1) : v;
+    LayerCache& layer = context.cache->layers[layer_];
+    causal = !layer.keys.defined();
+    context.cache->append(layer.keys, k);
+    context.cache->append(layer.values, v);
+    if (!causal) k = layer.keys.seen(), v = layer.values.seen();  // [B, S, K, E]
   }
   at::Tensor mixed = attention(q, k, v, causal, context.mask, scale_);  // [B, T, H, E]
   const bool whole = sites_.context.granularity == Granularity::whole;

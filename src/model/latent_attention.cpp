@@ -44,8 +44,8 @@ at::Tensor rope_tail(const at::Tensor& x, std::int64_t tail, const RopeTable& ta
   return at::cat({x.narrow(-1, 0, head), rope(x.narrow(-1, head, tail), table)}, -1);
 }
 
-at::Tensor joined(const at::Tensor& before, const at::Tensor& now) {
-  return !now.defined() || !before.defined() ? now : at::cat({before, now}, 1);
+at::Tensor seen_or_none(const TokenStore& store) {
+  return store.defined() ? store.seen() : at::Tensor();
 }
 
 }  // namespace
@@ -100,24 +100,25 @@ at::Tensor LatentAttention::value_gain() const {
 // which is asked for only where norms per head need it.
 void LatentAttention::remember(const at::Tensor& latent, const at::Tensor& shared, const at::Tensor& up,
                                const BlockContext& context) const {
+  const DecodeCache& all = *context.cache;
   LayerCache& cache = context.cache->layers[layer_];
   const bool whole_key = norm_k_ && !norm_rope_key_;
   at::Tensor one = normed(norm_rope_key_, shared);  // [B, T, P]
   if (whole_key) one = one * norm_k_->weight().narrow(0, config_.nope_dim(), config_.rope_dim());
-  cache.latent = joined(cache.latent, latent);
-  cache.rope_key = joined(cache.rope_key, rope(one.unsqueeze(2), context.rope).squeeze(2));
+  all.append(cache.latent, latent);
+  all.append(cache.rope_key, rope(one.unsqueeze(2), context.rope).squeeze(2));
   if (!norm_k_ && !norm_v_) return;
   const at::Tensor heads = up.unflatten(-1, {config_.num_heads, -1});  // [B, T, H, N + W]
   if (norm_k_) {
     at::Tensor key = heads.narrow(-1, 0, config_.nope_dim());
     if (whole_key) key = at::cat({key, shared.unsqueeze(2).expand({-1, -1, config_.num_heads, -1})}, -1);
-    cache.key_scale = joined(cache.key_scale, rms_factor(key, sites_.k.eps).squeeze(-1));  // [B, S, H]
+    all.append(cache.key_scale, rms_factor(key, sites_.k.eps).squeeze(-1));  // [B, S, H]
   }
   if (norm_v_) {
     const bool whole = sites_.v.granularity == Granularity::whole;
     const at::Tensor value = heads.narrow(-1, config_.nope_dim(), config_.value_width());
     const at::Tensor factor = rms_factor(whole ? value.flatten(2) : value, sites_.v.eps);  // [B, T, 1] or [B, T, H, 1]
-    cache.value_scale = joined(cache.value_scale, whole ? factor : factor.squeeze(-1));
+    all.append(cache.value_scale, whole ? factor : factor.squeeze(-1));
   }
 }
 
@@ -132,8 +133,9 @@ at::Tensor LatentAttention::attend_absorbed(const at::Tensor& projected, const B
   const at::Tensor turned = q.narrow(-1, config_.nope_dim(), config_.rope_dim());         // [B, T, H, P]
   if (norm_k_) plain = plain * norm_k_->weight().narrow(0, 0, config_.nope_dim());
   const at::Tensor absorbed = at::einsum("bthn,hnr->bthr", {plain, key_rows});
-  const LatentCacheView view{cache.latent, cache.rope_key, cache.key_scale,
-                             norm_rope_key_ ? at::Tensor() : cache.key_scale, cache.value_scale};
+  const at::Tensor key_scale = seen_or_none(cache.key_scale);
+  const LatentCacheView view{cache.latent.seen(), cache.rope_key.seen(), key_scale,
+                             norm_rope_key_ ? at::Tensor() : key_scale, seen_or_none(cache.value_scale)};
   const at::Tensor sums = latent_attention(absorbed, turned, view, scale_, context.mask);  // [B, T, H, R]
   at::Tensor mixed = at::einsum("bthr,hwr->bthw", {sums, value_rows});                     // [B, T, H, W]
   if (norm_v_) mixed = mixed * value_gain();

@@ -26,6 +26,18 @@ at::Tensor later_causal_mask(std::int64_t begin, std::int64_t length, at::Device
   return at::ones({length, begin + length}, options).tril(begin).view({1, 1, length, begin + length});
 }
 
+// The same for one token more in rows of their own lengths, ids [B, S] included: [B, 1, 1, S].
+at::Tensor row_mask(const at::Tensor& ids, const at::Tensor& places, std::optional<std::int64_t> separator) {
+  const at::Tensor own = places.unsqueeze(1);                                        // [B, 1]
+  at::Tensor mask = at::arange(ids.size(1), places.options()).unsqueeze(0).le(own);  // [B, S]
+  if (separator) {
+    const at::Tensor ends = ids.eq(*separator).to(at::kLong);
+    const at::Tensor document = ends.cumsum(1) - ends;
+    mask = mask.logical_and(document.eq(document.gather(1, own)));
+  }
+  return mask.unsqueeze(1).unsqueeze(1);
+}
+
 // {x} of a block, and of one with experts {x, balance, z, counts, entropy}.
 TensorList run_block(BlockImpl& block, const at::Tensor& x, BlockContext context) {
   RoutingTerms terms;
@@ -43,27 +55,6 @@ at::Tensor next_tokens(const at::Tensor& ids) {
 }
 
 }  // namespace
-
-std::int64_t LayerCache::bytes() const {
-  std::int64_t sum = 0;
-  for (const at::Tensor& tensor : {keys, values, latent, rope_key, key_scale, value_scale}) {
-    if (tensor.defined()) sum += static_cast<std::int64_t>(tensor.nbytes());
-  }
-  return sum;
-}
-
-void DecodeCache::select_rows(const at::Tensor& rows) {
-  const auto select = [&](at::Tensor& tensor) {
-    if (tensor.defined()) tensor = tensor.index_select(0, rows);
-  };
-  for (LayerCache& layer : layers) {
-    for (at::Tensor* const tensor :
-         {&layer.keys, &layer.values, &layer.latent, &layer.rope_key, &layer.key_scale, &layer.value_scale}) {
-      select(*tensor);
-    }
-  }
-  select(ids);
-}
 
 Transformer::Transformer(const ModelConfig& config, const NormPlan& plan)
     : config_(config), moe_layers_(config.moe_layers()) {
@@ -100,21 +91,29 @@ void Transformer::collect_units() {
   units_.front().backward_reads_parameters = embedding_norm_ != nullptr;
 }
 
+void Transformer::make_rope(at::Device device) {
+  const at::ScalarType type = embedding_weight_.scalar_type();
+  if (rope_.cos.defined() && rope_.cos.device() == device && rope_.cos.scalar_type() == accumulate_type(type)) return;
+  const Rotary rotary = rotary_of(config_);
+  const bool adjacent = config_.attention.rope_pairs == RopePairs::adjacent;
+  rope_ = make_rope_table(config_.sequence_length, rotary.frequencies, type, device,
+                          adjacent ? RotaryPairs::adjacent : RotaryPairs::halves, rotary.table_factor);
+}
+
 Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {
   const std::int64_t length = ids.size(1), begin = cache ? cache->length : 0;
   NORMA_CHECK(begin + length <= config_.sequence_length, "[transformer] ", begin + length,
               " tokens exceed model.sequence_length ", config_.sequence_length);
-  if (!rope_.cos.defined() || rope_.cos.device() != ids.device() ||
-      rope_.cos.scalar_type() != accumulate_type(embedding_weight_.scalar_type())) {
-    const Rotary rotary = rotary_of(config_);
-    const bool adjacent = config_.attention.rope_pairs == RopePairs::adjacent;
-    rope_ = make_rope_table(config_.sequence_length, rotary.frequencies, embedding_weight_.scalar_type(), ids.device(),
-                            adjacent ? RotaryPairs::adjacent : RotaryPairs::halves, rotary.table_factor);
-  }
-  BlockContext context{rope_.slice(begin, length), std::nullopt, cache, false, nullptr};
-  if (cache) cache->ids = begin == 0 ? ids : at::cat({cache->ids, ids}, 1);
-  if (config_.document_separator) {
-    context.mask = document_mask(cache ? cache->ids : ids, length, *config_.document_separator);
+  make_rope(ids.device());
+  const bool ragged = cache && cache->row_lengths().defined();
+  NORMA_CHECK(!ragged || length == 1, "[transformer] rows of different lengths take one token at a time");
+  BlockContext context{ragged ? rope_.of_rows(cache->row_lengths()) : rope_.slice(begin, length), std::nullopt, cache,
+                       false, nullptr};
+  if (cache) cache->append(cache->ids, ids);
+  if (ragged) {
+    context.mask = row_mask(cache->ids.seen(), cache->row_lengths(), config_.document_separator);
+  } else if (config_.document_separator) {
+    context.mask = document_mask(cache ? cache->ids.seen() : ids, length, *config_.document_separator);
   } else if (begin > 0 && length > 1) {
     context.mask = later_causal_mask(begin, length, ids.device());
   }
@@ -133,7 +132,7 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
     x = out[0];
     if (out.size() > 1) result.routing.emplace_back(out.begin() + 1, out.end());
   }
-  if (cache) cache->length += length;
+  if (cache) cache->advance(length);
   result.x = x;
   return result;
 }
@@ -186,12 +185,20 @@ at::Tensor Transformer::log_probabilities(const at::Tensor& ids, const at::Tenso
   return out[0].neg();
 }
 
-at::Tensor Transformer::logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {
-  const at::Tensor x = hidden(ids, runner, cache).x;
+at::Tensor Transformer::to_logits(const at::Tensor& x, UnitRunner& runner) {
   return runner.run(
       units_.back(),
       [this](const TensorList& in) -> TensorList { return {at::linear(normed(final_norm_, in[0]), head_weight_)}; },
       {x})[0];
+}
+
+at::Tensor Transformer::logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {
+  return to_logits(hidden(ids, runner, cache).x, runner);
+}
+
+at::Tensor Transformer::next_logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache& cache) {
+  const at::Tensor x = hidden(ids, runner, &cache).x;
+  return to_logits(x.narrow(1, x.size(1) - 1, 1), runner).squeeze(1);
 }
 
 }  // namespace norma

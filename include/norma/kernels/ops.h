@@ -46,10 +46,11 @@ enum class RotaryPairs { halves, adjacent };
 
 // Cosines and sines of position * frequency, computed in float64 and kept in accumulate_type.
 struct RopeTable {
-  at::Tensor cos, sin;  // [T, 1, E/2]
+  at::Tensor cos, sin;  // [T, 1, E/2], or [B, T, 1, E/2] where rows have positions of their own
   RotaryPairs pairs = RotaryPairs::halves;
 
   RopeTable slice(std::int64_t begin, std::int64_t length) const;
+  RopeTable of_rows(const at::Tensor& positions) const;  // [B] int64, one of each row: T is 1
 };
 // frequencies [E/2], by pair; cosines and sines are multiplied by `factor`.
 RopeTable make_rope_table(std::int64_t length, const std::vector<double>& frequencies, at::ScalarType type,

@@ -13,29 +13,12 @@
 #include "norma/base/unit.h"
 #include "norma/config/config.h"
 #include "norma/kernels/ops.h"
+#include "norma/model/decode_cache.h"
 #include "norma/norm/plan.h"
 
 namespace norma {
 
 class BlockImpl;
-
-// What a layer keeps of the tokens it has seen.
-struct LayerCache {
-  at::Tensor keys, values;            // grouped-query: [B, S, K, E], keys already rotated
-  at::Tensor latent, rope_key;        // latent: [B, S, rank] after its norm, [B, S, rope_dim] after norm and RoPE
-  at::Tensor key_scale, value_scale;  // latent, where k or v is normed: factors [B, S, H] or [B, S, 1], gains apart
-
-  std::int64_t bytes() const;
-};
-
-struct DecodeCache {
-  // Row i becomes what row rows[i] is; a row may be taken several times. rows: [n] int64.
-  void select_rows(const at::Tensor& rows);
-
-  std::vector<LayerCache> layers;
-  at::Tensor ids;           // [B, S] the tokens themselves: documents are told apart by them
-  std::int64_t length = 0;  // tokens seen
-};
 
 // How a micro-batch's loss is scaled: its summed cross-entropy is multiplied by `scale` (one over the tokens
 // of the whole batch), so that micro-batches just add. The experts' losses are means over a micro-batch's tokens and
@@ -81,12 +64,17 @@ class Transformer : public torch::nn::Module {
   // Logits [B, T, V] of ids [B, T]; with a cache, ids continue what the cache has seen.
   at::Tensor logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache = nullptr);
 
+  // Those of the last position alone, [B, V].
+  at::Tensor next_logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache& cache);
+
  private:
   struct Hidden {
     at::Tensor x;                     // [B, T, D]
     std::vector<TensorList> routing;  // of each layer with experts: balance, z, counts, entropy
   };
   Hidden hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache);
+  at::Tensor to_logits(const at::Tensor& x, UnitRunner& runner);  // [B, T, D] -> [B, T, V]
+  void make_rope(at::Device device);
   void add_auxiliary_losses(const std::vector<TensorList>& routing, double scale, ModelLoss& loss) const;
   void collect_units();
 
