@@ -1,14 +1,17 @@
 // norma import: other programs' weights as a run that every command takes.
+#include <cstring>
 #include <fstream>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "norma/interop/checkpoint_weights.h"
 #include "norma/interop/hf_folder.h"
 
 #include "support/errors.h"
 #include "support/hf_expected.h"
 #include "support/imported_run.h"
+#include "support/job.h"
 #include "support/registration.h"
 #include "support/small_tokenizer.h"
 #include "support/workplace.h"
@@ -115,6 +118,25 @@ TEST(Import, TheConfigItWritesResumesWithoutMore) {
                  "train.micro_batch_size=2", "train.max_duration=1", "schedule.warmup=0", "model.sequence_length=16"});
   EXPECT_EQ(trained.exit_code, 0) << trained.err;
   EXPECT_TRUE(fs::exists(run / "step-1"));
+}
+
+TEST(CheckpointWeights, OfSeveralRanksAreThoseOfOneFile) {
+  const testing::JobWorkplace work;
+  testing::Job job(work, 2, "run", {"parallel.strategy=full_shard", "train.max_duration=2", "schedule.warmup=0"});
+  testing::expect_exit(job.wait(), 0);
+  const fs::path file = work.path("one.safetensors");
+  ASSERT_EQ(run_norma({"export", work.path("run"), "--out", file.string()}).exit_code, 0);
+  const fs::path checkpoint = find_newest_checkpoint(work.path("run")).folder.value();
+  EXPECT_EQ(open_checkpoint(checkpoint).world_size, 2);
+  const WeightReader read = checkpoint_weights(checkpoint);
+  const SafetensorsFile one(file);
+  for (const TensorInfo& tensor : one.header().tensors) {
+    const std::int64_t numel = element_count(tensor.shape).value(), begin = numel / 4;
+    const at::Tensor want = at::empty({numel}, at::kFloat), got = at::empty({numel - begin}, at::kFloat);
+    std::memcpy(want.mutable_data_ptr(), one.bytes(tensor.name).data(), want.nbytes());
+    read(tensor.name, begin, got);
+    EXPECT_TRUE(at::equal(got, want.narrow(0, begin, numel - begin))) << tensor.name;
+  }
 }
 
 TEST(Import, TheTokenizerComesAlong) {

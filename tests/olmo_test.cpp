@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "norma/config/foreign_yaml.h"
+#include "norma/interop/checkpoint_weights.h"
 #include "norma/interop/olmo_folder.h"
 #include "norma/interop/olmo_names.h"
 
@@ -190,6 +191,14 @@ std::string experts(const std::string& more) {
          kExperts + more;
 }
 
+// A checkpoint out under OLMo's names is the file it came from, byte by byte.
+void expect_same_file(const fs::path& run, const fs::path& file) {
+  const testing::ImportedRun imported(run);
+  const fs::path again = run / "again.safetensors";
+  export_olmo(again, imported.config.model, imported.plan, checkpoint_weights(imported.folder), OlmoKeys::encoded);
+  EXPECT_EQ(read_file(again, 1 << 24), read_file(file, 1 << 24));
+}
+
 // A fixture's model written as OLMo would, and imported by the program.
 void expect_same_logits(const std::string& fixture, const std::string& config) {
   const FixtureModel f(parity_fixture(fixture));
@@ -206,6 +215,7 @@ void expect_same_logits(const std::string& fixture, const std::string& config) {
   const c10::NoGradGuard no_grad;
   const at::Tensor want = f.model->logits(f.ids, *f.engine), got = run.logits(f.ids);
   EXPECT_LE((got - want).abs().max().item<double>(), 5e-5) << fixture;
+  expect_same_file(folder.path() / "run", folder.path() / "olmo/model.safetensors");
 }
 
 TEST(OlmoImport, EveryCodesPlacementsComeBack) {

@@ -17,6 +17,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 }
 
 at::ScalarType scalar_type(const std::string& dtype) {
+  if (dtype == "F64") return at::kDouble;  // of our own checkpoints; foreign files are checked
   if (dtype == "F32") return at::kFloat;
   return dtype == "BF16" ? at::kBFloat16 : at::kHalf;
 }
