@@ -7,6 +7,7 @@
 
 #include "norma/interop/checkpoint_weights.h"
 #include "norma/interop/hf_folder.h"
+#include "norma/interop/olmo_folder.h"
 
 #include "support/errors.h"
 #include "support/hf_expected.h"
@@ -151,6 +152,29 @@ TEST(Import, TheTokenizerComesAlong) {
   EXPECT_TRUE(testing::contains(left.err, "the tokenizer is left behind"));
 }
 
+// A model with room for the tokenizer: ids beyond it are padding, and the run finds it wherever it is asked for text.
+TEST(Import, ATokenizerThatIsNamedIsTheRuns) {
+  const testing::Workplace work;
+  const testing::ProgramResult trained =
+      work.train("run", {"model.vocab_size=288", "model.embedding_rows=288", "train.max_duration=1",
+                         "schedule.warmup=0", "eval.every=0", "norm.preset=hybrid"});
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  const ImportedRun source(work.path("run"));
+  const fs::path file = work.path("weights.safetensors"), tokenizer = work.path("some_tokenizer.json");
+  export_olmo(file, source.config.model, source.plan, checkpoint_weights(source.folder), OlmoKeys::plain);
+  std::ofstream(tokenizer) << testing::small_tokenizer_json().dump();
+  const std::string config = work.path("run/config.resolved.yaml");
+  const fs::path out = work.path("imported");
+  const ProgramResult result =
+      import(file, out, {"--config", config, "--tokenizer", tokenizer.string(), "model.vocab_size=273"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const ImportedRun imported(out);
+  EXPECT_EQ(imported.config.model.vocab_size, 273);
+  EXPECT_EQ(imported.config.model.rows(), 288);
+  EXPECT_EQ(run_norma({"generate", out.string(), "--prompt", "a low", "--max-tokens", "2"}).exit_code, 0);
+  expect_failure(import(file, out.string() + "2", {"--config", config, "--tokenizer", work.path("none")}), 3, {"none"});
+}
+
 TEST(Import, RefusesFoldersByName) {
   const Copy missing("llama_untied");
   missing.change("num_hidden_layers", 3);
@@ -175,9 +199,25 @@ TEST(Import, RefusesWhatWouldBeAnotherModel) {
   expect_failure(import(hf_fixture("llama_tied_bf16"), out, {"norm.preset=post", "model.num_layers=9"}), 2,
                  {"norm.preset: pre -> post", "-> 9"});
   expect_failure(import(hf_fixture("llama_tied_bf16"), out, {"model.embedding_rows=200"}), 2,
-                 {"rows of the embedding"});
+                 {"model.embedding_rows: ", "-> 200"});
   expect_failure(import(hf_fixture("llama_tied_bf16"), out, {"model.d_modle=3"}), 2, {"did you mean 'model.d_model'"});
   EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+// Left to its default, or spelled as edits of another preset, a setting may mean the same.
+TEST(Import, SettingsMayDescribeTheSameModelInOtherWords) {
+  const TemporaryFolder folder;
+  const fs::path ours = folder.path() / "ours.yaml", out = folder.path() / "run";
+  const ModelConfig m = HfFolder(hf_fixture("llama_untied")).model().model;
+  std::ofstream(ours) << cat(
+      "model: {d_model: ", m.d_model, ", num_layers: ", m.num_layers, ", num_heads: ", m.num_heads,
+      ", num_kv_heads: ", m.kv_heads(), ", mlp_dim: ", m.mlp_dim, ", vocab_size: 90, embedding_rows: ", m.rows(),
+      ", tie_embeddings: false, rope_theta: ", m.rope_theta, ", sequence_length: 16}\nnorm: {preset: qk, eps: ",
+      shortest(HfFolder(hf_fixture("llama_untied")).model().norm.eps),
+      ", layers: {all: {inner: {q: none, k: none}}}}\noptim: {lr: 0.25}\n");
+  const ProgramResult result = import(hf_fixture("llama_untied"), out, {"--config", ours.string()});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(ImportedRun(out).config.optim.lr, 0.25);
 }
 
 TEST(Import, RefusesPlacesByName) {

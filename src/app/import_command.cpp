@@ -71,25 +71,35 @@ void fit_vocabulary(const fs::path& file, const ImportSource& source, ModelConfi
 }
 
 // Settings that change neither a tensor nor what the model computes from one.
-bool is_free(const std::string& key) {
-  const auto keys = {"model.sequence_length", "model.document_separator", "model.moe.balance_loss",
-                     "model.moe.z_loss",      "model.vocab_size",         "model.embedding_rows"};
+bool is_free(const std::string& key, const ModelConfig& model) {
+  if (model.moe_layers().empty() && is_inside(key, "model.moe")) return true;
+  const auto keys = {"model.sequence_length", "model.document_separator", "model.moe.balance_loss", "model.moe.z_loss",
+                     "model.vocab_size"};
   return std::ranges::any_of(keys, [&](const char* free) { return key == free; });
 }
 
+// Defaults written out: what is left to its default equals the same value given.
+ModelConfig written_out(ModelConfig model) {
+  model.num_kv_heads = model.kv_heads();
+  if (!model.is_latent()) model.head_dim = model.head_width();
+  model.embedding_rows = model.rows();
+  model.moe.expert_dim = model.expert_width();
+  model.moe.top_groups = model.moe_top_groups();
+  return model;
+}
+
 void require_same_model(const ImportSource& source, const CheckedConfig& asked) {
-  RunConfig given;
-  given.model = source.model;
+  RunConfig given, wanted;
+  given.model = written_out(source.model);
   given.norm = source.norm;
+  wanted.model = written_out(asked.config.model);
+  wanted.norm = asked.config.norm;
   const bool other_plan = asked.norms != source.plan;
   std::vector<std::string> refused;
-  for (const KeyDifference& difference : differing_keys(given, asked.config)) {
-    const bool of_model = is_inside(difference.key, "model") && !is_free(difference.key);
-    if (!of_model && !(other_plan && is_inside(difference.key, "norm"))) continue;
+  for (const KeyDifference& difference : differing_keys(given, wanted)) {
+    if (is_free(difference.key, source.model)) continue;
+    if (is_inside(difference.key, "norm") && !other_plan) continue;  // spelled otherwise
     refused.push_back(cat(difference.key, ": ", difference.before, " -> ", difference.now));
-  }
-  if (asked.config.model.rows() != source.model.rows()) {
-    refused.push_back(cat("rows of the embedding: ", source.model.rows(), " -> ", asked.config.model.rows()));
   }
   if (refused.empty()) return;
   throw ConfigError(
@@ -159,6 +169,7 @@ void add_import_command(CLI::App& app, CommandContext& context) {
   command->add_option("--config", arguments->config,
                       "settings of the new run; they must describe the source's model. For OLMo's names also OLMo's "
                       "config.yaml (default: the one beside the weights)");
+  command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json; default: the one beside the weights");
   command->footer(
       "Example: norma import models/OLMo-2-0425-1B --out runs/olmo2 train.micro_batch_size=2\n"
       "         norma import step1000-unsharded/model.safetensors --out runs/olmo");

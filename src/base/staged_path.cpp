@@ -16,7 +16,7 @@ fs::path without_slash(const fs::path& path) {
 
 }  // namespace
 
-StagedPath::StagedPath(fs::path target, std::string room)
+StagedPath::StagedPath(const fs::path& target, std::string room)
     : target_(without_slash(target)), path_(cat(target_.string(), ".tmp-", getpid())), room_(std::move(room)) {}
 
 StagedPath::~StagedPath() {

@@ -10,7 +10,7 @@ namespace norma {
 class StagedPath {
  public:
   // `room` names the caller in errors. Nothing is made yet.
-  StagedPath(fs::path target, std::string room);
+  StagedPath(const fs::path& target, std::string room);
   ~StagedPath();  // removes what was not published
   StagedPath(const StagedPath&) = delete;
   StagedPath& operator=(const StagedPath&) = delete;
