@@ -66,9 +66,8 @@ const Words kDeepSeek = {
     "model.num_kv_heads=null",
     "model.attention={kind: mla, kv_rank: 16, nope_dim: 8, rope_dim: 4, value_dim: 12, rope_pairs: adjacent}",
     "model.mlp=moe",
-    "model.moe={num_experts: 8, top_k: 3, expert_dim: 20, shared_experts: 1, scoring: sigmoid, normalize_weights: "
-    "true, "
-    "routed_scale: 2.5, groups: 4, top_groups: 2, group_score: top2, selection_bias: true}",
+    R"(model.moe={num_experts: 8, top_k: 3, expert_dim: 20, shared_experts: 1, scoring: sigmoid, normalize_weights: true,
+        routed_scale: 2.5, groups: 4, top_groups: 2, group_score: top2, selection_bias: true})",
     "model.layers={'0': {mlp: dense}}",
     "model.rope={scaling: yarn, factor: 4, original_length: 8, mscale: 0.7, mscale_all_dim: 0.9}"};
 

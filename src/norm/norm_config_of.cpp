@@ -42,6 +42,8 @@ std::vector<NormConfig> candidates(const NormPlan& plan) {
     }
     config.deepnorm_ffn = plan.scaled_ffn;
     if (name.starts_with("mix")) config.post_layers = equal_leading_layers(plan);
+    // A plan does not say how its weights began: none, which makes the same plan as init.
+    if (name == "span") config.span.scaling = SpanScaling::none;
     all.push_back(config);
     if (name != "span") continue;
     for (const SpanScaling scaling : {SpanScaling::branch, SpanScaling::skip}) {
