@@ -65,18 +65,26 @@ class EvalWorkplace : public testing::Workplace {
     data_.add("tables/ai2_arc/ARC-Easy/validation.jsonl", questions);
     data_.add("tables/super_glue/copa/validation.jsonl", premises);
     testing::write(path("valid.txt"), some_text(random, 900));
+    std::string lines;
+    for (int i = 0; i < 40; ++i) lines += nlohmann::json{{"text", some_text(random, 20)}}.dump() + "\n";
+    testing::write(path("documents.jsonl"), lines);
   }
 
   ProgramResult train_here(const std::string& run, const Arguments& more = {}) const {
     Arguments all = {"data.tokenizer=" + path("tokenizer.json"), "eval.task_data=" + data(),
-                     "eval.sets.v=[" + path("valid.txt") + "]"};
+                     "eval.sets.v=[" + path("valid.txt") + "]", "eval.sets.d=[" + path("documents.jsonl") + "]"};
     all.insert(all.end(), more.begin(), more.end());
     return train(run, all);
   }
   Arguments eval_arguments(const std::string& run, const std::string& out, const Arguments& more = {}) const {
-    Arguments all = {"eval",      path(run), "--tasks",      "arc_easy,copa",         "--data",
-                     data(),      "--out",   path(out),      "--predictions",         path(out) + ".jsonl",
-                     "--threads", "1",       "--perplexity", "v=" + path("valid.txt")};
+    Arguments all = {"eval",          path(run),
+                     "--tasks",       "arc_easy,copa",
+                     "--data",        data(),
+                     "--out",         path(out),
+                     "--predictions", path(out) + ".jsonl",
+                     "--threads",     "1",
+                     "--perplexity",  "v=" + path("valid.txt"),
+                     "--perplexity",  "d=" + path("documents.jsonl")};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -163,6 +171,8 @@ TEST(EvalProgram, TheLoopAndTheCommandGiveTheSameNumbers) {
   for (const Json& line : predictions_of(work.path("run/metrics.jsonl"))) {
     if (line.contains("eval/v/CrossEntropyLoss")) logged = line;
   }
+  EXPECT_EQ(logged.at("eval/d/BitsPerByte"),
+            offline.at("sets").at("d").at("by_document").at("bits_per_byte").at("value"));
   const Json &set = offline.at("sets").at("v"), &tasks = offline.at("tasks");
   EXPECT_EQ(logged.at("eval/v/CrossEntropyLoss"), set.at("cross_entropy"));
   EXPECT_EQ(logged.at("eval/v/TokenCrossEntropyLoss"), set.at("by_document").at("nats_per_token").at("value"));
@@ -201,6 +211,18 @@ TEST(EvalProgram, SaysWhatIsWrong) {
   expect_failure(eval({"--tasks", "copa", "--tokenizer", work.path("large.json")}), 3, {"large.json"});
   expect_failure(run_norma({"eval", work.path("nowhere"), "--tasks", "copa"}), 4, {"nowhere"});
   expect_failure(run_norma({"eval"}), 2, {"which model"});
+  expect_failure(eval({"--tasks", "copa", "--context-length", "2"}), 3, {"copa", "document 0", "does not fit"});
+  expect_failure(eval({"--tasks", "copa", "--out", work.path("run")}), 2, {"must be a file"});
+  expect_failure(eval({"--tasks", "copa", "--out", work.path("no/r.json")}), 2, {"must lie in a folder"});
+  expect_failure(eval({"--tasks", "copa", "--out", work.path("r"), "--predictions", work.path("r")}), 2, {"two files"});
+  expect_failure(run_norma({"eval", "--list", "--tasks", "copa"}), 2, {"--tasks means nothing beside --list"});
+  expect_failure(run_norma({"eval", "--compare", work.path("a"), "--shard"}), 2, {"--shard means nothing beside"});
+  expect_failure(eval({"--perplexity", "v=" + work.path("valid.txt"), "--tokenizer", work.path("large.json")}), 3,
+                 {"large.json"});
+  EXPECT_EQ(run_norma({"eval", "--data", work.data(), "--tasks", "copa", work.path("run"), "--tokenizer",
+                       work.path("tokenizer.json")})
+                .exit_code,
+            0);
   const std::string in_loop = work.train_here("other", {"eval.tasks=[copy]"}).err;
   EXPECT_NE(in_loop.find("did you mean 'copa'"), std::string::npos) << in_loop;
 }

@@ -40,7 +40,7 @@ std::map<std::string, std::pair<std::string, Bytes>> tensors_of(const fs::path& 
   return all;
 }
 
-ParameterReader reader_of(const HfFolder& folder) {
+WeightReader reader_of(const HfFolder& folder) {
   return [&folder](const std::string& parameter, std::int64_t begin, const at::Tensor& out) {
     folder.read(parameter, begin, out);
   };

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -205,29 +206,31 @@ TEST(TaskRequests, AreTokenizedApartAndShared) {
       EXPECT_EQ(std::vector(text.begin(), text.end()), tokenizer.encode(task.requests[i].text));
     }
     EXPECT_EQ(tokenized.requests[0].context.begin, tokenized.requests[1].context.begin);
-    EXPECT_EQ(tokenized.requests[1].chars, 1);
-    EXPECT_EQ(tokenized.requests[1].bytes, 2);
-    EXPECT_EQ(tokenized.requests[2].chars, 1);
-    EXPECT_EQ(tokenized.requests[2].bytes, 1);
+    const TextLengths &second = tokenized.requests[1].lengths, &third = tokenized.requests[2].lengths;
+    EXPECT_EQ(std::vector({second.characters, second.bytes, second.later_characters, second.later_bytes}),
+              (std::vector<std::int64_t>{2, 3, 1, 2}));
+    EXPECT_EQ(std::vector({third.characters, third.bytes, third.later_characters, third.later_bytes}),
+              (std::vector<std::int64_t>{2, 3, 1, 1}));
     EXPECT_EQ(tokenized.requests[2].document, 7);
   }
 }
 
 TEST(TaskRequests, KeepTheEndThatFits) {
-  const TokenizedTask task{.name = "made",
-                           .metric = TaskMetric::acc,
-                           .ids = {1, 2, 3, 4, 5, 6},
-                           .requests = {{0, 0, 0, {0, 4}, {4, 2}, 1, 1}}};
-  const TokenizedRequest& request = task.requests[0];
-  EXPECT_EQ(task.longest_continuation(), 2);
-  EXPECT_EQ(task.query(request, 9).ids, (std::vector<std::uint32_t>{1, 2, 3, 4, 5}));
-  EXPECT_EQ(task.query(request, 9).context_tokens, 4);
-  EXPECT_EQ(task.query(request, 3).ids, (std::vector<std::uint32_t>{3, 4, 5}));
-  EXPECT_EQ(task.query(request, 3).context_tokens, 2);
-  EXPECT_EQ(task.query(request, 2).ids, (std::vector<std::uint32_t>{4, 5}));
-  EXPECT_EQ(task.query(request, 2).context_tokens, 1);
-  EXPECT_EQ(task.query_tokens(request, 3), 3);
-  expect_error<ConfigError>([&] { task.query(request, 1); }, {"task made", "2 tokens; got 1"});
+  const std::vector<std::uint32_t> ids = {1, 2, 3, 4, 5, 6};
+  const ScoreRequest request{std::span(ids).first(4), std::span(ids).last(2)};
+  const auto tokens_of = [](const Query& query) {
+    std::vector<std::uint32_t> tokens;
+    for (std::int64_t i = 0; i < query.length(); ++i) tokens.push_back(query.token(i));
+    return tokens;
+  };
+  for (const auto& [length, context, tokens] :
+       std::vector<std::tuple<std::int64_t, std::int64_t, std::vector<std::uint32_t>>>{
+           {9, 4, {1, 2, 3, 4, 5}}, {3, 2, {3, 4, 5}}, {2, 1, {4, 5}}}) {
+    const Query query(request, length);
+    EXPECT_EQ(tokens_of(query), tokens);
+    EXPECT_EQ(query.context_length(), context);
+    EXPECT_EQ(query.is_cut(), length < 5);
+  }
 }
 
 TEST(TaskRequests, NeedTokens) {

@@ -1,33 +1,39 @@
 // norma eval: perplexity and downstream tasks of a checkpoint or of a Hugging Face folder.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
+
+#include <ATen/Parallel.h>
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
-#include "norma/config/names.h"
 #include "norma/eval/tasks.h"
 #include "norma/parallel/launch.h"
 #include "norma/study/compare.h"
 
+#include "agreement.h"
 #include "checkpoint_model.h"
 #include "commands.h"
 #include "eval_results.h"
 #include "evaluation_input.h"
+#include "option_checks.h"
 #include "signals.h"
 
 namespace norma {
 namespace {
 
-constexpr int kInterrupted = 130;  // as a shell reports SIGINT
-
 struct EvalArguments {
-  std::string model, tokenizer, device = "auto", precision, out, predictions;
+  std::string model, tokenizer, device = "auto", precision, dtype, out, predictions;
   std::vector<std::string> tasks, sets, compare;
   std::string metric;  // of a comparison
-  EvalConfig eval;
+  // What is not given is as the run evaluates itself.
+  std::optional<std::string> data;
+  std::optional<std::int64_t> documents, instances, batch_tokens, batch_size, context_length;
+  std::int64_t instance_length = 0;  // 0: the model's
   std::int64_t threads = 0;
-  bool list = false, shard = false;
+  bool list = false, shard = false, reuse_context = false, by_instance_only = false;
 };
 
 // "label=path" of --perplexity; a label may come again with another file.
@@ -40,41 +46,42 @@ void add_set(const std::string& text, EvalConfig& eval) {
   eval.sets[text.substr(0, sign)].push_back(text.substr(sign + 1));
 }
 
-// What is to be measured: what the command line asks for, else what the run measured itself.
+// What is to be measured, and how: what the command line says, else what the run measures itself.
 EvalConfig evaluation_of(const EvalArguments& arguments, const RunConfig& run) {
-  EvalConfig eval = arguments.eval;
-  eval.tasks = arguments.tasks;
-  for (const std::string& set : arguments.sets) add_set(set, eval);
-  if (eval.tasks.empty() && eval.sets.empty()) {
-    eval.tasks = run.eval.tasks;
-    eval.sets = run.eval.sets;
+  EvalConfig eval = run.eval;
+  if (!arguments.tasks.empty() || !arguments.sets.empty()) {
+    eval.tasks = arguments.tasks;
+    eval.sets.clear();
+    for (const std::string& set : arguments.sets) add_set(set, eval);
   }
   if (eval.tasks.empty() && eval.sets.empty()) {
     throw ConfigError(
         "[eval] what is to be measured? --tasks 'hellaswag,arc_*' (--list shows all), or --perplexity "
         "books=data/books-*.npy; the run's own config names nothing");
   }
+  eval.task_data = arguments.data.value_or(eval.task_data);
+  eval.task_documents = arguments.documents.value_or(eval.task_documents);
+  eval.max_instances = arguments.instances.value_or(eval.max_instances);
+  eval.batch_tokens = arguments.batch_tokens.value_or(eval.batch_tokens);
+  eval.batch_size = arguments.batch_size.value_or(eval.batch_size);
+  eval.context_length = arguments.context_length.value_or(eval.context_length);
+  eval.reuse_context = eval.reuse_context || arguments.reuse_context;
+  eval.by_document = !arguments.by_instance_only;
   return eval;
-}
-
-template <class E>
-E chosen(const char* option, const std::string& word) {
-  const auto value = parse_enum<E>(word);
-  if (!value)
-    throw ConfigError(cat("[eval] ", option, " must be one of ", join(enum_names<E>(), ", "), "; got '", word, "'"));
-  return *value;
 }
 
 // What is being measured, and how long the rest will take by the share of tokens that is done.
 class EvalProgress {
  public:
-  EvalProgress(const EvaluationInput& input, std::int64_t sequence_length, std::int64_t max_documents) {
+  EvalProgress(const EvaluationInput& input, const EvalConfig& config) {
     const auto add = [this](const std::string& name, std::int64_t tokens) {
       parts_.push_back({name, static_cast<double>(tokens)});
       total_ += static_cast<double>(tokens);
     };
     for (const EvalSet& set : input.sets) {
-      add(set.label, set.dataset->num_instances() * sequence_length);
+      const std::int64_t all = set.dataset->num_instances();
+      add(set.label,
+          (config.max_instances > 0 ? std::min(all, config.max_instances) : all) * set.dataset->sequence_length());
       if (set.documents) add(set.label + " by document", std::ssize(set.documents->ids));
     }
     for (const TokenizedTask& task : input.tasks) {
@@ -82,7 +89,7 @@ class EvalProgress {
       std::int64_t documents = 0;
       for (std::size_t i = 0; i < task.requests.size(); ++i) {
         if (i == 0 || task.requests[i].document != task.requests[i - 1].document) ++documents;
-        if (max_documents > 0 && documents > max_documents) break;
+        if (config.task_documents > 0 && documents > config.task_documents) break;
         tokens += task.requests[i].context.size + task.requests[i].text.size;
       }
       add(task.name, static_cast<std::int64_t>(tokens));
@@ -115,6 +122,19 @@ class EvalProgress {
   ProgressLine line_;
 };
 
+// Hours of work must not end at a name.
+void check_outputs(const EvalArguments& arguments) {
+  for (const std::string& file : {arguments.out, arguments.predictions}) {
+    if (file.empty()) continue;
+    const fs::path folder = fs::absolute(file).parent_path();
+    if (!fs::is_directory(folder)) throw ConfigError(cat("[eval] ", file, " must lie in a folder that exists"));
+    if (fs::is_directory(file)) throw ConfigError(cat("[eval] ", file, " must be a file; it is a folder"));
+  }
+  if (!arguments.out.empty() && fs::weakly_canonical(arguments.out) == fs::weakly_canonical(arguments.predictions)) {
+    throw ConfigError("[eval] --out and --predictions must be two files; got " + arguments.out + " for both");
+  }
+}
+
 // Everything that is written appears whole, predictions first: results name them.
 void write_results(const EvalArguments& arguments, const EvaluationResult& result, const EvaluatedModel& model) {
   if (!arguments.predictions.empty()) write_file_atomic(arguments.predictions, predictions_jsonl(result, model));
@@ -130,13 +150,15 @@ ModelSource find_source(const EvalArguments& arguments) {
   ModelSource source = find_model(arguments.model);
   RunConfig& config = source.config;
   config.eval = evaluation_of(arguments, config);
-  config.run.device = chosen<Device>("--device", arguments.device);
+  config.run.device = choice<Device>("eval", "--device", arguments.device);
   config.run.threads = arguments.threads;
-  if (!arguments.precision.empty()) config.precision = chosen<Precision>("--precision", arguments.precision);
+  if (!arguments.precision.empty()) config.precision = choice<Precision>("eval", "--precision", arguments.precision);
+  if (!arguments.dtype.empty()) config.data.dtype = choice<TokenDtype>("eval", "--dtype", arguments.dtype);
   config.parallel = {};  // of the evaluation, not of the training
   config.parallel.strategy = arguments.shard ? Strategy::automatic : Strategy::ddp;
-  const Problems problems = validate(config);
-  if (!problems.empty()) throw ConfigError(cat("[", problems[0].key, "] ", problems[0].text));
+  std::vector<std::string> lines;
+  for (const Problem& problem : validate(config)) lines.push_back(cat("[", problem.key, "] ", problem.text));
+  if (!lines.empty()) throw ConfigError(join(lines, "\n  "));
   return source;
 }
 
@@ -145,14 +167,17 @@ int evaluate_together(const EvalArguments& arguments, const ModelSource& source,
   const RunConfig& config = source.config;
   EvaluatedModel model{source.folder.string(), source.step, std::string(enum_name(config.precision)), "",
                        context_length_of(config.eval, config.model)};
-  const EvaluationInput input = open_evaluation(config, [&] {
+  const auto find_tokenizer = [&] {
     FoundTokenizer found = find_run_tokenizer(arguments.tokenizer, config, source.folder);
     model.tokenizer_checksum = found.tokenizer.checksum();
     return found;
-  });
+  };
+  const EvaluationInput input = open_evaluation(
+      {config, find_tokenizer, !arguments.tokenizer.empty(), arguments.instance_length, at::get_num_threads()});
+  check_agreement(config, fingerprint(input), world);
   Session session = load_model(source, device, world);
   world.start_training();  // its time-outs are those of work
-  EvalProgress progress(input, config.model.sequence_length, config.eval.task_documents);
+  EvalProgress progress(input, config.eval);
   const EvaluationOptions options{device, config.train.loss_chunk,
                                   [&](const std::string& what, std::int64_t done, std::int64_t total) {
                                     if (world.is_first()) progress.show(what, done, total);
@@ -162,11 +187,12 @@ int evaluate_together(const EvalArguments& arguments, const ModelSource& source,
   progress.finish();
   if (!result.complete) {
     log_info("stopped; nothing was written");
-    return kInterrupted;
+    return stopped_exit_code();
   }
   if (world.is_first()) {
-    write_results(arguments, result, model);
     std::printf("%s", results_table(result).c_str());
+    std::fflush(stdout);
+    write_results(arguments, result, model);
   }
   world.barrier("the end");
   return 0;
@@ -176,6 +202,7 @@ int run_eval(const EvalArguments& arguments) {
   if (arguments.model.empty()) {
     throw ConfigError("[eval] which model? For example: norma eval runs/tiny --tasks hellaswag");
   }
+  check_outputs(arguments);
   const std::atomic<bool>& stop = stop_on_signals("stopping");
   const LaunchEnvironment launch = read_launch_environment();
   const ModelSource source = find_source(arguments);
@@ -197,31 +224,40 @@ void run_compare(const EvalArguments& arguments) {
 }
 
 void add_measures(CLI::App& command, EvalArguments& arguments) {
-  EvalConfig& eval = arguments.eval;
-  eval.by_document = true;
-  command.add_option("--tasks", arguments.tasks, "names and globs, 'hellaswag,arc_*'; default: those of the run");
-  command.add_option("--data", eval.task_data, "folder that scripts/fetch_eval_data.sh made")->capture_default_str();
-  command.add_option("--documents", eval.task_documents, "at most so many of each task; 0: all")
-      ->capture_default_str()
+  command.add_option("--tasks", arguments.tasks, "names and globs, 'hellaswag,arc_*'; may be given again")
+      ->allow_extra_args(false);
+  command
+      .add_option("--perplexity", arguments.sets,
+                  "label=FILE: a validation set of token files (.npy; globs) or text files; may be given again")
+      ->allow_extra_args(false);
+  command.add_option("--data", arguments.data, "folder that scripts/fetch_eval_data.sh made");
+  command.add_option("--documents", arguments.documents, "at most so many of each task; 0: all")
       ->check(CLI::Range(0, 1 << 30));
-  command.add_option("--perplexity", arguments.sets,
-                     "label=FILE: a validation set of token files (.npy; globs) or text files; may be given again");
-  command.add_option("--instances", eval.max_instances, "at most so many of each set; 0: all")
-      ->capture_default_str()
+  command.add_option("--instances", arguments.instances, "at most so many of each set; 0: all")
       ->check(CLI::Range(0, 1 << 30));
-  command.add_option("--batch-tokens", eval.batch_tokens, "tokens per forward of a task, padding included")
-      ->capture_default_str()
+  command.add_option("--batch-tokens", arguments.batch_tokens, "tokens per forward of a task, padding included")
       ->check(CLI::Range(1, 1 << 30));
-  command.add_option("--batch-size", eval.batch_size, "instances of a set per forward")
-      ->capture_default_str()
+  command.add_option("--batch-size", arguments.batch_size, "instances of a set per forward")
       ->check(CLI::Range(1, 1 << 20));
   command
-      .add_option("--context-length", eval.context_length,
+      .add_option("--context-length", arguments.context_length,
                   "a request keeps its last so many tokens, or as many as the model sees if that is less")
-      ->capture_default_str()
       ->check(CLI::Range(2, 1 << 24));
-  command.add_flag("--reuse-context", eval.reuse_context,
+  command.add_option("--instance-length", arguments.instance_length, "tokens of a set's instance; 0: all a model sees")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 24));
+  command.add_option("--dtype", arguments.dtype, "of token files without a sidecar: uint16 or uint32");
+  command.add_flag("--by-instance-only", arguments.by_instance_only, "do not score sets document by document too");
+  command.add_flag("--reuse-context", arguments.reuse_context,
                    "run the context that the continuations of a question share only once");
+}
+
+void add_compare(CLI::App& command, EvalArguments& arguments) {
+  command.add_option("--compare", arguments.compare,
+                     "instead: compare the predictions of two or more evaluations (their JSON lines, or results that "
+                     "name them), all with the first, document by document");
+  command.add_option("--metric", arguments.metric, "of --compare: for every task; default: each task's own")
+      ->needs("--compare");
 }
 
 }  // namespace
@@ -243,23 +279,23 @@ void add_eval_command(CLI::App& app, CommandContext& context) {
       ->check(CLI::Range(0, 4096));
   command->add_flag("--shard", arguments->shard,
                     "spread the weights over the processes, for models that fit none alone");
-  command->add_option("--compare", arguments->compare,
-                      "instead: compare the predictions of two or more evaluations (their JSON lines, or results that "
-                      "name them), all with the first, document by document");
-  command->add_option("--metric", arguments->metric, "of --compare: for every task; default: each task's own");
+  add_compare(*command, *arguments);
   command->add_flag("--list", arguments->list, "list every task with its metric and source, and stop");
   command->footer(
       "Examples: norma eval runs/tiny --tasks 'hellaswag,arc_*,mmlu_*_var' --out results.json\n"
       "          norma eval models/OLMo-2-0425-1B --tasks piqa --perplexity books=books.jsonl.zst\n"
       "          norma eval --compare first.json second.json\n"
       "          torchrun --no-python --nproc-per-node=8 norma eval runs/1b --tasks hellaswag --predictions a.jsonl");
-  command->callback([arguments, &context] {
+  command->callback([arguments, command, &context] {
     if (arguments->list) {
+      refuse_other_options(*command, "--list", {});
       std::printf("%s", task_listing().c_str());
-      return;
+    } else if (!arguments->compare.empty()) {
+      refuse_other_options(*command, "--compare", {"--metric", "--out"});
+      run_compare(*arguments);
+    } else {
+      context.exit_code = run_eval(*arguments);
     }
-    if (!arguments->compare.empty()) return run_compare(*arguments);
-    context.exit_code = run_eval(*arguments);
   });
 }
 

@@ -7,9 +7,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
-#include "norma/base/thread_pool.h"
 #include "norma/data/prepare.h"
-#include "norma/data/text_reader.h"
 #include "norma/eval/tasks.h"
 
 #include "checked_config.h"
@@ -46,25 +44,47 @@ class ScratchFolder {
 // Opens what config.eval names, with one tokenizer for all of it.
 class Opening {
  public:
-  Opening(const RunConfig& config, const TokenizerFinder& find_tokenizer)
-      : config_(config), find_tokenizer_(find_tokenizer) {}
+  explicit Opening(const EvaluationSources& sources) : sources_(sources), config_(sources.config) {
+    if (sources.instance_length > 0) config_.model.sequence_length = sources.instance_length;
+  }
 
   EvaluationInput run() {
     EvaluationInput input;
+    if (sources_.tokenizer_is_named) found();
     for (const auto& [label, paths] : config_.eval.sets) input.sets.push_back(open_set(label, paths));
-    if (config_.eval.by_document && !input.sets.empty()) input.token_bytes = bytes_of_tokens(input.sets);
-    if (config_.eval.tasks.empty()) return input;
-    for (const std::string& name : resolve_tasks(config_.eval.tasks)) {
-      const Task task = load_task(name, config_.eval.task_data);
-      input.tasks.push_back(tokenize_task(task, found().tokenizer, available_cores()));
+    if (config_.eval.by_document && !input.sets.empty() && find_quietly()) {
+      input.token_bytes = found().tokenizer.token_bytes();
     }
+    if (!config_.eval.tasks.empty()) open_tasks(input);
     return input;
   }
 
  private:
   const FoundTokenizer& found() {
-    if (!found_) found_ = find_tokenizer_();
+    if (!found_) found_ = sources_.find_tokenizer();
     return *found_;
+  }
+
+  // False, with a warning, where the model's own tokenizer is not to be found.
+  bool find_quietly() {
+    if (found_) return true;
+    if (is_missing_) return false;
+    try {
+      found();
+    } catch (const DataError& error) {
+      log_warning(cat("no bits per byte: ", error.what()));
+      is_missing_ = true;
+    }
+    return found_.has_value();
+  }
+
+  void open_tasks(EvaluationInput& input) {
+    const std::int64_t context_length = context_length_of(config_.eval, sources_.config.model);
+    for (const std::string& name : resolve_tasks(config_.eval.tasks)) {
+      const Task task = load_task(name, config_.eval.task_data);
+      input.tasks.push_back(tokenize_task(task, found().tokenizer, sources_.threads));
+      require_fitting(input.tasks.back(), context_length);
+    }
   }
 
   EvalSet open_set(const std::string& label, const std::vector<std::string>& paths) {
@@ -73,16 +93,40 @@ class Opening {
     EvalSet set{label, {}, {}};
     if (tokens == std::ssize(paths)) {
       set.dataset = std::make_shared<const TokenDataset>(token_options(config_, paths, key));
+      check_tokenizer(set);
     } else if (tokens == 0) {
       set.dataset = tokenized_text(paths, key);
     } else {
       throw ConfigError(cat("[", key, "] must name token files (.npy) or text files, not both"));
     }
-    if (config_.eval.by_document) {
-      const std::int64_t most = config_.eval.max_instances * config_.model.sequence_length;
-      set.documents = std::make_shared<const TokenDocuments>(read_documents(*set.dataset, most));
-    }
+    if (config_.eval.by_document) open_documents(set);
     return set;
+  }
+
+  // Tokens of another tokenizer would get numbers that mean nothing.
+  void check_tokenizer(const EvalSet& set) {
+    const std::optional<Sidecar> sidecar = set.dataset->sidecar();
+    if (!sidecar || !(config_.eval.by_document ? find_quietly() : found_.has_value())) return;
+    if (sidecar->tokenizer_checksum == found().tokenizer.checksum()) return;
+    throw DataError(cat("[eval.sets.", set.label, "] these tokens were made by another tokenizer (checksum ",
+                        sidecar->tokenizer_checksum, ") than the model's, ", found().file.string(), " (",
+                        found().tokenizer.checksum(), ")"));
+  }
+
+  void open_documents(EvalSet& set) {
+    const std::optional<Sidecar> sidecar = set.dataset->sidecar();
+    std::optional<std::uint32_t> end;
+    if (sidecar) {
+      end = static_cast<std::uint32_t>(sidecar->eos_id);
+    } else if (find_quietly()) {
+      end = found().tokenizer.eos_id();
+    }
+    if (!end) {
+      log_warning(cat(set.label, " is not scored by document: nothing says which id ends one"));
+      return;
+    }
+    const std::int64_t most = config_.eval.max_instances * config_.model.sequence_length;
+    set.documents = std::make_shared<const TokenDocuments>(read_documents(*set.dataset, *end, most));
   }
 
   std::shared_ptr<const TokenDataset> tokenized_text(const std::vector<std::string>& paths, const std::string& key) {
@@ -91,6 +135,7 @@ class Opening {
     options.inputs = paths;
     options.tokenizer = found().file;
     options.output = folder.path() / "tokens";
+    options.threads = sources_.threads;
     prepare(options, {});
     RunConfig as_prepared = config_;
     as_prepared.data.dtype = TokenDtype::automatic;
@@ -98,25 +143,23 @@ class Opening {
         token_options(as_prepared, {(options.output / "train-*.npy").string()}, key));
   }
 
-  // Bits per byte need the tokenizer; nats per token do without.
-  std::vector<std::int64_t> bytes_of_tokens(const std::vector<EvalSet>& sets) {
-    try {
-      return found().tokenizer.token_bytes();
-    } catch (const DataError& error) {
-      log_warning(cat("no bits per byte for ", sets.front().label, ": ", error.what()));
-      return {};
-    }
-  }
-
-  const RunConfig& config_;
-  const TokenizerFinder& find_tokenizer_;
+  const EvaluationSources& sources_;
+  RunConfig config_;  // with the instances' length
   std::optional<FoundTokenizer> found_;
+  bool is_missing_ = false;
 };
 
 }  // namespace
 
-EvaluationInput open_evaluation(const RunConfig& config, const TokenizerFinder& find_tokenizer) {
-  return Opening(config, find_tokenizer).run();
+EvaluationInput open_evaluation(const EvaluationSources& sources) {
+  return Opening(sources).run();
+}
+
+std::string fingerprint(const EvaluationInput& input) {
+  std::string all;
+  for (const EvalSet& set : input.sets) all += cat(set.label, ":", set.dataset->fingerprint(), " ");
+  for (const TokenizedTask& task : input.tasks) all += cat(task.name, ":", checksum_of(task), " ");
+  return all;
 }
 
 }  // namespace norma

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "norma/config/config.h"
 #include "norma/eval/evaluation.h"
@@ -10,11 +11,21 @@
 
 namespace norma {
 
-// Finds the model's tokenizer; asked at most once, and only when text must become tokens or bytes be counted.
-using TokenizerFinder = std::function<FoundTokenizer()>;
+struct EvaluationSources {
+  const RunConfig& config;  // its section eval says what to open
+  // Finds the model's tokenizer; asked at most once, and only when text must become tokens or bytes be counted. Where
+  // the user named it, it must be right; else bits per byte do without.
+  std::function<FoundTokenizer()> find_tokenizer;
+  bool tokenizer_is_named = false;
+  std::int64_t instance_length = 0;  // tokens of an instance of a set; 0: model.sequence_length
+  int threads = 1;                   // for tokenizing
+};
 
-// Sets and tasks of config.eval. Text files of a set are tokenized now. Throws ConfigError (unknown tasks, a set of
-// tokens and text), DataError.
-EvaluationInput open_evaluation(const RunConfig& config, const TokenizerFinder& find_tokenizer);
+// Text files of a set are tokenized now. Throws ConfigError (unknown tasks, a set of tokens and text), DataError (a
+// file, a tokenizer, token files of another tokenizer, a request that does not fit the model).
+EvaluationInput open_evaluation(const EvaluationSources& sources);
+
+// Of all token ids that will be read: equal on processes that share the work.
+std::string fingerprint(const EvaluationInput& input);
 
 }  // namespace norma

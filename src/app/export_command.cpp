@@ -4,7 +4,10 @@
 
 #include "norma/base/error.h"
 #include "norma/base/text.h"
+#include "norma/checkpoint/commit.h"
 #include "norma/checkpoint/consolidate.h"
+#include "norma/interop/checkpoint_weights.h"
+#include "norma/interop/olmo_folder.h"
 
 #include "checkpoint_model.h"
 #include "commands.h"
@@ -19,16 +22,21 @@ struct ExportFormat {
 };
 
 const std::vector<ExportFormat>& formats() {
-  static const std::vector<ExportFormat> kFormats = {{"safetensors", export_safetensors}, {"hf", export_hf}};
+  static const std::vector<ExportFormat> kFormats = {
+      {"safetensors", export_safetensors}, {"hf", export_hf}, {"olmo", export_olmo_names}};
   return kFormats;
 }
 
-void run_export(const ExportArguments& arguments, const std::vector<const CLI::Option*>& hf_options) {
-  if (arguments.to != "hf") {
-    for (const CLI::Option* option : hf_options) {
-      if (option->count() > 0) throw ConfigError(cat("[export] ", option->get_name(), " is for --to hf"));
-    }
+using Options = std::vector<const CLI::Option*>;
+
+void refuse_options_of(const std::string& format, const Options& options, const ExportArguments& arguments) {
+  if (arguments.to == format) return;
+  for (const CLI::Option* option : options) {
+    if (option->count() > 0) throw ConfigError(cat("[export] ", option->get_name(), " is for --to ", format));
   }
+}
+
+void run_export(const ExportArguments& arguments) {
   if (!fs::is_directory(arguments.from)) {
     throw CheckpointError(cat("[export] ", arguments.from, " is no checkpoint or run folder"));
   }
@@ -42,7 +50,7 @@ void run_export(const ExportArguments& arguments, const std::vector<const CLI::O
 }
 
 // What --to hf alone understands.
-std::vector<const CLI::Option*> add_hf_options(CLI::App& command, ExportArguments& arguments) {
+Options add_hf_options(CLI::App& command, ExportArguments& arguments) {
   return {
       command.add_option("--tokenizer", arguments.tokenizer, "hf: tokenizer.json; default: the run's own, found again"),
       command.add_option("--dtype", arguments.dtype, "hf: of the written weights, fp32 or bf16")->capture_default_str(),
@@ -77,7 +85,10 @@ fs::path export_place(const ExportArguments& arguments) {
   return out;
 }
 
-void export_safetensors(const ExportArguments& arguments) {
+namespace {
+
+// --out of a format that is one file.
+fs::path file_place(const ExportArguments& arguments) {
   if (fs::is_directory(arguments.out)) {
     throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is a folder"));
   }
@@ -85,10 +96,27 @@ void export_safetensors(const ExportArguments& arguments) {
   if (fs::exists(out) && !fs::is_regular_file(out)) {
     throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is something else"));
   }
-  const fs::path checkpoint = find_checkpoint(arguments.from);
-  const FileEntry written = consolidate_weights(checkpoint, out);
+  return out;
+}
+
+void print_written(const FileEntry& written, const fs::path& checkpoint, const std::string& out) {
   std::printf("%s of %s in %s (xxh3 %s)\n", human_bytes(static_cast<double>(written.bytes)).c_str(), checkpoint.c_str(),
-              arguments.out.c_str(), written.checksum.c_str());
+              out.c_str(), written.checksum.c_str());
+}
+
+}  // namespace
+
+void export_safetensors(const ExportArguments& arguments) {
+  const fs::path out = file_place(arguments), checkpoint = find_checkpoint(arguments.from);
+  print_written(consolidate_weights(checkpoint, out), checkpoint, arguments.out);
+}
+
+void export_olmo_names(const ExportArguments& arguments) {
+  const fs::path out = file_place(arguments), checkpoint = find_checkpoint(arguments.from);
+  NormPlan plan;
+  const RunConfig config = config_of(open_checkpoint(checkpoint), checkpoint, plan);
+  const OlmoKeys keys = arguments.plain_keys ? OlmoKeys::plain : OlmoKeys::encoded;
+  print_written(export_olmo(out, config.model, plan, checkpoint_weights(checkpoint), keys), checkpoint, arguments.out);
 }
 
 void add_export_command(CLI::App& app) {
@@ -97,16 +125,24 @@ void add_export_command(CLI::App& app) {
   const auto arguments = std::make_shared<ExportArguments>();
   command->add_option("checkpoint", arguments->from, "checkpoint folder, or run folder: then its newest")->required();
   command
-      ->add_option(
-          "--to", arguments->to,
-          "safetensors: one file of weights under our names. hf: a folder that Hugging Face transformers loads")
+      ->add_option("--to", arguments->to,
+                   "safetensors: one file of weights under our names. hf: a folder that Hugging Face transformers "
+                   "loads. olmo: one "
+                   "safetensors file that OLMo's trainer loads")
       ->capture_default_str();
   command->add_option("--out", arguments->out, "the file or folder to write")->required();
-  const auto hf_options = add_hf_options(*command, *arguments);
+  const Options hf_options = add_hf_options(*command, *arguments);
+  const Options olmo_options = {command->add_flag("--plain-keys", arguments->plain_keys,
+                                                  "olmo: names as they are, not in the encoding of OLMo's files")};
   command->footer(
       "Examples: norma export runs/tiny --out tiny.safetensors\n"
-      "          norma export runs/tiny --to hf --out tiny-hf --dtype bf16");
-  command->callback([arguments, hf_options] { run_export(*arguments, hf_options); });
+      "          norma export runs/tiny --to hf --out tiny-hf --dtype bf16\n"
+      "          norma export runs/tiny --to olmo --out step1000-unsharded/model.safetensors");
+  command->callback([arguments, hf_options, olmo_options] {
+    refuse_options_of("hf", hf_options, *arguments);
+    refuse_options_of("olmo", olmo_options, *arguments);
+    run_export(*arguments);
+  });
 }
 
 }  // namespace norma

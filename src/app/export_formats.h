@@ -15,10 +15,12 @@ struct ExportArguments {
   std::uint64_t max_shard_bytes = 5'000'000'000;
   bool ignore_document_separator = false;
   std::int64_t threads = 0;
+  bool plain_keys = false;  // of the format olmo
 };
 
 void export_safetensors(const ExportArguments& arguments);
 void export_hf(const ExportArguments& arguments);
+void export_olmo_names(const ExportArguments& arguments);
 
 // The place of --out, which must not lie inside a checkpoint. Throws ConfigError.
 fs::path export_place(const ExportArguments& arguments);

@@ -21,8 +21,6 @@
 namespace norma {
 namespace {
 
-constexpr int kInterrupted = 130;  // as a shell reports SIGINT
-
 struct GenerateArguments {
   std::string checkpoint, prompts, tokenizer, out, device = "auto";
   std::vector<std::string> prompt, stops;
@@ -123,11 +121,10 @@ void log_speed(const std::vector<TokenIds>& results, double seconds) {
 }
 
 int run_generate(const GenerateArguments& arguments) {
-  const auto device = parse_enum<Device>(arguments.device);
-  if (!device) throw ConfigError(cat("[generate] --device must be auto, cpu or cuda; got '", arguments.device, "'"));
+  const auto device = choice<Device>("generate", "--device", arguments.device);
   check_arguments(arguments);
   const std::vector<std::string> texts = gather_prompts(arguments.prompt, arguments.prompts);
-  CheckpointModel loaded = load_checkpoint_model(arguments.checkpoint, *device, arguments.threads);
+  CheckpointModel loaded = load_checkpoint_model(arguments.checkpoint, device, arguments.threads);
   const Tokenizer tokenizer = load_run_tokenizer(arguments.tokenizer, loaded.config, loaded.folder);
   GenerateOptions options = arguments.options;
   options.vocab_size = tokenizer.vocab_size();
@@ -150,7 +147,7 @@ int run_generate(const GenerateArguments& arguments) {
   if (stop) {
     std::printf("\n");
     if (!arguments.out.empty()) log_warning(arguments.out + " is not written, for not all texts are complete");
-    return kInterrupted;
+    return stopped_exit_code();
   }
   if (!arguments.out.empty()) write_file_atomic(arguments.out, display.to_jsonl(results));
   return 0;

@@ -222,17 +222,17 @@ void export_hf(const ExportArguments& arguments) {
   const at::Tensor ids = probe_ids(source.config.model), before = logits_of(source.session, ids);
   round_weights(source.session, options.dtype == HfDtype::bf16 ? at::kBFloat16 : at::kFloat);
   const Expected expected{digest_of(source.session), ids, logits_of(source.session, ids)};
-  std::error_code error;
-  if (!fs::create_directory(staged.path(), error)) {
-    throw DiskError(cat("[export] cannot make the folder ", staged.path().string(), ": ", error.message()));
+  if (!at::isfinite(expected.logits).all().item<bool>()) {
+    throw DivergedError(cat("[export] ", checkpoint.string(), " holds a model whose logits are not finite"));
   }
+  staged.make_folder();
   write_hf_folder(staged.path(), model, options, reader_of(source.session));
   if (tokenizer) write_tokenizer(staged.path(), *tokenizer);
   source.session = {};  // one model at a time in memory
   check_folder(staged.path(), source.config, expected);
-  if (!arguments.logits.empty()) write_logits(arguments.logits, model, ids, expected.logits);
   sync_folder(staged.path());
   staged.publish();
+  if (!arguments.logits.empty()) write_logits(arguments.logits, model, ids, expected.logits);
 
   const double rounding = (expected.logits - before).abs().max().item<double>();
   std::printf(

@@ -140,9 +140,7 @@ void run_import(const ImportArguments& arguments, const std::vector<std::string>
   const ImportSource source = open_import_source(arguments.source, arguments.config);
   const std::optional<fs::path> tokenizer = find_tokenizer(arguments, source);
   StagedPath staged(arguments.out, "import");
-  std::error_code error;
-  fs::create_directories(staged.path(), error);
-  if (error) throw DiskError(cat("[import] cannot make ", staged.path().string(), ": ", error.message()));
+  staged.make_folder();
   const CheckedConfig checked = settings_of(arguments, source, tokenizer, staged.path());
   if (tokenizer) write_file_atomic(staged.path() / kTokenizerName, read_file(*tokenizer, kMaxTokenizerBytes));
   write_run(checked, source, command_line, staged.path());

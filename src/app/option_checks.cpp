@@ -35,6 +35,15 @@ CLI::Validator finite_range(double low, double high) {
   return {[=](std::string& text) { return check(text); }, cat("FLOAT in ", range)};
 }
 
+void refuse_other_options(const CLI::App& command, const std::string& with, const std::vector<std::string>& allowed) {
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string name = option->get_name();
+    if (option->count() == 0 || name == with || std::ranges::find(allowed, name) != allowed.end()) continue;
+    throw ConfigError(cat("[", command.get_name(), "] ", name, " means nothing beside ", with,
+                          allowed.empty() ? "" : "; allowed: " + join(allowed, ", ")));
+  }
+}
+
 std::string unknown_word(const CLI::App& app) {
   const std::vector<CLI::App*> chosen = app.get_subcommands();
   const CLI::App& owner = chosen.empty() ? app : *chosen.front();

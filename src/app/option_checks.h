@@ -1,12 +1,30 @@
 // Checks of command-line options beyond those of CLI11.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include <CLI/CLI.hpp>
+
+#include "norma/base/error.h"
+#include "norma/config/names.h"
 
 namespace norma {
 
 // low <= value <= high and a number: CLI::Range lets "nan" pass.
 CLI::Validator finite_range(double low, double high);
+
+// The enumerator of a word as in YAML; ConfigError with all of them: choice<Device>("eval", "--device", "tpu").
+template <class E>
+E choice(const char* command, const char* option, const std::string& word) {
+  if (const auto value = parse_enum<E>(word)) return *value;
+  const std::vector<std::string> names = enum_names<E>();
+  throw ConfigError(cat("[", command, "] ", option, " must be one of ", join(names, ", "), "; got '", word, "'",
+                        did_you_mean(word, names)));
+}
+
+// Options that were given although they mean nothing beside `with`, which `allowed` go with: ConfigError.
+void refuse_other_options(const CLI::App& command, const std::string& with, const std::vector<std::string>& allowed);
 
 // What is wrong with a command line that holds a word nobody knows: the word, and the nearest one that is known. ""
 // when every word found its place.

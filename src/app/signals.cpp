@@ -45,4 +45,9 @@ int stop_signal() {
   return g_signal;
 }
 
+int stopped_exit_code() {
+  const int signal = g_signal;
+  return 128 + (signal == 0 ? SIGINT : signal);  // 0: another process was stopped
+}
+
 }  // namespace norma

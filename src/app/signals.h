@@ -11,4 +11,7 @@ const std::atomic<bool>& stop_on_signals(const char* text);
 // The signal that came first; 0 before.
 int stop_signal();
 
+// How a command ends that keeps nothing of what it was stopped in: 128 + the signal, as a shell reports it.
+int stopped_exit_code();
+
 }  // namespace norma

@@ -52,22 +52,13 @@ BatchStreamOptions stream_options(const RunConfig& config, const LaunchEnvironme
 }
 
 EvaluationInput open_evaluation_of(const CheckedConfig& checked) {
-  return open_evaluation(checked.config, [&] { return find_run_tokenizer("", checked.config, /*checkpoint=*/{}); });
+  return open_evaluation({checked.config, [&] { return find_run_tokenizer("", checked.config, /*checkpoint=*/{}); },
+                          /*tokenizer_is_named=*/false, /*instance_length=*/0, at::get_num_threads()});
 }
 
 std::string device_text(const at::Device& device) {
   return device.is_cpu() ? cat("CPU, ", at::get_num_threads(), at::get_num_threads() == 1 ? " thread" : " threads")
                          : device.str();
-}
-
-// Of all that the run reads.
-std::string fingerprints(const TokenDataset& training, const EvaluationInput& evaluation) {
-  std::string all = training.fingerprint();
-  for (const EvalSet& set : evaluation.sets) all += " " + set.dataset->fingerprint();
-  for (const TokenizedTask& task : evaluation.tasks) {
-    all += cat(" ", task.name, ":", checksum(std::as_bytes(std::span(task.ids))));
-  }
-  return all;
 }
 
 // Fresh weights, or those of a checkpoint.
@@ -152,7 +143,7 @@ int train_together(const CheckedConfig& checked, const CommandContext& context, 
   BatchStream stream(dataset, stream_options(config, launch));
   const EvaluationInput evaluation = open_evaluation_of(checked);
   const RunPlan plan = checked_plan(checked, stream.batches_per_epoch(), world.size());
-  check_agreement(config, fingerprints(*dataset, evaluation), world);
+  check_agreement(config, dataset->fingerprint() + " " + fingerprint(evaluation), world);
   const std::unique_ptr<RunFolder> folder = open_run_folder(config, world);
   start_rank_log(config, launch, run_folder_of(config));
   log_start(checked, plan, launch, device_text(device), *dataset);

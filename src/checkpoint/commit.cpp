@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <random>
 #include <system_error>
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include "norma/base/error.h"
+#include "norma/base/staged_path.h"
 
 namespace norma {
 
@@ -35,13 +35,6 @@ std::optional<std::int64_t> step_of(std::string_view name) {
   }
   const std::int64_t step = std::stoll(digits);
   return step_name(step) == name ? std::optional(step) : std::nullopt;
-}
-
-std::string unique_suffix() {
-  std::random_device random;
-  std::string text;
-  for (int i = 0; i < 2; ++i) text += cat(std::hex, random(), i == 0 ? "-" : "");
-  return text;
 }
 
 // Names in a folder, sorted. A folder that does not exist is empty; Failure is the error to throw for others.

@@ -1,12 +1,10 @@
 #include "norma/data/documents.h"
 
-#include "norma/base/error.h"
-
 namespace norma {
 
-TokenDocuments read_documents(const TokenDataset& dataset, std::int64_t max_tokens) {
+TokenDocuments read_documents(const TokenDataset& dataset, std::uint32_t end_of_text, std::int64_t max_tokens) {
   TokenDocuments documents;
-  documents.end_of_text = dataset.end_of_text();
+  documents.end_of_text = end_of_text;
   const auto limit = static_cast<std::size_t>(max_tokens);
   const auto is_full = [&] { return limit > 0 && documents.ids.size() >= limit; };
   const auto close = [&] {

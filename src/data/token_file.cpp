@@ -283,12 +283,11 @@ void TokenDataset::for_each_id(std::int64_t index, const std::function<bool(std:
   }
 }
 
-std::uint32_t TokenDataset::end_of_text() const {
+std::optional<Sidecar> TokenDataset::sidecar() const {
   for (const File& file : files_) {
-    if (file.sidecar) return static_cast<std::uint32_t>(file.sidecar->eos_id);
+    if (file.sidecar) return file.sidecar;
   }
-  throw DataError(
-      cat("[data] ", options_.key, ": no sidecar (", files_[0].path.string(), ".json) says which id ends a document"));
+  return std::nullopt;
 }
 
 std::string TokenDataset::fingerprint() const {

@@ -1,6 +1,7 @@
 #include "norma/eval/downstream.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "norma/base/error.h"
 #include "norma/eval/tasks.h"
@@ -8,20 +9,15 @@
 namespace norma {
 namespace {
 
-// Requests [first, last) of one document: its number stays and its continuations go on. (Where the package joins two
-// data sets their last and first document have one number.)
 struct DocumentRange {
-  std::size_t first = 0, last = 0;
+  std::size_t first = 0, last = 0;  // requests [first, last)
 };
 
 std::vector<DocumentRange> document_ranges(const TokenizedTask& task, std::int64_t max_documents) {
   std::vector<DocumentRange> ranges;
   for (std::size_t i = 0; i < task.requests.size(); ++i) {
-    const TokenizedRequest& request = task.requests[i];
-    const bool goes_on = i > 0 && task.requests[i - 1].document == request.document &&
-                         task.requests[i - 1].continuation < request.continuation;
-    if (!goes_on) {
-      if (max_documents > 0 && static_cast<std::int64_t>(ranges.size()) == max_documents) break;
+    if (i == 0 || task.requests[i - 1].document != task.requests[i].document) {
+      if (max_documents > 0 && std::ssize(ranges) == max_documents) break;
       ranges.push_back({i, i});
     }
     ranges.back().last = i + 1;
@@ -33,12 +29,11 @@ ScoredDocument scored(const TokenizedTask& task, const DocumentRange& range, con
   const TokenizedRequest& first = task.requests[range.first];
   ScoredDocument document{first.document, first.label, {}};
   for (std::size_t i = range.first; i < range.last; ++i) {
+    if (!std::isfinite(values[i])) {
+      throw DivergedError(cat("[eval] task ", task.name, ", document ", document.document, ": a log-probability is ",
+                              values[i], "; the model's weights or activations are not finite"));
+    }
     document.continuations.push_back({values[i], task.requests[i].lengths});
-  }
-  const auto count = static_cast<std::int64_t>(document.continuations.size());
-  if (document.label < 0 || document.label >= count) {
-    throw DataError(cat("[eval] task ", task.name, ", document ", document.document, ": the label must be below ",
-                        count, ", the number of its continuations; got ", document.label));
   }
   return document;
 }
@@ -49,6 +44,19 @@ const Estimate& TaskResult::primary() const {
   const auto found = std::ranges::find(estimates, metric_name(metric), &NamedEstimate::name);
   NORMA_CHECK(found != estimates.end(), "[eval] task ", name, " has no ", metric_name(metric));
   return found->estimate;
+}
+
+void require_fitting(const TokenizedTask& task, std::int64_t context_length) {
+  for (const TokenizedRequest& request : task.requests) {
+    if (static_cast<std::int64_t>(request.text.size) <= context_length) continue;
+    throw DataError(cat("[eval] task ", task.name, ", document ", request.document, ": a continuation of ",
+                        request.text.size, " tokens does not fit; the model reads at most ", context_length,
+                        " (eval.context_length, model.sequence_length)"));
+  }
+}
+
+std::string checksum_of(const TokenizedTask& task) {
+  return checksum(std::as_bytes(std::span(task.ids)));
 }
 
 TaskResult evaluate_task(Transformer& model, UnitRunner& runner, const TokenizedTask& task, std::int64_t max_documents,

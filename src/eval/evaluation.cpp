@@ -1,11 +1,18 @@
 #include "norma/eval/evaluation.h"
 
 #include <algorithm>
+#include <cmath>
 
-#include "norma/base/text.h"
+#include "norma/base/error.h"
 
 namespace norma {
 namespace {
+
+void require_finite(const std::string& label, double cross_entropy) {
+  if (std::isfinite(cross_entropy)) return;
+  throw DivergedError(cat("[eval] the cross-entropy of ", label, " is ", cross_entropy,
+                          "; the model's weights or activations are not finite"));
+}
 
 // One evaluation: what all its parts have in common.
 class Evaluation {
@@ -18,10 +25,11 @@ class Evaluation {
     const PerplexityOptions by_instance{config_.batch_size, config_.max_instances, options_.loss_chunk, options_.device,
                                         progress_of(set.label)};
     SetResult result{set.label, evaluate_perplexity(model_, runner_, *set.dataset, peers_, by_instance), {}};
+    if (result.by_instance.complete) require_finite(set.label, result.by_instance.cross_entropy);
     if (!result.by_instance.complete || !set.documents) return result;
-    result.by_document =
-        evaluate_documents(model_, runner_, *set.documents, token_bytes, peers_,
-                           scoring_options(set.label + " by document", model_.config().sequence_length));
+    ScoringOptions options = scoring_options(set.label + " by document", model_.config().sequence_length);
+    options.reuse_context = false;  // all documents start after the same token: there is nothing to gain
+    result.by_document = evaluate_documents(model_, runner_, *set.documents, token_bytes, peers_, options);
     return result;
   }
 

@@ -29,11 +29,11 @@ std::vector<ScoreBatch> batches_of_rows(const std::vector<ScoreRequest>& request
   return batches;
 }
 
-// Tokens that a question's continuations add to its context.
-std::int64_t tail_tokens(const std::vector<ScoreRequest>& requests, const Question& question) {
+// Places that a question takes: its context once, then in the cache again for each continuation, which follows it.
+std::int64_t places_of(const std::vector<ScoreRequest>& requests, const Question& question) {
   std::int64_t longest = 0;
   for (const std::size_t i : question) longest = std::max(longest, size_of(requests[i].continuation));
-  return longest * static_cast<std::int64_t>(question.size());
+  return (size_of(requests[question[0]].context) + longest) * std::ssize(question);
 }
 
 // Contexts of one length run together: a cache has no gaps.
@@ -43,33 +43,36 @@ std::vector<ScoreBatch> batches_of_questions(const std::vector<ScoreRequest>& re
   for (const Question& question : questions) by_length[size_of(requests[question[0]].context)].push_back(question);
   std::vector<ScoreBatch> batches;
   for (const auto& [length, equal] : by_length) {
-    std::int64_t tokens = 0;
+    std::int64_t places = 0;
     for (const Question& question : equal) {
-      const std::int64_t more = std::max(length, tail_tokens(requests, question));
-      if (tokens == 0 || tokens + more > rules.batch_tokens) {
+      const std::int64_t more = places_of(requests, question);
+      if (places == 0 || places + more > rules.batch_tokens) {
         batches.push_back({{}, true});
-        tokens = 0;
+        places = 0;
       }
       batches.back().questions.push_back(question);
-      tokens += more;
+      places += more;
     }
   }
   return batches;
 }
 
-// Neighbours with one context, none of them cut; all others into `alone`.
-std::vector<Question> find_questions(const std::vector<ScoreRequest>& requests, std::int64_t context_length,
+// Neighbours with one context, none of them cut, as many as a batch holds; all others into `alone`.
+std::vector<Question> find_questions(const std::vector<ScoreRequest>& requests, const BatchRules& rules,
                                      std::vector<std::size_t>& alone) {
   std::vector<Question> questions;
   for (std::size_t i = 0; i < requests.size();) {
     Question question;
     for (const std::size_t first = i; i < requests.size(); ++i) {
       if (!std::ranges::equal(requests[i].context, requests[first].context)) break;
-      if (Query(requests[i], context_length).is_cut()) {
+      if (Query(requests[i], rules.context_length).is_cut()) {
         alone.push_back(i);
-      } else {
-        question.push_back(i);
+        continue;
       }
+      question.push_back(i);
+      if (question.size() == 1 || places_of(requests, question) <= rules.batch_tokens) continue;
+      question.pop_back();
+      break;
     }
     if (question.size() == 1) alone.push_back(question[0]);
     if (question.size() > 1) questions.push_back(std::move(question));
@@ -83,7 +86,7 @@ std::vector<ScoreBatch> make_batches(const std::vector<ScoreRequest>& requests, 
   std::vector<std::size_t> alone;
   std::vector<Question> questions;
   if (rules.share_contexts) {
-    questions = find_questions(requests, rules.context_length, alone);
+    questions = find_questions(requests, rules, alone);
   } else {
     for (std::size_t i = 0; i < requests.size(); ++i) alone.push_back(i);
   }

@@ -93,22 +93,29 @@ class Scorer {
         first.add(row * length + length - 1, requests_[request].continuation[0], request);
       }
     }
-    DecodeCache cache;
+    DecodeCache cache(length + longest_tail(batch));
     add_log_probabilities(ids, first, &cache);
     run_tails(batch, cache);
+  }
+
+  std::int64_t longest_tail(const ScoreBatch& batch) const {
+    std::size_t longest = 1;
+    for (const auto& question : batch.questions) {
+      for (const std::size_t i : question) longest = std::max(longest, requests_[i].continuation.size());
+    }
+    return static_cast<std::int64_t>(longest) - 1;
   }
 
   void run_tails(const ScoreBatch& batch, DecodeCache& cache) {
     std::vector<std::int64_t> contexts;  // row of the cache, of each continuation that has more than one token
     std::vector<std::size_t> tails;
-    std::int64_t longest = 0;
+    const std::int64_t longest = longest_tail(batch);
     for (std::size_t row = 0; row < batch.questions.size(); ++row) {
       for (const std::size_t request : batch.questions[row]) {
         const auto more = static_cast<std::int64_t>(requests_[request].continuation.size()) - 1;
         if (more == 0) continue;
         contexts.push_back(static_cast<std::int64_t>(row));
         tails.push_back(request);
-        longest = std::max(longest, more);
       }
     }
     if (tails.empty()) return;

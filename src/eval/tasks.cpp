@@ -64,21 +64,28 @@ std::vector<std::string> matches(const std::string& pattern) {
   return found;
 }
 
-// Each document's continuations must stand there once, the right one among them: else it could not be judged.
+// A document's requests stand together, its continuations counted from 0, under one label that names one of them; a
+// choice has two at least. Else it could not be judged.
 void check_documents(const Task& task) {
-  std::map<std::int64_t, std::pair<bool, std::set<std::int64_t>>> documents;  // is the right one there, and all
-  for (const TaskRequest& request : task.requests) {
-    auto& [has_right_one, continuations] = documents[request.document];
-    has_right_one = has_right_one || request.continuation == request.label;
-    if (!continuations.insert(request.continuation).second) {
-      throw DataError(cat("[eval] task ", task.name, ", document ", request.document, ": continuation ",
-                          request.continuation, " must stand there once; it stands there again"));
+  const bool chooses =
+      task.metric == TaskMetric::acc || task.metric == TaskMetric::len_norm || task.metric == TaskMetric::f1;
+  std::set<std::int64_t> seen;
+  for (std::size_t first = 0, next = 0; first < task.requests.size(); first = next) {
+    const std::int64_t document = task.requests[first].document, label = task.requests[first].label;
+    const auto require = [&](bool holds, const auto&... what) {
+      if (!holds) throw DataError(cat("[eval] task ", task.name, ", document ", document, ": ", what...));
+    };
+    require(seen.insert(document).second, "its requests must stand together; it comes again");
+    for (; next < task.requests.size() && task.requests[next].document == document; ++next) {
+      const TaskRequest& request = task.requests[next];
+      const auto place = static_cast<std::int64_t>(next - first);
+      require(request.continuation == place, "continuation ", place, " must stand here once; got ",
+              request.continuation);
+      require(request.label == label, "its requests must have one label; got ", label, " and ", request.label);
     }
-  }
-  for (const auto& [document, found] : documents) {
-    if (found.first) continue;
-    throw DataError(cat("[eval] task ", task.name, ", document ", document,
-                        ": the continuation that its label names must be there; it is missing"));
+    const auto count = static_cast<std::int64_t>(next - first);
+    require(label >= 0 && label < count, "the continuation that its label names, ", label, ", must be there");
+    require(!chooses || count > 1, "a choice needs two continuations at least; got one");
   }
 }
 

@@ -197,7 +197,12 @@ bool Trainer::evaluate(const std::atomic<bool>& stop) {
     return true;
   if (!due(config.every) && !at_end) return true;
   const EvaluationOptions options{parts_.device, plan_.config.train.loss_chunk,
-                                  [&](const std::string&, std::int64_t, std::int64_t) { return !stop; }};
+                                  [&](const std::string& what, std::int64_t done, std::int64_t total) {
+                                    if (progress_.on_terminal() && parts_.world.is_first()) {
+                                      progress_.update(cat("evaluating ", what, " ", done, "/", total));
+                                    }
+                                    return !stop;
+                                  }};
   const EvaluationResult result =
       norma::evaluate(parts_.model, parts_.engine, parts_.evaluation, config, parts_.world, options);
   if (!result.complete) return false;

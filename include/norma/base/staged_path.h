@@ -7,6 +7,9 @@
 
 namespace norma {
 
+// Hexadecimal digits that no other process draws.
+std::string unique_suffix();
+
 class StagedPath {
  public:
   // `room` names the caller in errors. Nothing is made yet.
@@ -16,6 +19,8 @@ class StagedPath {
   StagedPath& operator=(const StagedPath&) = delete;
 
   const fs::path& path() const { return path_; }  // beside the target
+  // Makes it a folder, and those above it. Throws DiskError.
+  void make_folder() const;
   // Puts it in the target's place, which may hold a file, or for a folder an empty folder. Throws DiskError.
   void publish();
 

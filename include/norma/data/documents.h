@@ -17,8 +17,8 @@ struct TokenDocuments {
 };
 
 // Documents of all files in order, empty ones left out; a file's last one may lack its end-of-text. Reads until the
-// documents hold max_tokens (0: all); the last one is whole. Throws DataError: no sidecar says what ends a document, or
-// an id is not below the dataset's bound.
-TokenDocuments read_documents(const TokenDataset& dataset, std::int64_t max_tokens);
+// documents hold max_tokens (0: all); the last one is whole. Throws DataError when an id is not below the dataset's
+// bound.
+TokenDocuments read_documents(const TokenDataset& dataset, std::uint32_t end_of_text, std::int64_t max_tokens);
 
 }  // namespace norma

@@ -76,8 +76,8 @@ class TokenDataset {
   // Calls visit(id) for the ids of a file, remainders included, until it returns false. Throws DataError as read().
   void for_each_id(std::int64_t file, const std::function<bool(std::uint32_t)>& visit) const;
 
-  // The id that ends a document. Throws DataError when no sidecar says so.
-  std::uint32_t end_of_text() const;
+  // Of the first file that has one: which id ends a document, which tokenizer made the tokens.
+  std::optional<Sidecar> sidecar() const;
 
   // Hash of what is read: file names without folders, sizes, checksums of the sidecars, dtypes, T. The same
   // data in another folder has the same fingerprint.

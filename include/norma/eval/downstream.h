@@ -22,7 +22,14 @@ struct TaskResult {
   const Estimate& primary() const;  // of `metric`
 };
 
+// Throws DataError naming task and document when a continuation is longer than context_length: it could not be scored.
+void require_fitting(const TokenizedTask& task, std::int64_t context_length);
+
+// Of all its token ids: what processes that share a task agree on.
+std::string checksum_of(const TokenizedTask& task);
+
 // Scores a task, or its first max_documents documents (0: all). The ranks share the work; every one gets the result.
+// Throws DivergedError naming the document when a log-probability is not finite.
 TaskResult evaluate_task(Transformer& model, UnitRunner& runner, const TokenizedTask& task, std::int64_t max_documents,
                          Peers& peers, const ScoringOptions& options);
 
