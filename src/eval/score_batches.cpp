@@ -1,6 +1,7 @@
 #include "score_batches.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 
 namespace norma {
@@ -36,6 +37,32 @@ std::int64_t places_of(const std::vector<ScoreRequest>& requests, const Question
   return (size_of(requests[question[0]].context) + longest) * std::ssize(question);
 }
 
+// Endings differ in length far more than whole requests do: side by side they would be padding for the most part. A
+// group ends where one has less than kSimilar of its longest, if it fills kEnough of a forward.
+std::vector<std::vector<Tail>> group_tails(const std::vector<ScoreRequest>& requests,
+                                           const std::vector<Question>& questions, std::int64_t batch_tokens) {
+  constexpr double kSimilar = 0.8, kEnough = 0.125;
+  const auto length = [&](const Tail& tail) { return size_of(requests[tail.request].continuation) - 1; };
+  std::vector<Tail> tails;
+  for (std::size_t row = 0; row < questions.size(); ++row) {
+    for (const std::size_t request : questions[row]) {
+      const Tail tail{static_cast<std::int64_t>(row), request};
+      if (length(tail) > 0) tails.push_back(tail);
+    }
+  }
+  std::ranges::stable_sort(tails, std::greater<>(), length);
+  std::vector<std::vector<Tail>> groups;
+  for (const Tail& tail : tails) {
+    const std::int64_t longest = groups.empty() ? 0 : length(groups.back()[0]);
+    const bool is_similar = static_cast<double>(length(tail)) >= kSimilar * static_cast<double>(longest);
+    const std::int64_t tokens = groups.empty() ? 0 : std::ssize(groups.back()) * longest;
+    const bool is_enough = static_cast<double>(tokens) >= kEnough * static_cast<double>(batch_tokens);
+    if (groups.empty() || (!is_similar && is_enough)) groups.emplace_back();
+    groups.back().push_back(tail);
+  }
+  return groups;
+}
+
 // Contexts of one length run together: a cache has no gaps.
 std::vector<ScoreBatch> batches_of_questions(const std::vector<ScoreRequest>& requests,
                                              const std::vector<Question>& questions, const BatchRules& rules) {
@@ -47,13 +74,14 @@ std::vector<ScoreBatch> batches_of_questions(const std::vector<ScoreRequest>& re
     for (const Question& question : equal) {
       const std::int64_t more = places_of(requests, question);
       if (places == 0 || places + more > rules.batch_tokens) {
-        batches.push_back({{}, true});
+        batches.push_back({{}, true, {}});
         places = 0;
       }
       batches.back().questions.push_back(question);
       places += more;
     }
   }
+  for (ScoreBatch& batch : batches) batch.tails = group_tails(requests, batch.questions, rules.batch_tokens);
   return batches;
 }
 

@@ -9,10 +9,19 @@
 
 namespace norma {
 
+// A continuation that goes on from a context which has been read.
+struct Tail {
+  std::int64_t context = 0;  // row of the batch's contexts
+  std::size_t request = 0;
+};
+
 // Requests that go through the model together: each alone, or those of a question after the context they share.
 struct ScoreBatch {
   std::vector<std::vector<std::size_t>> questions;  // of one request each unless contexts are shared
   bool shares_contexts = false;                     // then all contexts have one length
+  // Of shared contexts: what goes through the model after them, in groups of similar length. The context alone predicts
+  // a continuation of one token, which is in no group.
+  std::vector<std::vector<Tail>> tails;
 };
 
 struct BatchRules {

@@ -45,12 +45,7 @@ class Scorer {
       : model_(model), runner_(runner), requests_(requests), options_(options), sums_(requests.size(), 0.0) {}
 
   // Forward passes that a batch takes.
-  std::int64_t passes(const ScoreBatch& batch) const {
-    const bool has_tails = std::ranges::any_of(batch.questions, [this](const std::vector<std::size_t>& question) {
-      return std::ranges::any_of(question, [this](std::size_t i) { return requests_[i].continuation.size() > 1; });
-    });
-    return batch.shares_contexts && has_tails ? 2 : 1;
-  }
+  static std::int64_t passes(const ScoreBatch& batch) { return 1 + std::ssize(batch.tails); }
 
   void run(const ScoreBatch& batch) { batch.shares_contexts ? run_questions(batch) : run_rows(batch); }
 
@@ -93,45 +88,31 @@ class Scorer {
         first.add(row * length + length - 1, requests_[request].continuation[0], request);
       }
     }
-    DecodeCache cache(length + longest_tail(batch));
+    DecodeCache cache(length + (batch.tails.empty() ? 0 : tail_length(batch.tails[0][0])));
     add_log_probabilities(ids, first, &cache);
-    run_tails(batch, cache);
+    for (const std::vector<Tail>& tails : batch.tails) run_tails(tails, cache);
   }
 
-  std::int64_t longest_tail(const ScoreBatch& batch) const {
-    std::size_t longest = 1;
-    for (const auto& question : batch.questions) {
-      for (const std::size_t i : question) longest = std::max(longest, requests_[i].continuation.size());
-    }
-    return static_cast<std::int64_t>(longest) - 1;
-  }
+  std::int64_t tail_length(const Tail& tail) const { return std::ssize(requests_[tail.request].continuation) - 1; }
 
-  void run_tails(const ScoreBatch& batch, DecodeCache& cache) {
-    std::vector<std::int64_t> contexts;  // row of the cache, of each continuation that has more than one token
-    std::vector<std::size_t> tails;
-    const std::int64_t longest = longest_tail(batch);
-    for (std::size_t row = 0; row < batch.questions.size(); ++row) {
-      for (const std::size_t request : batch.questions[row]) {
-        const auto more = static_cast<std::int64_t>(requests_[request].continuation.size()) - 1;
-        if (more == 0) continue;
-        contexts.push_back(static_cast<std::int64_t>(row));
-        tails.push_back(request);
-      }
-    }
-    if (tails.empty()) return;
-    const at::Tensor ids = at::zeros({static_cast<std::int64_t>(tails.size()), longest}, at::kLong);  // [R, T]
+  // Longest first.
+  void run_tails(const std::vector<Tail>& tails, DecodeCache contexts) {
+    const std::int64_t longest = tail_length(tails[0]);
+    const at::Tensor ids = at::zeros({std::ssize(tails), longest}, at::kLong);  // [R, T]
     auto* const data = ids.mutable_data_ptr<std::int64_t>();
     Targets targets;
-    for (std::size_t row = 0; row < tails.size(); ++row) {
-      const auto& continuation = requests_[tails[row]].continuation;
-      const std::int64_t start = static_cast<std::int64_t>(row) * longest;
+    std::vector<std::int64_t> rows;
+    for (const Tail& tail : tails) {
+      const auto& continuation = requests_[tail.request].continuation;
+      const std::int64_t start = std::ssize(rows) * longest;
       for (std::size_t t = 0; t + 1 < continuation.size(); ++t) {
         data[start + static_cast<std::int64_t>(t)] = continuation[t];
-        targets.add(start + static_cast<std::int64_t>(t), continuation[t + 1], tails[row]);
+        targets.add(start + static_cast<std::int64_t>(t), continuation[t + 1], tail.request);
       }
+      rows.push_back(tail.context);
     }
-    cache.take_rows(contexts);
-    add_log_probabilities(ids, targets, &cache);
+    contexts.take_rows(rows);  // into tensors of their own: the other groups' contexts stay as they are
+    add_log_probabilities(ids, targets, &contexts);
   }
 
   void add_log_probabilities(const at::Tensor& ids, const Targets& targets, DecodeCache* cache) {
