@@ -13,6 +13,7 @@ describe() {
     kills) say "100 kills of random ranks at random moments (KILLS=n for another number): nothing may be lost" ;;
     exports) say "every placement, dense, with experts, with latent attention and as DeepSeek, exported and loaded in transformers (the seed is not used)" ;;
     placements) say "each of the nine placements trains experts, latent attention and both for 200 steps (on the quickstart's tokens)" ;;
+    scores) say "15 downstream tasks of a dense model and one with experts, checked request by request against transformers (on the quickstart's tokens)" ;;
     tidy) say "clang-format and clang-tidy over the whole tree (the seed is not used)" ;;
   esac
 }
@@ -56,6 +57,29 @@ campaign_placements() {
       say "$config $preset: $(grep -o '"\(final_loss\|tokens_per_second\)": *[0-9.]*' "$folder/$config-$preset/summary.json" | tr '\n' ' ')"
       rm -rf "${folder:?}/$config-$preset"
     done
+  done
+  rm -rf "$folder"
+}
+
+# A little training: a model that gives every token the same probability would hide much.
+campaign_scores() {
+  local tokens="${TOKENS:-runs/quickstart/tokens}" folder config tasks
+  tasks=hellaswag,piqa,arc_easy,arc_challenge,commonsense_qa,openbook_qa,boolq,sciq,winogrande,hellaswag_rc_5shot
+  tasks=$tasks,arc_easy_rc_5shot_bpb,copycolors_10way_fast,gsm8k_gold_bpb_5shot,lambada_bpb_0shot,naturalqs_bpb_5shot
+  [ -e "$tokens/tokenizer.json" ] || fail "campaign.sh: no tokens in $tokens: run scripts/quickstart.sh first, or set TOKENS" 3
+  [ -d .cache/transformers ] || fail "campaign.sh: transformers is not installed: run scripts/setup.sh" 2
+  [ -x build/norma ] || scripts/build.sh norma || return
+  folder=$(mktemp -d)
+  for config in tiny moe-tiny; do
+    run build/norma train "configs/$config.yaml" "data.paths=[$tokens/train-*.npy]" "data.tokenizer=$tokens/tokenizer.json" \
+      "run.folder=$folder/$config" "run.seed=$1" train.max_duration=40 schedule.warmup=10 metrics.tensorboard=false \
+      >"$folder/log" 2>&1 &&
+      run build/norma export "$folder/$config" --to hf --out "$folder/$config-hf" >"$folder/log" 2>&1 &&
+      run build/norma eval "$folder/$config" --tasks "$tasks" --documents 100 --reuse-context \
+        --predictions "$folder/$config.jsonl" >"$folder/log" 2>&1 ||
+      { tail -n 20 "$folder/log"; rm -rf "$folder"; return 1; }
+    run .venv/bin/python scripts/check_scores.py "$folder/$config-hf" "$folder/$config.jsonl" --documents 20 ||
+      { rm -rf "$folder"; return 1; }
   done
   rm -rf "$folder"
 }
