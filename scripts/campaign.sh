@@ -75,7 +75,7 @@ campaign_scores() {
       "run.folder=$folder/$config" "run.seed=$1" train.max_duration=40 schedule.warmup=10 metrics.tensorboard=false \
       >"$folder/log" 2>&1 &&
       run build/norma export "$folder/$config" --to hf --out "$folder/$config-hf" >"$folder/log" 2>&1 &&
-      run build/norma eval "$folder/$config" --tasks "$tasks" --documents 100 --reuse-context \
+      run build/norma eval "$folder/$config" --tasks "$tasks" --documents 20 --reuse-context \
         --predictions "$folder/$config.jsonl" >"$folder/log" 2>&1 ||
       { tail -n 20 "$folder/log"; rm -rf "$folder"; return 1; }
     run .venv/bin/python scripts/check_scores.py "$folder/$config-hf" "$folder/$config.jsonl" --documents 20 ||
