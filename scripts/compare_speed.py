@@ -10,7 +10,9 @@ with tok_s_median) take turns; each round gives one ratio. prepare: `norma prepa
 tokenizers encoding the same documents in a batch, reading and writing left out for it. eval: `norma eval RUN` as a whole,
 start and loading included, against transformers scoring the same requests with the same model (`norma export RUN --to
 hf --out HF_FOLDER`), imports and loading left out for it; both in fp32 on CPU, in batches of equal budgets, sorted by
-length, no context shared. transformers gets the fastest of three ways to skip logits that are not needed. Both must find
+length, no context shared. transformers is timed twice: called as its users and lm-eval-harness
+do, with the logits of every token, and in the fastest of three ways to skip those that are not needed, which somebody has
+to write by hand. Both must find
 the same log-probabilities. `norma eval --reuse-context` is timed beside them.
 """
 import argparse
@@ -168,11 +170,11 @@ class Peer:
                     sums[place] = total
         return sums
 
-    def time(self):
+    def time(self, way):
         """Seconds from texts to log-probabilities, and those of every document."""
         start = time.perf_counter()
         requests = self.tokenize()
-        sums = iter(self.score(self.batches(requests), self.way, len(requests)))
+        sums = iter(self.score(self.batches(requests), way, len(requests)))
         seconds = time.perf_counter() - start
         return seconds, [[next(sums) for _ in document.pairs] for document in self.documents]
 
@@ -194,16 +196,18 @@ def compare_eval(args):
     _, (context_length, metric, ours) = time_norma(args, environment)  # not counted: files come into memory
     documents = peer_scoring.load_documents(args.task, metric, args.data)[: args.documents or None]
     peer = Peer(args, context_length, documents)
-    times = {"norma eval": [], "norma eval --reuse-context": [], "transformers": []}
+    by_hand = f"transformers, {peer.way.__name__} by hand"
+    times = {"norma eval": [], "norma eval --reuse-context": [], "transformers": [], by_hand: []}
     for _ in range(args.rounds):
         seconds, _ = time_norma(args, environment)
         times["norma eval"].append(seconds)
         seconds, (_, _, reused) = time_norma(args, environment, "--reuse-context")
         times["norma eval --reuse-context"].append(seconds)
-        seconds, theirs = peer.time()
-        times["transformers"].append(seconds)
+        for name, way in (("transformers", peer.all_logits), (by_hand, peer.way)):
+            seconds, theirs = peer.time(way)
+            times[name].append(seconds)
     print(f"{args.task}: {len(documents):,} documents, {sum(map(len, ours)):,} requests, {peer.tokens:,} tokens; "
-          f"{args.threads} threads, {args.batch_tokens:,} tokens a batch; transformers' way: {peer.way.__name__}\n")
+          f"{args.threads} threads, {args.batch_tokens:,} tokens a batch\n")
     print("| what | seconds: median (min to max) | tokens/s | transformers' time over its: median (min to max) |")
     print("|---|---|---|---|")
     for name, own in times.items():

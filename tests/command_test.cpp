@@ -284,6 +284,28 @@ TEST(ProgramExport, WritesTheWeightsAsOneFile) {
   EXPECT_EQ(run_norma({"export", work.path("run"), "--out", out}).exit_code, 0);  // again: replaces it
 }
 
+// Out under OLMo's names, in again as a run of the same weights.
+TEST(ProgramExport, WritesOlmosNamesAndReadsThemAgain) {
+  const Workplace work;
+  ASSERT_EQ(work.train("run", {"norm.preset=hybrid"}).exit_code, 0);
+  const std::string out = work.path("olmo.safetensors");
+  EXPECT_EQ(run_norma({"export", work.path("run"), "--to", "olmo", "--plain-keys", "--out", out}).exit_code, 0);
+  EXPECT_NE(SafetensorsFile(out).find("transformer.blocks.1.att_proj.weight"), nullptr);
+  const ProgramResult imported =
+      run_norma({"import", out, "--config", work.path("run/config.resolved.yaml"), "--out", work.path("again")});
+  EXPECT_EQ(imported.exit_code, 0) << imported.err;
+  const SafetensorsFile before(work.path("run") + "/step-12/model.safetensors"),
+      after(work.path("again") + "/step-0/model.safetensors");
+  for (const TensorInfo& tensor : before.header().tensors) {
+    ASSERT_NE(after.find(tensor.name), nullptr) << tensor.name;
+    EXPECT_TRUE(std::ranges::equal(before.bytes(tensor.name), after.bytes(tensor.name))) << tensor.name;
+  }
+  ASSERT_EQ(work.train("sandwich", {"norm.preset=sandwich"}).exit_code, 0);
+  expect_failure(run_norma({"export", work.path("sandwich"), "--to", "olmo", "--out", out}), 2, {"attention"});
+  expect_failure(run_norma({"export", work.path("run"), "--to", "olmp", "--out", out}), 2, {"did you mean 'olmo'"});
+  expect_failure(run_norma({"export", work.path("run"), "--plain-keys", "--out", out}), 2, {"is for --to olmo"});
+}
+
 TEST(ProgramPlan, ListsEveryParameterAndWhatBecomesOfIt) {
   const Workplace work;
   const ProgramResult result =

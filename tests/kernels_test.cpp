@@ -154,6 +154,34 @@ TEST(Attention, TakesAnyWidthOfValuesAndAnyScale) {
   }
 }
 
+// The loops of the CPU against the compositions that define them: both types, dense and strided rows, odd widths.
+TEST(CpuSteps, EqualTheReference) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const double tolerance = type == at::kFloat ? 2e-6 : 8e-3;
+    const at::Tensor projected = wave({2, 5, 90}, 0.3).to(type);
+    const at::Tensor gain = (wave({30}, 0.7) + 1.5).to(type), wide_gain = (wave({90}, 0.2) + 1.5).to(type);
+    const at::Tensor heads = projected.narrow(-1, 30, 60).unflatten(-1, {2, 30});  // [2, 5, 2, 30], strided
+    const RopeTable table = make_rope_table(5, 30, 100.0, type, at::kCPU);
+    const auto all = [&] {
+      return TensorList{rms_norm(projected, wide_gain, 1e-5),
+                        rms_norm(heads, gain, 1e-5),
+                        rms_norm(heads.transpose(1, 2), gain, 0.0),
+                        rms_norm(projected * 0.0, wide_gain, 0.0),
+                        swiglu(projected),
+                        rope(heads, table),
+                        rope(heads.contiguous(), table)};
+    };
+    set_kernel_path(KernelPath::reference);
+    const TensorList want = all();
+    set_kernel_path(KernelPath::automatic);
+    const TensorList got = all();
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      EXPECT_EQ(got[i].scalar_type(), type);
+      EXPECT_TRUE(at::allclose(got[i], want[i], tolerance, tolerance)) << type << " " << i;
+    }
+  }
+}
+
 TEST(LatentAttention, IsAttentionOverOneSharedKeyAndValue) {
   const at::Tensor c = wave({2, 6, 5}, 0.3), k = wave({2, 6, 4}, 0.9);
   const at::Tensor key_scale = wave({2, 6, 3}, 0.2) + 2.0, value_scale = wave({2, 6, 1}, 0.4) + 2.0;

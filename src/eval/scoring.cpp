@@ -51,7 +51,8 @@ class Scorer {
 
   // Passes that count for nothing: a sharded model needs every rank.
   void run_nothing(std::int64_t times) {
-    for (std::int64_t i = 0; i < times; ++i) add_log_probabilities(at::zeros({1, 1}, at::kLong), {}, nullptr);
+    const Targets of_nobody{{0}, {0}, {}};
+    for (std::int64_t i = 0; i < times; ++i) add_log_probabilities(at::zeros({1, 1}, at::kLong), of_nobody, nullptr);
   }
 
   std::vector<double>& sums() { return sums_; }

@@ -1,6 +1,8 @@
 #include "cpu_rows.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "cpu_vector.h"
 
@@ -75,6 +77,61 @@ NORMA_INLINE void activate(const T* up_gate, std::int64_t rows, std::int64_t wid
 }
 
 template <class T>
+NORMA_INLINE float mean_square(const T* x, std::int64_t width) {
+  Floats sum = {};
+  for (std::int64_t i = 0; i < width; i += kLanes) {
+    Floats part;
+    fetch(x + i, std::min<std::int64_t>(kLanes, width - i), part);
+    sum += part * part;
+  }
+  return total(sum) / static_cast<float>(width);
+}
+
+template <class T>
+NORMA_INLINE void normalize(const Rows& rows, const T* weight, double eps, std::int64_t begin, std::int64_t end, T* out,
+                            float* scale) {
+  const std::int64_t width = rows.width;
+  for (std::int64_t r = begin; r < end; ++r) {
+    const T* const x =
+        static_cast<const T*>(rows.x) + (r / rows.inner) * rows.outer_stride + (r % rows.inner) * rows.inner_stride;
+    const float below = std::max(mean_square(x, width) + static_cast<float>(eps), std::numeric_limits<float>::min());
+    scale[r] = 1.0F / std::sqrt(below);
+    for (std::int64_t i = 0; i < width; i += kLanes) {
+      const std::int64_t n = std::min<std::int64_t>(kLanes, width - i);
+      Floats value, gain;
+      fetch(x + i, n, value);
+      fetch(weight + i, n, gain);
+      T normed[kLanes];
+      write(value * scale[r], normed);  // the type's rounding comes before the gain
+      read(normed, value);
+      put(value * gain, n, out + r * width + i);
+    }
+  }
+}
+
+template <class T>
+NORMA_INLINE void rotate(const Rows& rows, const float* cos, const float* sin, std::int64_t times, float sign,
+                         std::int64_t begin, std::int64_t end, T* out) {
+  const std::int64_t half = rows.width / 2;
+  for (std::int64_t r = begin; r < end; ++r) {
+    const std::int64_t outer = r / rows.inner, angles = (outer % times) * half;
+    const T* const x = static_cast<const T*>(rows.x) + outer * rows.outer_stride + (r % rows.inner) * rows.inner_stride;
+    T* const to = out + r * rows.width;
+    for (std::int64_t i = 0; i < half; i += kLanes) {
+      const std::int64_t n = std::min<std::int64_t>(kLanes, half - i);
+      Floats a, b, c, s;
+      fetch(x + i, n, a);
+      fetch(x + half + i, n, b);
+      fetch(cos + angles + i, n, c);
+      fetch(sin + angles + i, n, s);
+      s *= sign;
+      put(a * c - b * s, n, to + i);
+      put(b * c + a * s, n, to + half + i);
+    }
+  }
+}
+
+template <class T>
 NORMA_INLINE void activation_backward(const ActivationRows& p, std::int64_t rows, std::int64_t width) {
   const auto* const grad = static_cast<const T*>(p.grad);
   auto *const grad_up_gate = static_cast<T*>(p.grad_up_gate), *const weighted = static_cast<T*>(p.weighted);
@@ -125,6 +182,25 @@ NORMA_CLONES void activate_rows(Element element, const void* up_gate, std::int64
     activate(static_cast<const float*>(up_gate), rows, width, static_cast<float*>(out));
   } else {
     activate(static_cast<const std::uint16_t*>(up_gate), rows, width, static_cast<std::uint16_t*>(out));
+  }
+}
+
+NORMA_CLONES void normalize_rows(Element element, const Rows& rows, const void* weight, double eps, std::int64_t begin,
+                                 std::int64_t end, void* out, float* scale) {
+  if (element == Element::float32) {
+    normalize(rows, static_cast<const float*>(weight), eps, begin, end, static_cast<float*>(out), scale);
+  } else {
+    normalize(rows, static_cast<const std::uint16_t*>(weight), eps, begin, end, static_cast<std::uint16_t*>(out),
+              scale);
+  }
+}
+
+NORMA_CLONES void rotate_rows(Element element, const Rows& rows, const float* cos, const float* sin, std::int64_t times,
+                              float sign, std::int64_t begin, std::int64_t end, void* out) {
+  if (element == Element::float32) {
+    rotate(rows, cos, sin, times, sign, begin, end, static_cast<float*>(out));
+  } else {
+    rotate(rows, cos, sin, times, sign, begin, end, static_cast<std::uint16_t*>(out));
   }
 }
 

@@ -1,4 +1,4 @@
-// Loops over rows that experts need between their matrix products, on a CPU, in one pass each. float32 inside, whatever
+// Loops over rows, what lies between the matrix products on a CPU, in one pass each. float32 inside, whatever
 // the elements are. Nothing here knows LibTorch.
 #pragma once
 
@@ -10,6 +10,23 @@ namespace norma::cpu {
 
 // A range of rows of SwiGLU: up_gate [rows, 2 width] (up, then gate) -> out [rows, width] = silu(gate) * up.
 void activate_rows(Element element, const void* up_gate, std::int64_t rows, std::int64_t width, void* out);
+
+// Rows of `width` elements each: row r lies at x + (r / inner) * outer_stride + (r % inner) * inner_stride, in
+// elements.
+struct Rows {
+  const void* x;
+  std::int64_t width, inner, outer_stride, inner_stride;
+};
+
+// Rows [begin, end) of RMSNorm: out [rows, width] = x * scale, rounded to its type, times weight [width]; scale [rows]
+// = 1 / sqrt(mean(x^2) + eps), as in ops.h.
+void normalize_rows(Element element, const Rows& rows, const void* weight, double eps, std::int64_t begin,
+                    std::int64_t end, void* out, float* scale);
+
+// Rows [begin, end) of RoPE over pairs (i, i + width / 2): row r is at position (r / inner) % times and is turned by
+// the angles of cos and sin [times, width / 2], the other way for sign -1. out [rows, width].
+void rotate_rows(Element element, const Rows& rows, const float* cos, const float* sin, std::int64_t times, float sign,
+                 std::int64_t begin, std::int64_t end, void* out);
 
 struct ActivationRows {
   const void* grad;      // [rows, width] d loss / d (activation before its row's weight)

@@ -10,6 +10,7 @@
 #include "norma/kernels/ops.h"
 
 #include "cpu_rows.h"
+#include "cpu_steps.h"
 
 namespace norma {
 namespace {
@@ -19,15 +20,6 @@ constexpr std::int64_t kRoundTo = 32;     // rows of an expert
 
 // In a trace: what is spent on bringing rows to their experts and back, beside the products.
 constexpr char kPermutation[] = "experts: permutation";
-
-// Whether our own loops serve this type here; else ATen's calls do.
-bool has_loops(const at::Tensor& x) {
-  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
-}
-
-cpu::Element element_of(const at::Tensor& x) {
-  return x.scalar_type() == at::kBFloat16 ? cpu::Element::bfloat16 : cpu::Element::float32;
-}
 
 // Row `row` of a dense matrix.
 char* row_of(const at::Tensor& x, std::int64_t row) {
@@ -54,7 +46,7 @@ ActivationGradients plain_activation_backward(const at::Tensor& grad, const at::
 ExpertOrder with_round_sizes(const ExpertOrder& order, const at::Tensor& x) {
   RECORD_USER_SCOPE(kPermutation);
   const std::int64_t experts = order.ends.numel(), all = order.pairs.numel();
-  if (!has_loops(x) || all < kRoundTo * experts) return order;
+  if (!has_cpu_loops(x) || all < kRoundTo * experts) return order;
   const auto* const pairs = order.pairs.const_data_ptr<std::int64_t>();
   const auto* const ends = order.ends.const_data_ptr<std::int32_t>();
   ExpertOrder round{{}, at::empty_like(order.places), at::empty_like(order.ends)};
@@ -102,7 +94,7 @@ at::Tensor spread_weights(const at::Tensor& weights, const ExpertOrder& order) {
 at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order, std::int64_t tokens) {
   RECORD_USER_SCOPE(kPermutation);
   const std::int64_t choices = order.places.numel() / std::max<std::int64_t>(tokens, 1), width = rows.size(1);
-  if (!has_loops(rows)) {
+  if (!has_cpu_loops(rows)) {
     const at::Tensor mine = rows.index_select(0, order.places)
                                 .view({tokens, choices, width})
                                 .to(accumulate_type(rows.scalar_type()));  // [N, k, D]
@@ -122,7 +114,7 @@ at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const Exp
 
 at::Tensor activate(const at::Tensor& up_gate) {
   const std::int64_t width = up_gate.size(1) / 2;
-  if (!has_loops(up_gate)) {
+  if (!has_cpu_loops(up_gate)) {
     return at::silu(up_gate.narrow(1, width, width)).mul_(up_gate.narrow(1, 0, width));
   }
   const at::Tensor out = at::empty({up_gate.size(0), width}, up_gate.options());
@@ -133,7 +125,7 @@ at::Tensor activate(const at::Tensor& up_gate) {
 }
 
 ActivationGradients activation_backward(const at::Tensor& grad, const at::Tensor& up_gate, const at::Tensor& weights) {
-  if (!has_loops(grad)) return plain_activation_backward(grad, up_gate, weights);
+  if (!has_cpu_loops(grad)) return plain_activation_backward(grad, up_gate, weights);
   const ActivationGradients out{at::empty_like(up_gate), at::empty_like(grad), at::empty_like(weights)};
   const float* const factors = weights.const_data_ptr<float>();
   auto* const of_factors = out.weights.mutable_data_ptr<float>();

@@ -7,6 +7,8 @@
 #include "norma/base/error.h"
 #include "norma/kernels/ops.h"
 
+#include "cpu_steps.h"
+
 namespace norma {
 
 using torch::autograd::AutogradContext;
@@ -49,6 +51,10 @@ struct Embedding : torch::autograd::Function<Embedding> {
 // Keeps x, the gain and one number per row; the normalized x is recomputed in backward.
 struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
+    if (const std::optional<NormedRows> rows = cpu_rms_norm(x, weight, eps)) {
+      ctx->save_for_backward({x, weight, rows->scale});
+      return rows->y;
+    }
     const at::Tensor wide = accumulate(x), scale = factor_of(wide, eps);  // [..., n], [..., 1]
     ctx->save_for_backward({x, weight, scale});
     return at::mul(wide, scale).to(x.scalar_type()).mul_(weight);
@@ -73,6 +79,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
 struct Swiglu : torch::autograd::Function<Swiglu> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& up_gate) {
     ctx->save_for_backward({up_gate});
+    if (const std::optional<at::Tensor> out = cpu_swiglu(up_gate)) return *out;
     const auto halves = up_gate.chunk(2, -1);  // up, gate: [..., F] each
     return at::silu(halves[1]).mul_(halves[0]);
   }

@@ -7,6 +7,8 @@
 #include "norma/base/error.h"
 #include "norma/kernels/ops.h"
 
+#include "cpu_steps.h"
+
 namespace norma {
 namespace {
 
@@ -23,6 +25,9 @@ std::pair<at::Tensor, at::Tensor> split_pairs(const at::Tensor& x, RotaryPairs p
 
 // [B, T, h, E] rotated by the angles of `table`; sign -1 is the inverse rotation.
 at::Tensor rotate(const at::Tensor& x, const RopeTable& table, double sign) {
+  if (table.pairs == RotaryPairs::halves) {
+    if (const std::optional<at::Tensor> out = cpu_rotate(x, table.cos, table.sin, sign)) return *out;
+  }
   const at::Tensor wide = x.to(accumulate_type(x.scalar_type()));
   const at::Tensor out = at::empty(x.sizes(), wide.options());
   const auto [a, b] = split_pairs(wide, table.pairs);

@@ -1,5 +1,7 @@
 #include "block.h"
 
+#include <ATen/ATen.h>
+
 #include "attention.h"
 #include "latent_attention.h"
 #include "mlp.h"
@@ -25,7 +27,13 @@ BlockImpl::BlockImpl(const ModelConfig& config, const LayerPolicy& policy, std::
       mlp_(register_module("mlp", make_mlp(config, policy, layer))) {}
 
 at::Tensor BlockImpl::forward(const at::Tensor& x, const BlockContext& context) {
-  return mlp_->forward(attention_->forward(x, x, context), x, context);
+  const at::Tensor mixed = attention_->forward(x, x, context);
+  if (!context.places) return mlp_->forward(mixed, x, context);
+  // What follows attention looks at one token at a time.
+  const auto wanted = [&](const at::Tensor& all) {
+    return all.flatten(0, 1).index_select(0, *context.places).unsqueeze(0);  // [B, T, D] -> [1, N, D]
+  };
+  return mlp_->forward(wanted(mixed), wanted(x), context);
 }
 
 }  // namespace norma

@@ -24,8 +24,9 @@ struct BlockContext {
   RopeTable rope;                  // angles of this pass' positions
   std::optional<at::Tensor> mask;  // [B, 1, T, S] when documents are kept apart
   DecodeCache* cache = nullptr;
-  bool recompute_inputs = false;    // see prepared_linear()
-  RoutingTerms* routing = nullptr;  // where experts leave their terms, during the call
+  bool recompute_inputs = false;          // see prepared_linear()
+  RoutingTerms* routing = nullptr;        // where experts leave their terms, during the call
+  std::optional<at::Tensor> places = {};  // [N] flat indices into [B, T]: the block's output is wanted there only
 };
 
 // The input u of a branch, which its first matrix product may have to make again.

@@ -100,7 +100,8 @@ void Transformer::make_rope(at::Device device) {
                           adjacent ? RotaryPairs::adjacent : RotaryPairs::halves, rotary.table_factor);
 }
 
-Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {
+Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache,
+                                        const std::optional<at::Tensor>& places) {
   const std::int64_t length = ids.size(1), begin = cache ? cache->length : 0;
   NORMA_CHECK(begin + length <= config_.sequence_length, "[transformer] ", begin + length,
               " tokens exceed model.sequence_length ", config_.sequence_length);
@@ -126,6 +127,7 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
   Hidden result;
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
     context.recompute_inputs = runner.recomputes_inputs(units_[l + 1]);
+    if (l + 1 == blocks_.size()) context.places = places;
     TensorList out =
         runner.run(units_[l + 1],
                    [this, l, context](const TensorList& in) { return run_block(*blocks_[l], in[0], context); }, {x});
@@ -173,15 +175,14 @@ ModelLoss Transformer::loss(const at::Tensor& ids, const LossOptions& options, U
 
 at::Tensor Transformer::log_probabilities(const at::Tensor& ids, const at::Tensor& places, const at::Tensor& targets,
                                           std::int64_t chunk_tokens, UnitRunner& runner, DecodeCache* cache) {
-  const at::Tensor x = hidden(ids, runner, cache).x;
+  const at::Tensor x = hidden(ids, runner, cache, places).x;  // [1, N, D]
   const TensorList out =
       runner.run(units_.back(),
                  [this, chunk_tokens](const TensorList& in) -> TensorList {
-                   const at::Tensor rows = in[0].flatten(0, 1).index_select(0, in[1]);  // [N, D]
-                   const at::Tensor h = normed(final_norm_, rows);
-                   return {linear_cross_entropy(h, head_weight_, in[2], 1.0, 0.0, chunk_tokens).token_ce};
+                   const at::Tensor h = normed(final_norm_, in[0].squeeze(0));  // [N, D]
+                   return {linear_cross_entropy(h, head_weight_, in[1], 1.0, 0.0, chunk_tokens).token_ce};
                  },
-                 {x, places, targets});
+                 {x, targets});
   return out[0].neg();
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <torch/nn/module.h>
@@ -69,10 +70,11 @@ class Transformer : public torch::nn::Module {
 
  private:
   struct Hidden {
-    at::Tensor x;                     // [B, T, D]
+    at::Tensor x;                     // [B, T, D], or [1, N, D] of the places asked for
     std::vector<TensorList> routing;  // of each layer with experts: balance, z, counts, entropy
   };
-  Hidden hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache);
+  Hidden hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache,
+                const std::optional<at::Tensor>& places = std::nullopt);
   at::Tensor to_logits(const at::Tensor& x, UnitRunner& runner);  // [B, T, D] -> [B, T, V]
   void make_rope(at::Device device);
   void add_auxiliary_losses(const std::vector<TensorList>& routing, double scale, ModelLoss& loss) const;
