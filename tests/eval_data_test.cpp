@@ -146,7 +146,11 @@ TEST(EvalData, RefusesRequestsThatCannotBeJudged) {
   refused("arc_easy_rc_5shot", {request_row(0, 0, {0}, {" a", " b"})}, {":1", "equally long"});
   refused("arc_easy_rc_5shot", {request_row(0, "A", {0, 1}, {" a", " b"})}, {":1", "'label' must be a whole number"});
   refused("arc_easy_rc_5shot_bpb", {request_row(0, true, {0, 1}, {" a", " b"})}, {":1", "'label'", "boolean"});
-  refused("arc_easy_rc_5shot", {request_row(0, 2, {0, 1}, {" a", " b"})}, {"document 0", "is missing"});
+  refused("arc_easy_rc_5shot", {request_row(0, 2, {0, 1}, {" a", " b"})}, {"document 0", "label names, 2"});
+  refused("arc_easy_rc_5shot", {request_row(0, 0, {0, 2, 1}, {" a", " b", " c"})}, {"document 0", "continuation 1"});
+  refused("arc_easy_rc_5shot", {good, request_row(0, 1, {2}, {" c"})}, {"document 0", "one label"});
+  refused("arc_easy_rc_5shot", {request_row(0, 0, {0}, {" a"})}, {"document 0", "two continuations"});
+  refused("arc_easy_rc_5shot", {good, request_row(1, 0, {0, 1}, {" a", " b"}), good}, {"document 0", "comes again"});
   refused("arc_easy_rc_5shot", {good, good}, {"document 0", "continuation 0", "once"});
   refused("arc_easy_rc_5shot", {request_row(-1, 0, {0}, {" a"})}, {":1", "'doc_id'"});
   refused("arc_easy_rc_5shot", {request_row(0, 0, {-1}, {" a"})}, {":1", "'idx'"});
