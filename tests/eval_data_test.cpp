@@ -151,7 +151,7 @@ TEST(EvalData, RefusesRequestsThatCannotBeJudged) {
   refused("arc_easy_rc_5shot", {good, request_row(0, 1, {2}, {" c"})}, {"document 0", "one label"});
   refused("arc_easy_rc_5shot", {request_row(0, 0, {0}, {" a"})}, {"document 0", "two continuations"});
   refused("arc_easy_rc_5shot", {good, request_row(1, 0, {0, 1}, {" a", " b"}), good}, {"document 0", "comes again"});
-  refused("arc_easy_rc_5shot", {good, good}, {"document 0", "continuation 0", "once"});
+  refused("arc_easy_rc_5shot", {good, good}, {"document 0", "continuation 2", "once"});
   refused("arc_easy_rc_5shot", {request_row(-1, 0, {0}, {" a"})}, {":1", "'doc_id'"});
   refused("arc_easy_rc_5shot", {request_row(0, 0, {-1}, {" a"})}, {":1", "'idx'"});
 }
