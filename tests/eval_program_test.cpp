@@ -211,7 +211,7 @@ TEST(EvalProgram, SaysWhatIsWrong) {
   expect_failure(eval({"--tasks", "copa", "--tokenizer", work.path("large.json")}), 3, {"large.json"});
   expect_failure(run_norma({"eval", work.path("nowhere"), "--tasks", "copa"}), 4, {"nowhere"});
   expect_failure(run_norma({"eval"}), 2, {"which model"});
-  expect_failure(eval({"--tasks", "copa", "--context-length", "2"}), 3, {"copa", "document 0", "does not fit"});
+  expect_failure(eval({"--tasks", "copa", "--context-length", "2"}), 3, {"copa", "no document fits"});
   expect_failure(eval({"--tasks", "copa", "--out", work.path("run")}), 2, {"must be a file"});
   expect_failure(eval({"--tasks", "copa", "--out", work.path("no/r.json")}), 2, {"must lie in a folder"});
   expect_failure(eval({"--tasks", "copa", "--out", work.path("r"), "--predictions", work.path("r")}), 2, {"two files"});

@@ -140,7 +140,7 @@ FixtureModel model_of(const EvalFixture& fixture, Precision precision) {
 
 // The requests of the listed documents only, in the fixture's order.
 TokenizedTask only(const std::vector<EvalDocument>& documents, const TokenizedTask& task) {
-  TokenizedTask part{task.name, task.metric, task.ids, {}};
+  TokenizedTask part{task.name, task.metric, task.ids, {}, 0};
   for (const EvalDocument& document : documents) {
     std::ranges::copy_if(task.requests, std::back_inserter(part.requests),
                          [&](const TokenizedRequest& request) { return request.document == document.document; });

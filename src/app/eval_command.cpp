@@ -165,6 +165,7 @@ ModelSource find_source(const EvalArguments& arguments) {
 int evaluate_together(const EvalArguments& arguments, const ModelSource& source, at::Device device, World& world,
                       const std::atomic<bool>& stop) {
   const RunConfig& config = source.config;
+  if (!world.is_first()) start_log(LogLevel::error, "");  // one voice is enough
   EvaluatedModel model{source.folder.string(), source.step, std::string(enum_name(config.precision)), "",
                        context_length_of(config.eval, config.model)};
   const auto find_tokenizer = [&] {

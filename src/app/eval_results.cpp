@@ -54,6 +54,7 @@ Json task_json(const TaskResult& task) {
   json["documents"] = task.documents.size();
   json["requests"] = task.requests;
   json["cut_requests"] = task.cut;
+  json["left_out_documents"] = task.left_out;
   for (const NamedEstimate& one : task.estimates) json["metrics"][one.name] = to_json(one.estimate);
   return json;
 }

@@ -83,7 +83,12 @@ class Opening {
     for (const std::string& name : resolve_tasks(config_.eval.tasks)) {
       const Task task = load_task(name, config_.eval.task_data);
       input.tasks.push_back(tokenize_task(task, found().tokenizer, sources_.threads));
-      require_fitting(input.tasks.back(), context_length);
+      const std::int64_t left_out = leave_out_unfitting(input.tasks.back(), context_length);
+      if (left_out > 0) {
+        log_warning(cat(name, ": ", with_commas(left_out), left_out == 1 ? " document is" : " documents are",
+                        " left out, for a continuation is longer than the ", context_length,
+                        " tokens the model reads"));
+      }
     }
   }
 

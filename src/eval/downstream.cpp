@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "norma/base/error.h"
 #include "norma/eval/tasks.h"
@@ -46,13 +47,21 @@ const Estimate& TaskResult::primary() const {
   return found->estimate;
 }
 
-void require_fitting(const TokenizedTask& task, std::int64_t context_length) {
+std::int64_t leave_out_unfitting(TokenizedTask& task, std::int64_t context_length) {
+  std::set<std::int64_t> unfitting;
+  std::size_t longest = 0;
   for (const TokenizedRequest& request : task.requests) {
-    if (static_cast<std::int64_t>(request.text.size) <= context_length) continue;
-    throw DataError(cat("[eval] task ", task.name, ", document ", request.document, ": a continuation of ",
-                        request.text.size, " tokens does not fit; the model reads at most ", context_length,
+    if (static_cast<std::int64_t>(request.text.size) > context_length) unfitting.insert(request.document);
+    longest = std::max(longest, request.text.size);
+  }
+  std::erase_if(task.requests, [&](const TokenizedRequest& request) { return unfitting.contains(request.document); });
+  if (task.requests.empty()) {
+    throw DataError(cat("[eval] task ", task.name, ": no document fits; continuations have up to ", longest,
+                        " tokens, the model reads at most ", context_length,
                         " (eval.context_length, model.sequence_length)"));
   }
+  task.left_out = std::ssize(unfitting);
+  return task.left_out;
 }
 
 std::string checksum_of(const TokenizedTask& task) {
@@ -63,7 +72,7 @@ TaskResult evaluate_task(Transformer& model, UnitRunner& runner, const Tokenized
                          Peers& peers, const ScoringOptions& options) {
   const std::vector<DocumentRange> ranges = document_ranges(task, max_documents);
   std::vector<ScoreRequest> requests;
-  TaskResult result{task.name, task.metric, {}, {}, 0, 0, false};
+  TaskResult result{task.name, task.metric, {}, {}, 0, 0, task.left_out, false};
   for (std::size_t i = 0; i < (ranges.empty() ? 0 : ranges.back().last); ++i) {
     requests.push_back(task.score_request(task.requests[i]));
     if (Query(requests.back(), options.context_length).is_cut()) ++result.cut;

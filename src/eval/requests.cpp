@@ -63,7 +63,7 @@ TokenizedTask tokenize_task(const Task& task, const Tokenizer& tokenizer, int nu
     const std::size_t context = table.add(request.context);
     places.emplace_back(context, table.add(request.text));
   }
-  TokenizedTask result{.name = task.name, .metric = task.metric, .ids = {}, .requests = {}};
+  TokenizedTask result{.name = task.name, .metric = task.metric, .ids = {}, .requests = {}, .left_out = 0};
   const std::vector<TokenSpan> spans = concatenate(encode_all(table.texts(), tokenizer, num_threads), result.ids);
   result.requests.reserve(task.requests.size());
   for (std::size_t i = 0; i < task.requests.size(); ++i) {

@@ -16,14 +16,16 @@ struct TaskResult {
   std::vector<ScoredDocument> documents;  // in the task's order
   std::vector<NamedEstimate> estimates;   // every metric that has a meaning for it
   std::int64_t requests = 0;
-  std::int64_t cut = 0;   // requests of which the model saw the end only
-  bool complete = false;  // not ended early: else nothing above is filled
+  std::int64_t cut = 0;       // requests of which the model saw the end only
+  std::int64_t left_out = 0;  // documents that do not fit the model, see leave_out_unfitting()
+  bool complete = false;      // not ended early: else nothing above is filled
 
   const Estimate& primary() const;  // of `metric`
 };
 
-// Throws DataError naming task and document when a continuation is longer than context_length: it could not be scored.
-void require_fitting(const TokenizedTask& task, std::int64_t context_length);
+// Takes out the documents with a continuation longer than context_length, which could not be scored, and returns how
+// many those are. Throws DataError naming the task when none is left.
+std::int64_t leave_out_unfitting(TokenizedTask& task, std::int64_t context_length);
 
 // Of all its token ids: what processes that share a task agree on.
 std::string checksum_of(const TokenizedTask& task);

@@ -33,6 +33,7 @@ struct TokenizedTask {
   TaskMetric metric = TaskMetric::acc;
   std::vector<std::uint32_t> ids;
   std::vector<TokenizedRequest> requests;  // in the task's order
+  std::int64_t left_out = 0;               // documents of the task that are not among them
 
   std::span<const std::uint32_t> part(TokenSpan span) const { return {ids.data() + span.begin, span.size}; }
   ScoreRequest score_request(const TokenizedRequest& request) const {
