@@ -112,7 +112,7 @@ void expect_near(const Json& a, const Json& b, double tolerance, const std::stri
   ASSERT_EQ(a.size(), b.size()) << where;
   for (const auto& [key, value] : a.items()) {
     if (key != "predictions")
-      expect_near(value, a.is_array() ? b.at(std::stoul(key)) : b.at(key), tolerance, where + "/" + key);
+      expect_near(value, a.is_array() ? b.at(std::stoul(key)) : b.at(key), tolerance, cat(where, "/", key));
   }
 }
 
