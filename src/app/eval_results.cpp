@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/eval/tasks.h"
 
@@ -87,25 +88,6 @@ std::string cell(const TaskResult& task, const char* metric) {
   return found == task.estimates.end() ? "-" : fixed(found->estimate.value, 4);
 }
 
-// Columns as wide as their widest cell; the first is aligned to the left. "±" is one column in two bytes.
-std::string aligned(const std::vector<std::vector<std::string>>& rows) {
-  const auto width = [](const std::string& text) { return static_cast<std::size_t>(text_lengths(text).characters); };
-  std::vector<std::size_t> widths(rows[0].size(), 0);
-  for (const auto& row : rows) {
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], width(row[c]));
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t c = 0; c < row.size(); ++c) {
-      const std::string space(widths[c] - width(row[c]), ' ');
-      line += cat(c == 0 ? "" : "  ", c == 0 ? row[c] + space : space + row[c]);
-    }
-    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-  }
-  return text;
-}
-
 std::string sets_table(const std::vector<SetResult>& sets) {
   std::vector<std::vector<std::string>> rows = {
       {"set", "nats/token", "perplexity", "instances", "by document", "bits/byte", "documents"}};
@@ -120,7 +102,7 @@ std::string sets_table(const std::vector<SetResult>& sets) {
       rows.back()[5] = with_error(bits->value, bits->standard_error);
     }
   }
-  return aligned(rows);
+  return aligned(rows, /*left_columns=*/1);
 }
 
 std::string tasks_table(const std::vector<TaskResult>& tasks) {
@@ -132,7 +114,7 @@ std::string tasks_table(const std::vector<TaskResult>& tasks) {
                     cell(task, "len_norm"), cell(task, "len_norm_v2"), cell(task, "ce_loss"), cell(task, "bpb"),
                     cell(task, "bpb_v2"), with_commas(static_cast<std::int64_t>(task.documents.size()))});
   }
-  return aligned(rows);
+  return aligned(rows, /*left_columns=*/1);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "norma/base/error.h"
+#include "norma/base/staged_path.h"
 #include "norma/base/text.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/checkpoint/consolidate.h"
@@ -75,8 +76,7 @@ Options add_hf_options(CLI::App& command, ExportArguments& arguments) {
 }  // namespace
 
 fs::path export_place(const ExportArguments& arguments) {
-  fs::path out = arguments.out;
-  if (!out.has_filename()) out = out.parent_path();  // a slash at the end
+  const fs::path out = without_slash(arguments.out);
   const fs::path parent = out.has_parent_path() ? out.parent_path() : fs::path(".");
   if (fs::exists(parent / kManifestName)) {
     throw ConfigError(cat("[export] ", parent.string(),

@@ -21,7 +21,6 @@
 namespace norma {
 namespace {
 
-constexpr std::uint64_t kMaxTokenizerBytes = 64 << 20;
 constexpr std::int64_t kInstances = 2, kMostTokens = 32;  // what a model is judged by
 constexpr std::int64_t kMostPrinted = 1 << 16;            // logits in a file for the checker
 
@@ -139,14 +138,12 @@ struct Expected {
 
 // Reads the folder as any other of that kind.
 void check_folder(const fs::path& folder, const RunConfig& source, const Expected& expected) {
-  const HfFolder written(folder);
+  ModelSource written = find_model(folder);
   RunConfig config = source;
-  config.model = written.model().model;
-  config.norm = written.model().norm;
-  const Session session = make_session(config, written.model().plan, at::kCPU, Purpose::inference, World());
-  ShardEngine& engine = *session.engine;
-  written.load(engine.layout(), engine.flat_units(), [&](std::size_t unit) { return engine.shard(unit); });
-  engine.refresh_compute();
+  config.model = written.config.model;
+  config.norm = written.config.norm;
+  written.config = config;
+  const Session session = load_model(written, at::kCPU, World());
   NORMA_CHECK(digest_of(session) == expected.weights, "[export] the folder, read again, has other weights");
   const at::Tensor logits = logits_of(session, expected.ids);
   NORMA_CHECK(at::equal(logits, expected.logits), "[export] the folder, read again, gives other logits: up to ",

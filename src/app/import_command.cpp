@@ -21,7 +21,6 @@ namespace norma {
 namespace {
 
 constexpr const char* kTokenizerName = "tokenizer.json";
-constexpr std::uint64_t kMaxTokenizerBytes = 64 << 20;
 
 struct ImportArguments {
   std::string source, out, config, tokenizer;
@@ -39,7 +38,7 @@ void check_target(const fs::path& out) {
 
 // The folder's name with what a run may not be called replaced.
 std::string run_name(const fs::path& out) {
-  std::string name = (out.has_filename() ? out : out.parent_path()).filename().string();
+  std::string name = without_slash(out).filename().string();
   std::ranges::replace_if(
       name, [](unsigned char c) { return std::isalnum(c) == 0 && c != '.' && c != '_' && c != '-'; }, '-');
   return name.empty() || name[0] == '.' ? "imported" : name;

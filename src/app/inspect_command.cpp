@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "norma/base/error.h"
+#include "norma/base/table.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/config/names.h"
 #include "norma/data/token_file.h"
@@ -23,12 +24,6 @@ struct InspectArguments {
   std::int64_t head = 32;
   bool verify = false;
 };
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::vector<std::string> sizes;
-  for (const std::int64_t size : shape) sizes.push_back(std::to_string(size));
-  return "[" + join(sizes, ", ") + "]";
-}
 
 void inspect_checkpoint(const fs::path& folder, bool verify) {
   const Manifest manifest = verify ? verify_checkpoint(folder) : open_checkpoint(folder);

@@ -6,6 +6,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/json.h"
+#include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/config/names.h"
 #include "norma/parallel/forecast.h"
@@ -146,12 +147,10 @@ std::string parameter_table(const CheckedConfig& checked) {
   std::string text;
   for (const UnitLayout& unit : layout.units) {
     for (const TensorSpan& tensor : unit.tensors) {
-      std::vector<std::string> sizes;
-      for (const std::int64_t size : tensor.shape) sizes.push_back(std::to_string(size));
       const char* treatment = tensor.frozen ? "frozen" : tensor.decay ? "decays" : "no decay";
       char line[256];
-      std::snprintf(line, sizeof line, "%-44s %-20s %s\n", tensor.name.c_str(),
-                    cat("[", join(sizes, ", "), "]").c_str(), treatment);
+      std::snprintf(line, sizeof line, "%-44s %-20s %s\n", tensor.name.c_str(), shape_text(tensor.shape).c_str(),
+                    treatment);
       text += line;
     }
   }

@@ -6,14 +6,9 @@
 #include "norma/base/error.h"
 
 namespace norma {
-namespace {
-
-// "runs/a/" and "runs/a" name the same place; a temporary name must lie beside it, not in it.
 fs::path without_slash(const fs::path& path) {
   return path.has_filename() ? path : path.parent_path();
 }
-
-}  // namespace
 
 std::string unique_suffix() {
   std::random_device random;

@@ -22,7 +22,6 @@ namespace norma {
 
 namespace {
 
-constexpr std::uint64_t kMaxTokenizerBytes = std::uint64_t{64} << 20;
 constexpr std::uint64_t kChunkBytes = std::uint64_t{1} << 20;
 constexpr std::size_t kChunkDocuments = 4096;
 constexpr std::chrono::milliseconds kProgressInterval{100};

@@ -18,7 +18,6 @@ namespace {
 
 using JsonValue = Component::Value;
 
-constexpr std::uint64_t kMaxFile = std::uint64_t{64} << 20;
 constexpr int kMaxDepth = 64;
 constexpr std::size_t kMaxText = std::size_t{1} << 31;  // positions within a word are 32 bits
 constexpr std::size_t kMaxAddedBytes = std::size_t{4} << 20;
@@ -260,12 +259,13 @@ void Tokenizer::Scratch::stop_on(const std::atomic<bool>* stop) {
 Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Tokenizer Tokenizer::load(const fs::path& tokenizer_json) {
-  return from_json(read_file(tokenizer_json, kMaxFile), tokenizer_json.string());
+  return from_json(read_file(tokenizer_json, kMaxTokenizerBytes), tokenizer_json.string());
 }
 
 Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) {
-  if (json.size() > kMaxFile) {
-    throw DataError(cat("[tokenizer] ", where, ": must have at most ", kMaxFile, " bytes; got ", json.size()));
+  if (json.size() > kMaxTokenizerBytes) {
+    throw DataError(
+        cat("[tokenizer] ", where, ": must have at most ", kMaxTokenizerBytes, " bytes; got ", json.size()));
   }
   const JsonValue document = parse(json, where);
   const Component root(document, where, "");

@@ -41,7 +41,16 @@ const std::vector<std::string>& read_keys() {
                                                  "norm_after",
                                                  "attention_layer_norm",
                                                  "embedding_layer_norm",
-                                                 "use_query_norm",
+                                                 "moe_num_experts",
+                                                 "moe_top_k",
+                                                 "moe_loss_weight",
+                                                 "moe_zloss_weight"};
+  return kKeys;
+}
+
+// Keys of HybridNorm's fork alone.
+const std::vector<std::string>& hybrid_keys() {
+  static const std::vector<std::string> kKeys = {"use_query_norm",
                                                  "use_key_norm",
                                                  "use_value_norm",
                                                  "use_context_norm",
@@ -49,11 +58,7 @@ const std::vector<std::string>& read_keys() {
                                                  "ffn_norm",
                                                  "attn_residual_after_norm",
                                                  "ffn_residual_after_norm",
-                                                 "norm_pos_special_config",
-                                                 "moe_num_experts",
-                                                 "moe_top_k",
-                                                 "moe_loss_weight",
-                                                 "moe_zloss_weight"};
+                                                 "norm_pos_special_config"};
   return kKeys;
 }
 
@@ -75,6 +80,7 @@ constexpr FixedFlag kFixedFlags[] = {{"alibi", false, false},
 
 void check_keys(const HfFields& config, const Json& model) {
   std::vector<std::string> known = read_keys();
+  known.insert(known.end(), hybrid_keys().begin(), hybrid_keys().end());
   known.insert(known.end(), neutral_keys().begin(), neutral_keys().end());
   for (const FixedFlag& flag : kFixedFlags) known.emplace_back(flag.key);
   known.insert(known.end(), {"activation_type", "block_group_size"});
@@ -214,16 +220,7 @@ std::vector<LayerPolicy> hybrid_layers(const HfFields& config, const NormSite& n
 }
 
 bool is_hybrid(const HfFields& config) {
-  const auto keys = {"use_query_norm",
-                     "use_key_norm",
-                     "use_value_norm",
-                     "use_context_norm",
-                     "attn_norm",
-                     "ffn_norm",
-                     "attn_residual_after_norm",
-                     "ffn_residual_after_norm",
-                     "norm_pos_special_config"};
-  return std::ranges::any_of(keys, [&](const char* key) { return config.has(key); });
+  return std::ranges::any_of(hybrid_keys(), [&](const std::string& key) { return config.has(key.c_str()); });
 }
 
 NormPlan read_plan(const HfFields& config, std::int64_t num_layers) {

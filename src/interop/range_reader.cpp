@@ -6,15 +6,10 @@
 #include <ATen/ATen.h>
 
 #include "norma/base/error.h"
+#include "norma/base/table.h"
 
 namespace norma {
 namespace {
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::vector<std::string> parts;
-  for (const std::int64_t size : shape) parts.push_back(std::to_string(size));
-  return cat("[", join(parts, ", "), "]");
-}
 
 at::ScalarType scalar_type(const std::string& dtype) {
   if (dtype == "F64") return at::kDouble;  // of our own checkpoints; foreign files are checked

@@ -112,18 +112,6 @@ at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const Exp
   return out;
 }
 
-at::Tensor activate(const at::Tensor& up_gate) {
-  const std::int64_t width = up_gate.size(1) / 2;
-  if (!has_cpu_loops(up_gate)) {
-    return at::silu(up_gate.narrow(1, width, width)).mul_(up_gate.narrow(1, 0, width));
-  }
-  const at::Tensor out = at::empty({up_gate.size(0), width}, up_gate.options());
-  at::parallel_for(0, out.size(0), kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
-    cpu::activate_rows(element_of(out), row_of(up_gate, begin), end - begin, width, row_of(out, begin));
-  });
-  return out;
-}
-
 ActivationGradients activation_backward(const at::Tensor& grad, const at::Tensor& up_gate, const at::Tensor& weights) {
   if (!has_cpu_loops(grad)) return plain_activation_backward(grad, up_gate, weights);
   const ActivationGradients out{at::empty_like(up_gate), at::empty_like(grad), at::empty_like(weights)};

@@ -22,9 +22,6 @@ at::Tensor spread_weights(const at::Tensor& weights, const ExpertOrder& order);
 // rows [M, D], weights [N, k] (undefined: ones) -> [N, D]: the weighted sum of each token's places.
 at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order, std::int64_t tokens);
 
-// silu(gate) * up of [M, 2F] -> [M, F].
-at::Tensor activate(const at::Tensor& up_gate);
-
 // What the backward pass makes of the activation at once, from d loss / d (activation, not yet weighted).
 struct ActivationGradients {
   at::Tensor up_gate;   // [M, 2F], weighted

@@ -89,9 +89,9 @@ struct ExpertMlp : torch::autograd::Function<ExpertMlp> {
                             bool one_call) {
     const ExpertOrder order = one_call ? given : with_round_sizes(given, x);
     const ExpertProducts products(order.ends, one_call);
-    const at::Tensor rows = spread_rows(x, order);                           // [M, D]
-    const at::Tensor projected = products.forward(rows, up_gate);            // [M, 2F]
-    const at::Tensor results = products.forward(activate(projected), down);  // [M, D]
+    const at::Tensor rows = spread_rows(x, order);                         // [M, D]
+    const at::Tensor projected = products.forward(rows, up_gate);          // [M, 2F]
+    const at::Tensor results = products.forward(swiglu(projected), down);  // [M, D]
     ctx->save_for_backward(
         {keep_less ? x : rows, projected, up_gate, down, weights, order.pairs, order.places, order.ends});
     ctx->saved_data["keep_less"] = keep_less;

@@ -1,5 +1,6 @@
 // The plan as a table for people.
-#include <algorithm>
+#include "norma/base/table.h"
+
 #include <array>
 
 #include "norma/base/text.h"
@@ -54,23 +55,6 @@ Row wiring_row(const std::string& layers, const std::string& branch, const Resid
           inner};
 }
 
-std::string print_rows(const std::vector<Row>& rows) {
-  std::vector<std::size_t> widths(rows[0].size(), 0);
-  for (const Row& row : rows) {
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string text;
-  for (const Row& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      line += row[i] + std::string(widths[i] - row[i].size() + 2, ' ');
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  }
-  return text;
-}
-
 }  // namespace
 
 std::string to_table(const NormPlan& plan) {
@@ -83,7 +67,8 @@ std::string to_table(const NormPlan& plan) {
     rows.push_back(wiring_row(layers, "attention", layer.attention, inner_text(layer.inner)));
     rows.push_back(wiring_row("", "mlp", layer.mlp, ""));
   }
-  std::string text = "u = g * in(x)   y = out(F(u))   x' = sum(alpha * skip + beta * y)\n" + print_rows(rows);
+  std::string text =
+      "u = g * in(x)   y = out(F(u))   x' = sum(alpha * skip + beta * y)\n" + aligned(rows, rows[0].size());
   text += cat("embedding norm: ", site_text(plan.embedding), "   final norm: ", site_text(plan.final), "\n");
   for (const std::string& note : plan.notes) text += "note: " + note + "\n";
   return text;

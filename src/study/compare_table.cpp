@@ -1,6 +1,5 @@
 // What a comparison looks like, for people and for programs.
-#include <algorithm>
-
+#include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/study/compare.h"
 
@@ -54,25 +53,6 @@ std::vector<std::string> mean_cells(const MeanComparison& mean) {
   return cells;
 }
 
-// Columns as wide as their widest cell; names to the left, numbers to the right.
-std::string aligned(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> widths(rows.front().size(), 0);
-  for (const std::vector<std::string>& row : rows) {
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  }
-  std::string text;
-  for (const std::vector<std::string>& row : rows) {
-    std::string line;
-    for (std::size_t c = 0; c < row.size(); ++c) {
-      const std::string padding(widths[c] - row[c].size(), ' ');
-      line += cat(c == 0 ? "" : "  ", c < kLeftColumns ? row[c] + padding : padding + row[c]);
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  }
-  return text;
-}
-
 std::string model_line(const char* letter, const ComparedModel& model) {
   const std::string step = model.step ? cat(", step ", *model.step) : "";
   return cat(letter, "  ", model.model, step, "  (", model.file.string(), ")\n");
@@ -83,7 +63,7 @@ std::string pair_table(const ComparedModel& first, const ModelComparison& compar
                                                  "95 % interval", "p  ", "A only", "B only", "McNemar p"}};
   for (const TaskComparison& task : comparison.tasks) rows.push_back(task_cells(task));
   for (const MeanComparison& mean : comparison.means) rows.push_back(mean_cells(mean));
-  std::string text = model_line("A", first) + model_line("B", comparison.other) + "\n" + aligned(rows);
+  std::string text = model_line("A", first) + model_line("B", comparison.other) + "\n" + aligned(rows, kLeftColumns);
   text += "\n* p < 0.05. Losses and bits are better when lower. A only, B only: documents that one alone gets right.\n";
   for (const std::string& note : comparison.notes) text += cat("Note: ", note, ".\n");
   return text;

@@ -10,6 +10,9 @@ namespace norma {
 // Hexadecimal digits that no other process draws.
 std::string unique_suffix();
 
+// "runs/a/" and "runs/a" name the same place; this is the second.
+fs::path without_slash(const fs::path& path);
+
 class StagedPath {
  public:
   // `room` names the caller in errors. Nothing is made yet.

@@ -26,6 +26,8 @@
 
 namespace norma {
 
+inline constexpr std::uint64_t kMaxTokenizerBytes = std::uint64_t{64} << 20;  // of a tokenizer.json
+
 class Tokenizer {
   struct Impl;
   struct Work;
