@@ -25,7 +25,8 @@ build_packages="
   python3:python3 python3-venv:python3 libgomp1:g++
   libyaml-cpp-dev:yaml-cpp/yaml.h libcli11-dev:CLI/CLI.hpp libspdlog-dev:spdlog/spdlog.h libfmt-dev:fmt/format.h
   nlohmann-json3-dev:nlohmann/json.hpp libgtest-dev:gtest/gtest.h libzstd-dev:zstd.h zlib1g-dev:zlib.h
-  libpcre2-dev:pcre2.h libgloo-dev:gloo/transport/device.h libutf8proc-dev:utf8proc.h libxxhash-dev:xxhash.h zstd:zstd xz-utils:xz"
+  libpcre2-dev:pcre2.h libgloo-dev:gloo/transport/device.h libutf8proc-dev:utf8proc.h libxxhash-dev:xxhash.h
+  libjemalloc-dev:jemalloc/jemalloc.h zstd:zstd xz-utils:xz"
 test_packages="clang-format:clang-format clang-tidy:clang-tidy procps:pkill iproute2:ip"
 
 wanted="$build_packages"

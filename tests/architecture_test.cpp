@@ -76,7 +76,6 @@ const std::vector<Library> kLibraries = {
     {"fnmatch.h", ".*"},
     {"glob.h", ".*"},
     {"netdb.h", ".*"},
-    {"malloc.h", ".*"},
     {"pthread.h", ".*"},
     {"sched.h", ".*"},
     {"unistd.h", ".*"},

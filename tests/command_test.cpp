@@ -229,6 +229,12 @@ TEST(ProgramRuntime, MoreThreadsThanTheMachineBearsAreNotStarted) {
   EXPECT_LT(read_json(work.path("run") + "/env.json", 1 << 20)["threads"].get<int>(), 4096);
 }
 
+// Without it an evaluation, where hardly two batches have one shape, grew by gigabytes (see src/app/main.cpp).
+TEST(ProgramRuntime, FreedMemoryIsKeptByJemalloc) {
+  Program version({"--version"}, {{"MALLOC_CONF", "confirm_conf:true"}});
+  expect_failure(version.wait(), 0, {"<jemalloc>: -- Set conf value: dirty_decay_ms:-1"});
+}
+
 TEST(ProgramPlan, WarnsOfAWarmUpThatIsLongerThanTheRun) {
   const Workplace work;
   const auto plan = [&](const char* duration, const char* warmup) {

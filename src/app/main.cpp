@@ -14,6 +14,12 @@
 #include "option_checks.h"
 #include "version.h"
 
+// Read by jemalloc as the program starts. Freed activations are needed again in the next step: they are not given back
+// to the system. glibc's malloc cannot use a freed aligned block for another aligned one (its bug 14581), so that
+// memory grew by gigabytes in an evaluation, where hardly two batches have the same shape.
+extern "C" const char* malloc_conf;
+const char* malloc_conf = "dirty_decay_ms:-1";
+
 namespace {
 
 constexpr const char* kFooter =

@@ -10,7 +10,6 @@
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Logging.h>
-#include <malloc.h>
 #include <sys/resource.h>
 #include <torch/cuda.h>
 #include <unistd.h>
@@ -46,12 +45,6 @@ KernelPath kernel_path_of(Kernels kernels) {
       break;
   }
   return KernelPath::automatic;
-}
-
-// Freed activations are needed again in the next step: do not give them back to the system.
-void keep_freed_memory() {
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 0x7fffffff);
 }
 
 // run.threads, or this process's share of the cores. Far more threads than cores spin without getting anywhere.
@@ -100,7 +93,6 @@ at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch
     c10::impl::VirtualGuardImpl(at::kCUDA).setDevice({at::kCUDA, index});
     return {at::kCUDA, index};
   }
-  keep_freed_memory();
   choose_fast_fp32_products();
   return at::kCPU;
 }
