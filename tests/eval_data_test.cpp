@@ -60,8 +60,8 @@ TEST(EvalData, RefusesAMalformedIndex) {
       {{{"format", 1}, {"files", {1}}}, {"'files[0]' must be an object"}},
       {{{"format", 1}, {"files", {good, good}}}, {"'a' stands twice"}},
       {changed("path", 3), {"'files[0].path' must be a string"}},
-      {changed("bytes", -1), {"'bytes'"}},
-      {changed("bytes", 1e30), {"'bytes'"}},
+      {changed("bytes", -1), {"'files[0].bytes'"}},
+      {changed("bytes", 1e30), {"'files[0].bytes'"}},
       {changed("lines", 1e18), {"'files[0].lines'"}},
       {changed("checksum", nullptr), {"'files[0].checksum' must be a string"}}};
   for (const auto& [index, parts] : cases) {
@@ -154,6 +154,10 @@ TEST(EvalData, RefusesRequestsThatCannotBeJudged) {
   refused("arc_easy_rc_5shot", {good, good}, {"document 0", "continuation 2", "once"});
   refused("arc_easy_rc_5shot", {request_row(-1, 0, {0}, {" a"})}, {":1", "'doc_id'"});
   refused("arc_easy_rc_5shot", {request_row(0, 0, {-1}, {" a"})}, {":1", "'idx'"});
+  const std::size_t many = 1000;  // each would have a context of its own
+  json long_one = request_row(0, 0, std::vector<int>(many, 0), Texts(many, " a"));
+  long_one["context"] = std::string(1 << 20, 'c');
+  refused("arc_easy_rc_5shot", {long_one}, {":1", "256.0 MiB", "1000 of 1.0 MiB"});
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "eval_data.h"
 
-#include <charconv>
-
 #include "norma/data/text_reader.h"
 
 namespace norma {
@@ -10,7 +8,7 @@ namespace {
 
 constexpr const char* kRemedy = "; scripts/fetch_eval_data.sh [--out DIR] lays the data out";
 constexpr std::uint64_t kMaxIndexBytes = std::uint64_t{16} << 20;
-constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 30;  // on disk
+constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 30;    // on disk
 constexpr std::uint64_t kMaxTextBytes = std::uint64_t{4} << 30;  // of all lines of a file
 constexpr std::uint64_t kMaxLineBytes = std::uint64_t{4} << 20;
 constexpr std::int64_t kMaxLines = 10'000'000;
@@ -37,82 +35,6 @@ std::string without_suffix(const std::string& path) {
 
 }  // namespace
 
-Row::Row(const Json& value, std::string where, std::string path)
-    : value_(&value), where_(std::move(where)), path_(std::move(path)) {
-  if (!value.is_object()) {
-    fail(path_.empty() ? "the line" : cat("'", path_.substr(0, path_.size() - 1), "'"), " must be an object; got ",
-         value.type_name());
-  }
-}
-
-const Json& Row::at(const char* key) const {
-  const auto found = value_->find(key);
-  if (found == value_->end()) fail_at(key, "must be there; it is missing");
-  return *found;
-}
-
-Row Row::object(const char* key) const {
-  return {at(key), where_, cat(path_, key, ".")};
-}
-
-const std::string& Row::text(const char* key) const {
-  const Json& value = at(key);
-  if (!value.is_string()) fail_at(key, "must be a string; got ", value.type_name());
-  return value.get_ref<const std::string&>();
-}
-
-bool Row::flag(const char* key) const {
-  const Json& value = at(key);
-  if (!value.is_boolean()) fail_at(key, "must be true or false; got ", value.type_name());
-  return value.get<bool>();
-}
-
-std::int64_t Row::integer(const char* key) const {
-  const Json& value = at(key);
-  if (!value.is_number_integer() || value < 0 || value > kMaxLines) {
-    fail_at(key, "must be a whole number from 0 to ", kMaxLines, "; got ",
-            value.is_number() ? value.dump() : value.type_name());
-  }
-  return value.get<std::int64_t>();
-}
-
-std::int64_t Row::integer_of_text(const char* key) const {
-  const std::string& digits = text(key);
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc() || end != digits.data() + digits.size() || value < 0) {
-    fail_at(key, "must be a string of digits; got '", digits.substr(0, 20), "'");
-  }
-  return value;
-}
-
-std::vector<std::string> Row::texts(const char* key) const {
-  const Json& list = at(key);
-  if (!list.is_array()) fail_at(key, "must be a list of strings; got ", list.type_name());
-  std::vector<std::string> result;
-  result.reserve(list.size());
-  for (const Json& item : list) {
-    if (!item.is_string()) fail_at(key, "must be a list of strings; it holds ", item.type_name());
-    result.push_back(item.get_ref<const std::string&>());
-  }
-  return result;
-}
-
-std::vector<std::int64_t> Row::integers(const char* key) const {
-  const Json& list = at(key);
-  if (!list.is_array()) fail_at(key, "must be a list of whole numbers; got ", list.type_name());
-  std::vector<std::int64_t> result;
-  result.reserve(list.size());
-  for (const Json& item : list) {
-    if (!item.is_number_integer() || item < 0 || item > kMaxLines) {
-      fail_at(key, "must be a list of whole numbers from 0 to ", kMaxLines, "; it holds ",
-              item.is_number() ? item.dump() : item.type_name());
-    }
-    result.push_back(item.get<std::int64_t>());
-  }
-  return result;
-}
-
 EvalData::EvalData(fs::path folder) : folder_(std::move(folder)) {
   const fs::path path = folder_ / "index.json";
   if (!fs::exists(path)) {
@@ -120,21 +42,19 @@ EvalData::EvalData(fs::path folder) : folder_(std::move(folder)) {
         cat("[eval] the folder of evaluation data must hold index.json; ", path.string(), " does not exist", kRemedy));
   }
   const Json content = read_json(path, kMaxIndexBytes, kMaxDepth);
-  const Row index(content, path.string(), "");
+  const JsonObject index(content, cat("[eval] ", path.string()));
   if (index.integer("format") != 1) index.fail("'format' must be 1; got ", index.integer("format"));
-  const Json& files = index.at("files");
-  if (!files.is_array()) index.fail("'files' must be a list; got ", files.type_name());
-  for (std::size_t i = 0; i < files.size(); ++i) add(Row(files[i], path.string(), cat("files[", i, "].")));
+  const Json& files = index.list("files");
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    add(JsonObject(files[i], cat("[eval] ", path.string()), cat("files[", i, "]")));
+  }
 }
 
-void EvalData::add(const Row& entry) {
-  File file{
-      .path = entry.text("path"), .bytes = 0, .lines = entry.integer("lines"), .checksum = entry.text("checksum")};
-  const Json& bytes = entry.at("bytes");
-  if (!bytes.is_number_unsigned() || bytes > kMaxFileBytes) {
-    entry.fail("'bytes' of ", file.path, " must be a whole number from 0 to ", kMaxFileBytes);
-  }
-  file.bytes = bytes.get<std::uint64_t>();
+void EvalData::add(const JsonObject& entry) {
+  File file{.path = entry.text("path"),
+            .bytes = static_cast<std::uint64_t>(entry.integer("bytes", kMaxFileBytes)),
+            .lines = entry.integer("lines", kMaxLines),
+            .checksum = entry.text("checksum")};
   if (!is_inner_path(file.path)) {
     entry.fail("a path must name a file inside of the folder; got '", file.path, "'");
   }
@@ -161,7 +81,7 @@ const EvalData::File& EvalData::verified(const std::string& name) const {
   return file;
 }
 
-void EvalData::read(const std::string& name, const std::function<void(const Row&)>& take) const {
+void EvalData::read(const std::string& name, const std::function<void(const JsonObject&)>& take) const {
   const File& file = verified(name);
   TextReader reader({folder_ / file.path}, kMaxLineBytes);
   std::int64_t lines = 0;
@@ -170,7 +90,7 @@ void EvalData::read(const std::string& name, const std::function<void(const Row&
     bytes += line.bytes.size();
     if (++lines > file.lines || bytes > kMaxTextBytes) break;
     const Json content = parse_json(line.bytes, line.where(), kMaxDepth);
-    take(Row(content, line.where(), ""));
+    take(JsonObject(content, cat("[eval] ", line.where())));
   }
   if (lines != file.lines || bytes > kMaxTextBytes) {
     throw DataError(cat("[eval] ", (folder_ / file.path).string(), " must have ", file.lines, " lines and at most ",

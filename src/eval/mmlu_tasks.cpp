@@ -56,7 +56,7 @@ struct Question {
   std::size_t answer = 0;
 };
 
-Question read_question(const Row& row) {
+Question read_question(const JsonObject& row) {
   Question question{std::string(strip(row.text("question"))), row.text("subject"), row.texts("choices"),
                     static_cast<std::size_t>(row.integer("answer"))};
   if (question.choices.size() != kChoices || question.answer >= kChoices) {
@@ -110,12 +110,12 @@ void load_subject(const std::string& subject, const std::string& split, const Fo
   const std::string folder = "tables/hails/mmlu_no_train/" + subject + "/";
   std::vector<Question> examples;
   if (format.prompts.back() > 0)
-    data.read(folder + "dev", [&](const Row& row) { examples.push_back(read_question(row)); });
+    data.read(folder + "dev", [&](const JsonObject& row) { examples.push_back(read_question(row)); });
   std::vector<std::string> starts;
   for (const int shots : format.prompts) {
     starts.push_back(shots == kNoInstruction ? "" : prompt_start(subject, examples, shots, format));
   }
-  data.read(folder + split, [&](const Row& row) {
+  data.read(folder + split, [&](const JsonObject& row) {
     const Question question = read_question(row);
     if (question.subject != subject) row.fail("'subject' must be ", subject, "; got '", question.subject, "'");
     for (const std::string& start : starts) append_requests(ask(question, start, format), number++, row, requests);

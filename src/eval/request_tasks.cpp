@@ -85,7 +85,7 @@ bool scores_right_one(TaskMetric metric) {
 }
 
 // The label of a line, or nothing when it names no continuation: then the only continuation is the right one.
-std::optional<std::int64_t> label_of(const Row& row, TaskMetric metric) {
+std::optional<std::int64_t> label_of(const JsonObject& row, TaskMetric metric) {
   const Json& label = row.at("label");
   if (label.is_number() || !scores_right_one(metric)) return row.integer("label");
   if (label.is_null()) return 0;
@@ -94,7 +94,7 @@ std::optional<std::int64_t> label_of(const Row& row, TaskMetric metric) {
 }
 
 // One line: a document's context and some of its continuations.
-void append_line(const Row& row, TaskMetric metric, std::vector<TaskRequest>& requests) {
+void append_line(const JsonObject& row, TaskMetric metric, std::vector<TaskRequest>& requests) {
   const std::int64_t document = row.integer("doc_id");
   if (document >= kFirstUnconditional) return;
   const std::string& type = row.text("request_type");
@@ -107,12 +107,14 @@ void append_line(const Row& row, TaskMetric metric, std::vector<TaskRequest>& re
   if (places.size() != texts.size()) {
     row.fail("'idx' and 'continuations' must be equally long; got ", places.size(), " and ", texts.size());
   }
+  const std::string& context = row.text("context");
+  check_copies(texts.size(), context, row);
   const std::optional<std::int64_t> label = label_of(row, metric);
   for (std::size_t i = 0; i < texts.size(); ++i) {
     if (scores_right_one(metric)) {
-      if (!label || *label == places[i]) append_request({document, 0, 0, row.text("context"), texts[i]}, row, requests);
+      if (!label || *label == places[i]) append_request({document, 0, 0, context, texts[i]}, row, requests);
     } else {
-      append_request({document, places[i], *label, row.text("context"), texts[i]}, row, requests);
+      append_request({document, places[i], *label, context, texts[i]}, row, requests);
     }
   }
 }
@@ -120,7 +122,7 @@ void append_line(const Row& row, TaskMetric metric, std::vector<TaskRequest>& re
 TaskEntry entry(const std::string& name, TaskMetric metric, const std::string& file, const std::string& note) {
   const auto load = [metric, file](const EvalData& data) {
     std::vector<TaskRequest> requests;
-    data.read("requests/" + file, [&](const Row& row) { append_line(row, metric, requests); });
+    data.read("requests/" + file, [&](const JsonObject& row) { append_line(row, metric, requests); });
     return requests;
   };
   return {{name, metric, "requests " + file, note}, load};

@@ -1,5 +1,6 @@
 // Tasks whose prompts are made from tables of questions, zero-shot. Source: ai2-olmo-eval 0.9.0, tasks.py.
 #include <algorithm>
+#include <charconv>
 
 #include "norma/data/characters.h"
 #include "norma/data/text_reader.h"
@@ -19,13 +20,24 @@ std::string question_prompt(const std::string& question) {
   return "Question: " + question + "\nAnswer:";
 }
 
+// Of a string of digits: "3".
+std::int64_t number_of_digits(const JsonObject& row, const char* key) {
+  const std::string& digits = row.text(key);
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc() || end != digits.data() + digits.size() || value < 0) {
+    row.fail_at(key, "must be a string of digits; got '", digits.substr(0, 20), "'");
+  }
+  return value;
+}
+
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
   for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
     text.replace(at, from.size(), to);
   }
 }
 
-PromptedDocument piqa(const Row& row) {
+PromptedDocument piqa(const JsonObject& row) {
   return {{question_prompt(row.text("goal"))},
           with_leading_spaces({row.text("sol1"), row.text("sol2")}),
           row.integer("label")};
@@ -56,70 +68,70 @@ std::string hellaswag_clean(const std::string& raw) {
   return text;  // spaces that the brackets leave at the ends stay
 }
 
-PromptedDocument hellaswag(const Row& row) {
+PromptedDocument hellaswag(const JsonObject& row) {
   std::vector<std::string> endings = row.texts("endings");
   for (std::string& ending : endings) ending = hellaswag_clean(ending);
   const std::string context =
       row.text("activity_label") + ": " + row.text("ctx_a") + " " + capitalize(row.text("ctx_b"));
-  return {{hellaswag_clean(context)}, with_leading_spaces(std::move(endings)), row.integer_of_text("label")};
+  return {{hellaswag_clean(context)}, with_leading_spaces(std::move(endings)), number_of_digits(row, "label")};
 }
 
 // Two contexts, one continuation: which filling makes the rest likelier?
-PromptedDocument winogrande(const Row& row) {
+PromptedDocument winogrande(const JsonObject& row) {
   const std::string& sentence = row.text("sentence");
   const std::size_t gap = sentence.find('_');
   if (gap == std::string::npos) row.fail("'sentence' must hold a '_'");
   const std::string start = sentence.substr(0, gap);
   const std::string rest = " " + std::string(strip(std::string_view(sentence).substr(gap + 1)));
-  return {{start + row.text("option1"), start + row.text("option2")}, {rest}, row.integer_of_text("answer") - 1};
+  return {{start + row.text("option1"), start + row.text("option2")}, {rest}, number_of_digits(row, "answer") - 1};
 }
 
 // ---- Lettered choices ----
 
 // The place of an answer "A".."E" or "1".."5".
-std::int64_t place_of_letter(const Row& row, std::string_view answer) {
+std::int64_t place_of_letter(const JsonObject& row, std::string_view answer) {
   if (answer.size() == 1 && answer[0] >= 'A' && answer[0] <= 'E') return answer[0] - 'A';
   if (answer.size() == 1 && answer[0] >= '1' && answer[0] <= '5') return answer[0] - '1';
   row.fail("'answerKey' must be A to E or 1 to 5; got '", answer.substr(0, 20), "'");
 }
 
-PromptedDocument lettered(const Row& row) {
+PromptedDocument lettered(const JsonObject& row) {
   return {{question_prompt(row.text("question"))},
           with_leading_spaces(row.object("choices").texts("text")),
           place_of_letter(row, row.text("answerKey"))};
 }
 
-PromptedDocument open_book(const Row& row) {
+PromptedDocument open_book(const JsonObject& row) {
   return {{row.text("question_stem")},
           with_leading_spaces(row.object("choices").texts("text")),
           place_of_letter(row, strip(row.text("answerKey")))};
 }
 
-PromptedDocument only_choice(PromptedDocument document, std::int64_t choice, const Row& row) {
+PromptedDocument only_choice(PromptedDocument document, std::int64_t choice, const JsonObject& row) {
   if (choice >= static_cast<std::int64_t>(document.texts.size())) row.fail("'answerKey' must be among the choices");
   document.texts = {document.texts[static_cast<std::size_t>(choice)]};
   document.label = 0;
   return document;
 }
 
-PromptedDocument lettered_first(const Row& row) {
+PromptedDocument lettered_first(const JsonObject& row) {
   return only_choice(lettered(row), 0, row);
 }
 
-PromptedDocument lettered_right(const Row& row) {
+PromptedDocument lettered_right(const JsonObject& row) {
   const PromptedDocument document = lettered(row);
   return only_choice(document, document.label, row);
 }
 
 // ---- Others ----
 
-PromptedDocument boolq(const Row& row) {
+PromptedDocument boolq(const JsonObject& row) {
   return {{row.text("passage") + "\nQuestion: " + row.text("question") + "?\nAnswer:"},
           {" yes", " no"},
           row.flag("answer") ? 0 : 1};
 }
 
-PromptedDocument sciq(const Row& row) {
+PromptedDocument sciq(const JsonObject& row) {
   return {{std::string(strip(row.text("support"))) + "\nQuestion: " + row.text("question") + "\nAnswer:"},
           with_leading_spaces(
               {row.text("distractor1"), row.text("distractor2"), row.text("distractor3"), row.text("correct_answer")}),
@@ -132,7 +144,7 @@ std::string with_lower_start(const std::string& text) {
 }
 
 // "The glass fell." -> "The glass fell because"
-PromptedDocument copa(const Row& row) {
+PromptedDocument copa(const JsonObject& row) {
   std::string premise(strip(row.text("premise")));
   while (!premise.empty() && (premise.back() & 0xC0) == 0x80) premise.pop_back();  // the last character, as a whole
   if (!premise.empty()) premise.pop_back();
@@ -141,29 +153,29 @@ PromptedDocument copa(const Row& row) {
           row.integer("label")};
 }
 
-PromptedDocument social_iqa(const Row& row) {
+PromptedDocument social_iqa(const JsonObject& row) {
   return {{question_prompt(row.text("context") + " " + row.text("question"))},
           with_leading_spaces({row.text("answerA"), row.text("answerB"), row.text("answerC")}),
-          row.integer_of_text("label") - 1};
+          number_of_digits(row, "label") - 1};
 }
 
-PromptedDocument trivia_qa(const Row& row) {
+PromptedDocument trivia_qa(const JsonObject& row) {
   return {{"\n" + question_prompt(row.text("question"))}, {" " + row.object("answer").text("value")}, 0};
 }
 
-PromptedDocument natural_questions(const Row& row) {
+PromptedDocument natural_questions(const JsonObject& row) {
   const std::vector<std::string> answers = row.texts("answer");
   if (answers.empty()) row.fail("'answer' must hold at least one string");
   return {{"\n" + question_prompt(row.text("question"))}, {" " + answers[0]}, 0};
 }
 
-PromptedDocument rte(const Row& row) {
+PromptedDocument rte(const JsonObject& row) {
   return {{row.text("sentence1") + "\nQuestion: " + row.text("sentence2") + " True or False?\nAnswer:"},
           {" True", " False"},
           row.integer("label")};
 }
 
-PromptedDocument commitment_bank(const Row& row) {
+PromptedDocument commitment_bank(const JsonObject& row) {
   return {{row.text("premise") + "\nQuestion: " + row.text("hypothesis") + ". True, False or Neither?\nAnswer:"},
           {" True", " False", " Neither"},
           row.integer("label")};
@@ -184,14 +196,14 @@ std::string glue_clean(std::string text) {
   return joined;
 }
 
-PromptedDocument mrpc(const Row& row) {
+PromptedDocument mrpc(const JsonObject& row) {
   return {{"Sentence 1: " + glue_clean(row.text("sentence1")) + "\nSentence 2: " + glue_clean(row.text("sentence2")) +
            "\nQuestion: Do both sentences mean the same thing?\nAnswer:"},
           {" yes", " no"},
           row.integer("label") != 0 ? 0 : 1};
 }
 
-PromptedDocument sst2(const Row& row) {
+PromptedDocument sst2(const JsonObject& row) {
   return {{glue_clean(row.text("sentence")) + "\nQuestion: Is this sentence positive or negative?\nAnswer:"},
           {" negative", " positive"},
           row.integer("label")};
@@ -201,7 +213,7 @@ struct TableTask {
   const char* name;
   TaskMetric metric;
   const char* table;  // below tables/; the split is validation
-  PromptedDocument (*prompt)(const Row& row);
+  PromptedDocument (*prompt)(const JsonObject& row);
   const char* note;
 };
 
@@ -234,7 +246,7 @@ std::vector<TaskRequest> load_table(const TableTask& task, const EvalData& data)
   std::vector<TaskRequest> requests;
   std::int64_t number = 0;
   data.read(cat("tables/", task.table, "/validation"),
-            [&](const Row& row) { append_requests(task.prompt(row), number++, row, requests); });
+            [&](const JsonObject& row) { append_requests(task.prompt(row), number++, row, requests); });
   return requests;
 }
 

@@ -24,11 +24,14 @@ struct PromptedDocument {
   std::int64_t label = 0;
 };
 
+// DataError (naming `row`) where `copies` of a context, one for each continuation, would fill the memory.
+void check_copies(std::size_t copies, const std::string& context, const JsonObject& row);
+
 // Appends a request. DataError (naming `row`) when its context or text is too short to be scored.
-void append_request(TaskRequest request, const Row& row, std::vector<TaskRequest>& requests);
+void append_request(TaskRequest request, const JsonObject& row, std::vector<TaskRequest>& requests);
 
 // Appends the document's requests. DataError also when the label is none of its continuations.
-void append_requests(const PromptedDocument& document, std::int64_t number, const Row& row,
+void append_requests(const PromptedDocument& document, std::int64_t number, const JsonObject& row,
                      std::vector<TaskRequest>& requests);
 
 std::vector<TaskEntry> table_tasks();    // prompts made here from tables of questions

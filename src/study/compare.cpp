@@ -44,12 +44,11 @@ void check_same(const DocumentPair& pair, const std::string& task, const Predict
 
 Pairs pair_documents(const PredictedTask& task, const PredictedTask& other, const Predictions& a,
                      const Predictions& b) {
-  std::map<std::pair<std::int64_t, std::int64_t>, const PredictedDocument*> others;
-  for (const PredictedDocument& document : other.documents)
-    others[{document.document, document.occurrence}] = &document;
+  std::map<std::int64_t, const PredictedDocument*> others;
+  for (const PredictedDocument& document : other.documents) others[document.document] = &document;
   Pairs pairs;
   for (const PredictedDocument& document : task.documents) {
-    const auto found = others.find({document.document, document.occurrence});
+    const auto found = others.find(document.document);
     if (found == others.end()) continue;
     pairs.push_back({&document, found->second});
     check_same(pairs.back(), task.name, a, b);

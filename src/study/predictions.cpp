@@ -1,12 +1,11 @@
 #include "predictions.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <map>
-#include <unordered_map>
+#include <unordered_set>
 
-#include "norma/base/error.h"
+#include "norma/base/json_object.h"
 
 namespace norma {
 namespace {
@@ -21,125 +20,65 @@ constexpr int kFormat = 1;
 constexpr const char* kPredictionsKey = "norma_predictions";
 constexpr const char* kResultsKey = "norma_results";
 
-// A JSON object of a file; every access checks the type and names file, line and key.
-class Record {
- public:
-  Record(Json value, std::string where) : value_(std::move(value)), where_(std::move(where)) {
-    if (!value_.is_object()) fail("must be a JSON object");
+// Short and printable, because it is shown.
+std::string shown_text(const JsonObject& record, const char* key) {
+  const std::string& text = record.text(key);
+  const bool shown = std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; });
+  if (text.size() > kMaxNameBytes || !shown) {
+    record.fail_at(key, "must be a short text without control characters");
   }
-
-  template <class... Parts>
-  [[noreturn]] void fail(const Parts&... parts) const {
-    throw DataError(cat("[compare] ", where_, ": ", parts...));
-  }
-
-  bool has(const char* key) const { return value_.contains(key); }
-
-  const Json& at(const char* key) const {
-    const auto found = value_.find(key);
-    if (found == value_.end()) fail("'", key, "' is missing");
-    return *found;
-  }
-
-  std::int64_t integer(const char* key) const { return integer_of(at(key), key); }
-
-  // Printable, because it is shown.
-  std::string text(const char* key) const {
-    const Json& value = at(key);
-    if (!value.is_string()) fail("'", key, "' must be a string; got ", value.type_name());
-    const auto& text = value.get_ref<const std::string&>();
-    const bool shown = std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; });
-    if (text.size() > kMaxNameBytes || !shown) fail("'", key, "' must be a short text without control characters");
-    return text;
-  }
-
-  double number_of(const Json& value, std::string_view key) const {
-    const double number = value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
-    if (!std::isfinite(number)) fail("'", key, "' must hold finite numbers; got ", value.dump().substr(0, 40));
-    return number;
-  }
-
-  std::int64_t integer_of(const Json& value, std::string_view key) const {
-    const bool fits = value.is_number_integer() &&
-                      (!value.is_number_unsigned() || value.get<std::uint64_t>() <= std::uint64_t{INT64_MAX});
-    if (!fits || value.get<std::int64_t>() < 0) {
-      fail("'", key, "' must hold whole numbers from 0; got ", value.dump().substr(0, 40));
-    }
-    return value.get<std::int64_t>();
-  }
-
-  const Json& array(const char* key) const {
-    const Json& value = at(key);
-    if (!value.is_array() || value.empty() || value.size() > kMaxContinuations) {
-      fail("'", key, "' must be a list of 1 to ", kMaxContinuations, " numbers");
-    }
-    return value;
-  }
-
- private:
-  Json value_;
-  std::string where_;
-};
-
-Record parse_record(std::string_view text, const std::string& where) {
-  return {parse_json(text, where), where};
+  return text;
 }
 
-void append_lengths(const Record& record, const char* key, std::size_t count, std::vector<std::int64_t>& lengths) {
-  const Json& values = record.array(key);
+void append_lengths(const JsonObject& record, const char* key, std::size_t count, std::vector<std::int64_t>& lengths) {
+  const std::vector<std::int64_t> values = record.integers(key);
   if (values.size() != count) {
-    record.fail("'", key, "' must be as long as 'log_probabilities' (", count, "); got ", values.size());
+    record.fail_at(key, "must be as long as 'log_probabilities' (", count, "); got ", values.size());
   }
-  for (const Json& value : values) lengths.push_back(record.integer_of(value, key));
+  lengths.insert(lengths.end(), values.begin(), values.end());
 }
 
-std::array<double, kDocumentMetrics> read_scores(const Record& record) {
-  const Json& scores = record.at("scores");
-  if (!scores.is_object()) record.fail("'scores' must be an object");
+std::array<double, kDocumentMetrics> read_scores(const JsonObject& scores) {
   std::array<double, kDocumentMetrics> values{};
   values.fill(std::numeric_limits<double>::quiet_NaN());
   for (std::size_t m = 0; m < kDocumentMetrics; ++m) {
-    const auto found = scores.find(std::string(kStudyMetrics[m].name));
-    if (found == scores.end()) continue;
-    values[m] = record.number_of(*found, kStudyMetrics[m].name);
+    const std::string name(kStudyMetrics[m].name);
+    if (!scores.has(name)) continue;
+    values[m] = scores.number(name);
     if (kStudyMetrics[m].is_accuracy && values[m] != 0.0 && values[m] != 1.0) {
-      record.fail("'", kStudyMetrics[m].name, "' must be 0 or 1; got ", shortest(values[m]));
+      scores.fail_at(name, "must be 0 or 1; got ", shortest(values[m]));
     }
   }
   return values;
 }
 
-PredictedDocument read_document(const Record& record) {
+PredictedDocument read_document(const JsonObject& record) {
   PredictedDocument document;
   document.document = record.integer("document");
   document.label = record.integer("label");
-  const Json& log_probabilities = record.array("log_probabilities");
+  const std::vector<double> log_probabilities = record.numbers("log_probabilities");
   const std::size_t count = log_probabilities.size();
+  if (count == 0 || count > kMaxContinuations) {
+    record.fail_at("log_probabilities", "must hold 1 to ", kMaxContinuations, " numbers; got ", count);
+  }
   if (document.label >= static_cast<std::int64_t>(count)) {
-    record.fail("'label' must be one of ", count, " continuations; got ", document.label, " from 0");
+    record.fail_at("label", "must be one of ", count, " continuations; got ", document.label, " from 0");
   }
-  double highest = -std::numeric_limits<double>::infinity();
-  for (std::size_t i = 0; i < count; ++i) {
-    const double value = record.number_of(log_probabilities[i], "log_probabilities");
-    if (value > highest) {
-      highest = value;
-      document.chosen = static_cast<std::int64_t>(i);
-    }
-  }
+  document.chosen = std::ranges::max_element(log_probabilities) - log_probabilities.begin();
   append_lengths(record, "characters", count, document.lengths);
   append_lengths(record, "bytes", count, document.lengths);
-  document.scores = read_scores(record);
+  document.scores = read_scores(record.object("scores"));
   return document;
 }
 
-// Sorts documents into their tasks and counts numbers that come again.
+// Sorts documents into their tasks.
 class Collector {
  public:
-  void add(const Record& record) {
-    const std::string name = record.text("task"), metric = record.text("metric");
+  void add(const JsonObject& record) {
+    const std::string name = shown_text(record, "task"), metric = shown_text(record, "metric");
     const std::size_t index = metric_index(metric);
     if (index == kNoMetric) {
-      record.fail("'metric' must be one of ", join(metric_names(), ", "), "; got '", metric, "'");
+      record.fail_at("metric", "must be one of ", join(metric_names(), ", "), "; got '", metric, "'");
     }
     const auto [place, is_new] = places_.emplace(name, tasks_.size());
     if (is_new) {
@@ -152,26 +91,28 @@ class Collector {
                   "'");
     }
     task.documents.push_back(read_document(record));
-    task.documents.back().occurrence = seen_[place->second][task.documents.back().document]++;
+    if (!seen_[place->second].insert(task.documents.back().document).second) {
+      record.fail("document ", task.documents.back().document, " of task ", name, " comes again");
+    }
   }
   std::vector<PredictedTask> take() { return std::move(tasks_); }
 
  private:
   std::vector<PredictedTask> tasks_;
   std::map<std::string, std::size_t> places_;
-  std::vector<std::unordered_map<std::int64_t, std::int64_t>> seen_;  // of each task
+  std::vector<std::unordered_set<std::int64_t>> seen_;  // documents of each task
 };
 
-ComparedModel read_header(const Record& record, const fs::path& path) {
+ComparedModel read_header(const JsonObject& record, const fs::path& path) {
   if (record.integer(kPredictionsKey) != kFormat) {
-    record.fail("'", kPredictionsKey, "' must be ", kFormat, ", the format that this program reads; got ",
-                record.integer(kPredictionsKey));
+    record.fail_at(kPredictionsKey, "must be ", kFormat, ", the format that this program reads; got ",
+                   record.integer(kPredictionsKey));
   }
   ComparedModel model;
   model.file = path;
-  model.model = record.text("model");
+  model.model = shown_text(record, "model");
   if (!record.at("step").is_null()) model.step = record.integer("step");
-  model.tokenizer_checksum = record.text("tokenizer_checksum");
+  model.tokenizer_checksum = shown_text(record, "tokenizer_checksum");
   model.context_length = record.integer("context_length");
   return model;
 }
@@ -201,12 +142,13 @@ std::size_t place_of_key(std::string_view text, const char* key) {
 // A path in a results file only names what is read next, and that must say that it holds predictions: it may lie
 // anywhere.
 fs::path predictions_of_results(const fs::path& path) {
-  const Record results(read_json(path, kMaxResultsBytes), path.string());
+  const Json content = read_json(path, kMaxResultsBytes);
+  const JsonObject results(content, cat("[compare] ", path.string()));
   if (!results.has("predictions")) {
     results.fail(
         "these results came without predictions, which a comparison needs; give norma eval --predictions FILE");
   }
-  return path.parent_path() / results.text("predictions");
+  return path.parent_path() / shown_text(results, "predictions");
 }
 
 Predictions parse_predictions(std::string_view text, const fs::path& path) {
@@ -218,7 +160,8 @@ Predictions parse_predictions(std::string_view text, const fs::path& path) {
   Collector collector;
   bool has_header = false;
   for_each_line(text, path, [&](const std::string& where, std::string_view line) {
-    const Record record = parse_record(line, where);
+    const Json content = parse_json(line, where);
+    const JsonObject record(content, cat("[compare] ", where));
     if (has_header) return collector.add(record);
     predictions.model = read_header(record, path);
     has_header = true;

@@ -36,8 +36,7 @@ std::size_t metric_index(std::string_view name);  // kNoMetric for an unknown na
 std::vector<std::string> metric_names();
 
 struct PredictedDocument {
-  std::int64_t document = 0;
-  std::int64_t occurrence = 0;  // 0, or how many documents before it have the same number
+  std::int64_t document = 0;  // no other of its task has the same
   std::int64_t label = 0;
   std::int64_t chosen = 0;  // place of the most probable continuation, the first of equals
   // Of the continuations, all characters, then all bytes: another text has other lengths nearly always.
