@@ -24,6 +24,9 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+# A name that rm and mv take: DIR/ and DIR/. are DIR, and "." is the folder's own.
+while case "$out" in ?*/ | ?*/.) true ;; *) false ;; esac; do out="${out%.}" out="${out%/}"; done
+
 convert() { .venv/bin/python scripts/convert_eval_data.py "$@"; }
 
 [ -x .venv/bin/python ] || fail "fetch_eval_data.sh: there is no .venv yet: run scripts/setup.sh --no-tests first" 2
