@@ -171,6 +171,29 @@ TEST(ProgramGenerate, RefusesATokenizerThatDidNotMakeTheTokens) {
   EXPECT_NE(inspected.out.find("is not the tokenizer"), std::string::npos) << inspected.out;
 }
 
+TEST(ProgramGenerate, RefusesATokenizerOfAnotherVocabulary) {
+  const TextProject project;
+  const WorkingFolder inside(project.path(""));
+  testing::MergeList merges = testing::kSmallMerges;
+  std::swap(merges[0], merges[2]);
+  TextProject::write_tokenizer("other.json", merges);  // as many ids
+  expect_failure(TextProject::generate("run", {"--tokenizer", "other.json"}), 3,
+                 {"other.json has another vocabulary", "tokens/tokenizer.json", "stands for another text"});
+}
+
+TEST(ProgramTrain, RefusesValidationTokensOfAnotherTokenizer) {
+  const TextProject project;
+  const WorkingFolder inside(project.path(""));
+  testing::MergeList merges = testing::kSmallMerges;
+  std::swap(merges[0], merges[2]);
+  TextProject::write_tokenizer("other.json", merges);
+  ASSERT_EQ(run_norma({"prepare", "text", "--tokenizer", "other.json", "--out", "others"}).exit_code, 0);
+  expect_failure(run_norma({"train", "tiny.yaml", "data.paths=[tokens/train-*.npy]", "run.folder=second",
+                            "eval.sets.v=[others/train-*.npy]", "model.vocab_size=280", "model.embedding_rows=288",
+                            "data.dtype=auto", "train.max_duration=2", "schedule.warmup=0"}),
+                 3, {"eval.sets.v", "another tokenizer"});
+}
+
 TEST(ProgramGenerate, RefusesATokenizerWithMoreIdsThanTheModel) {
   const TextProject project;
   testing::MergeList merges = testing::kSmallMerges;
@@ -178,6 +201,10 @@ TEST(ProgramGenerate, RefusesATokenizerWithMoreIdsThanTheModel) {
   TextProject::write_tokenizer(project.path("large.json"), merges);
   expect_failure(TextProject::generate(project.path("run"), {"--tokenizer", project.path("large.json")}), 3,
                  {"281 ids", "280", "model.vocab_size"});
+}
+
+TEST(ProgramGenerate, AnOutputWithoutAFolderIsRefusedBeforeTheWork) {
+  expect_failure(run_norma({"generate", "run", "--out", "no/such/a.jsonl"}), 2, {"--out", "must lie in a folder"});
 }
 
 TEST(ProgramUsage, MistypedWordsAreNamed) {

@@ -152,6 +152,7 @@ TEST(EvalProgram, BatchesReuseAndProcessesChangeNothing) {
       std::vector<std::unique_ptr<Program>> ranks;
       const int port = free_port();
       for (int rank = 0; rank < world; ++rank) {
+        if (rank == 2) arguments[1] = work.path("nowhere");  // rank 0 says which model it is
         ranks.push_back(std::make_unique<Program>(arguments, rank_environment(rank, world, port)));
       }
       std::vector<ProgramResult> results;
@@ -160,6 +161,15 @@ TEST(EvalProgram, BatchesReuseAndProcessesChangeNothing) {
       expect_equal_run("ranks.json");
     }
   }
+}
+
+TEST(EvalProgram, ANameThatIsNotUtf8IsWrittenAsFarAsItCanBe) {
+  const EvalWorkplace work;
+  ASSERT_EQ(work.train_here("run").exit_code, 0);
+  fs::create_directory_symlink(work.path("run"), work.path("caf\xe9"));
+  const Json results = work.evaluate("caf\xe9", "results.json");
+  EXPECT_NE(results.at("model").get<std::string>().find("caf"), std::string::npos);
+  EXPECT_EQ(predictions_of(work.path("results.json.jsonl")).size(), 1U + 30U + 10U);
 }
 
 TEST(EvalProgram, TheLoopAndTheCommandGiveTheSameNumbers) {
@@ -212,6 +222,10 @@ TEST(EvalProgram, SaysWhatIsWrong) {
   expect_failure(run_norma({"eval", work.path("nowhere"), "--tasks", "copa"}), 4, {"nowhere"});
   expect_failure(run_norma({"eval"}), 2, {"which model"});
   expect_failure(eval({"--tasks", "copa", "--context-length", "2"}), 3, {"copa", "no document fits"});
+  for (const char* length : {"1", "65"}) {
+    expect_failure(eval({"--perplexity", "v=" + work.path("valid.txt"), "--instance-length", length}), 2,
+                   {"--instance-length must be 2 to 64"});
+  }
   expect_failure(eval({"--tasks", "copa", "--out", work.path("run")}), 2, {"must be a file"});
   expect_failure(eval({"--tasks", "copa", "--out", work.path("no/r.json")}), 2, {"must lie in a folder"});
   expect_failure(eval({"--tasks", "copa", "--out", work.path("r"), "--predictions", work.path("r")}), 2, {"two files"});

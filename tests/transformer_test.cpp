@@ -6,6 +6,7 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include "norma/base/error.h"
 #include "norma/base/text.h"
 #include "norma/config/schema.h"
 #include "norma/eval/generate.h"
@@ -288,6 +289,7 @@ TEST(Generate, SamplesFromTheAllowedTokens) {
   options.top_k = 0;
   options.top_p = 0.5;
   for (std::uint64_t i = 0; i < 50; ++i) EXPECT_EQ(sample_token(logits, options, 0, i), 1);
+  EXPECT_THROW(sample_token(at::full({5}, NAN), options, 0, 0), DivergedError);
 }
 
 TEST(Generate, RepeatsWithItsSeedAndStopsAtTheLongestContext) {

@@ -122,14 +122,9 @@ class EvalProgress {
   ProgressLine line_;
 };
 
-// Hours of work must not end at a name.
 void check_outputs(const EvalArguments& arguments) {
-  for (const std::string& file : {arguments.out, arguments.predictions}) {
-    if (file.empty()) continue;
-    const fs::path folder = fs::absolute(file).parent_path();
-    if (!fs::is_directory(folder)) throw ConfigError(cat("[eval] ", file, " must lie in a folder that exists"));
-    if (fs::is_directory(file)) throw ConfigError(cat("[eval] ", file, " must be a file; it is a folder"));
-  }
+  check_output("eval", "--out", arguments.out);
+  check_output("eval", "--predictions", arguments.predictions);
   if (!arguments.out.empty() && fs::weakly_canonical(arguments.out) == fs::weakly_canonical(arguments.predictions)) {
     throw ConfigError("[eval] --out and --predictions must be two files; got " + arguments.out + " for both");
   }
@@ -142,30 +137,56 @@ void write_results(const EvalArguments& arguments, const EvaluationResult& resul
   const fs::path folder = fs::absolute(arguments.out).parent_path();
   const std::string predictions =
       arguments.predictions.empty() ? "" : fs::proximate(fs::absolute(arguments.predictions), folder).string();
-  write_file_atomic(arguments.out, results_json(result, model, predictions).dump(2) + "\n");
+  write_file_atomic(
+      arguments.out,
+      results_json(result, model, predictions).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-// The model as the command line wants it run.
-ModelSource find_source(const EvalArguments& arguments) {
-  ModelSource source = find_model(arguments.model);
+// Of this process, before the model is known.
+RunSettings runtime_of(const EvalArguments& arguments) {
+  RunSettings run;
+  run.device = choice<Device>("eval", "--device", arguments.device);
+  run.threads = arguments.threads;
+  return run;
+}
+
+// Of the evaluation, not of the training.
+ParallelConfig parallel_of(const EvalArguments& arguments) {
+  ParallelConfig parallel;
+  parallel.strategy = arguments.shard ? Strategy::automatic : Strategy::ddp;
+  return parallel;
+}
+
+void check_instance_length(const EvalArguments& arguments, const ModelConfig& model) {
+  const std::int64_t length = arguments.instance_length;
+  if (length == 0 || (length >= 2 && length <= model.sequence_length)) return;
+  throw ConfigError(cat("[eval] --instance-length must be 2 to ", model.sequence_length,
+                        ", the tokens that this model sees, or 0 for all of them; got ", length));
+}
+
+// The model as the command line wants it run. Rank 0 says which checkpoint is the newest: a training may go on.
+ModelSource find_source(const EvalArguments& arguments, World& world) {
+  const std::string folder = world.on_first([&] { return find_model(arguments.model).folder.string(); });
+  ModelSource source = find_model(folder);
   RunConfig& config = source.config;
   config.eval = evaluation_of(arguments, config);
-  config.run.device = choice<Device>("eval", "--device", arguments.device);
+  config.run.device = runtime_of(arguments).device;
   config.run.threads = arguments.threads;
   if (!arguments.precision.empty()) config.precision = choice<Precision>("eval", "--precision", arguments.precision);
   if (!arguments.dtype.empty()) config.data.dtype = choice<TokenDtype>("eval", "--dtype", arguments.dtype);
-  config.parallel = {};  // of the evaluation, not of the training
-  config.parallel.strategy = arguments.shard ? Strategy::automatic : Strategy::ddp;
+  config.parallel = parallel_of(arguments);
+  check_instance_length(arguments, config.model);
   std::vector<std::string> lines;
   for (const Problem& problem : validate(config)) lines.push_back(cat("[", problem.key, "] ", problem.text));
   if (!lines.empty()) throw ConfigError(join(lines, "\n  "));
   return source;
 }
 
-int evaluate_together(const EvalArguments& arguments, const ModelSource& source, at::Device device, World& world,
-                      const std::atomic<bool>& stop) {
-  const RunConfig& config = source.config;
+int evaluate_together(const EvalArguments& arguments, at::Device device, World& world, const std::atomic<bool>& stop) {
   if (!world.is_first()) start_log(LogLevel::error, "");  // one voice is enough
+  const ModelSource source = find_source(arguments, world);
+  const RunConfig& config = source.config;
+  choose_kernels(config.run);
   EvaluatedModel model{source.folder.string(), source.step, std::string(enum_name(config.precision)), "",
                        context_length_of(config.eval, config.model)};
   const auto find_tokenizer = [&] {
@@ -173,8 +194,9 @@ int evaluate_together(const EvalArguments& arguments, const ModelSource& source,
     model.tokenizer_checksum = found.tokenizer.checksum();
     return found;
   };
-  const EvaluationInput input = open_evaluation(
-      {config, find_tokenizer, !arguments.tokenizer.empty(), arguments.instance_length, at::get_num_threads()});
+  const EvaluationInput input = open_evaluation({config, find_tokenizer, !arguments.tokenizer.empty(),
+                                                 run_tokenizer_checksum(config, source.folder),
+                                                 arguments.instance_length, at::get_num_threads()});
   check_agreement(config, fingerprint(input), world);
   Session session = load_model(source, device, world);
   world.start_training();  // its time-outs are those of work
@@ -206,21 +228,23 @@ int run_eval(const EvalArguments& arguments) {
   check_outputs(arguments);
   const std::atomic<bool>& stop = stop_on_signals("stopping");
   const LaunchEnvironment launch = read_launch_environment();
-  const ModelSource source = find_source(arguments);
-  const at::Device device = start_runtime(source.config.run, launch);
-  const std::unique_ptr<World> world = make_world(source.config.parallel, launch, device);
-  if (world->size() == 1) return evaluate_together(arguments, source, device, *world, stop);
+  // Several processes meet before they look at files, so that one that lacks a file can tell the others.
+  const at::Device device = start_runtime(runtime_of(arguments), launch);
+  const std::unique_ptr<World> world = make_world(parallel_of(arguments), launch, device);
+  if (world->size() == 1) return evaluate_together(arguments, device, *world, stop);
   try {
-    return evaluate_together(arguments, source, device, *world, stop);
+    return evaluate_together(arguments, device, *world, stop);
   } catch (...) {
     leave(*world, std::current_exception());
   }
 }
 
 void run_compare(const EvalArguments& arguments) {
+  check_output("eval", "--out", arguments.out);
   CompareInput input{{arguments.compare.begin(), arguments.compare.end()}, arguments.metric};
   const Comparison comparison = compare_predictions(input);
-  if (!arguments.out.empty()) write_file_atomic(arguments.out, to_json(comparison).dump(2) + "\n");
+  if (!arguments.out.empty())
+    write_file_atomic(arguments.out, to_json(comparison).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   std::printf("%s", compare_table(comparison).c_str());
 }
 

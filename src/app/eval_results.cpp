@@ -136,7 +136,7 @@ Json results_json(const EvaluationResult& result, const EvaluatedModel& model, c
 }
 
 std::string predictions_jsonl(const EvaluationResult& result, const EvaluatedModel& model) {
-  std::string lines = describe(model, "norma_predictions").dump() + "\n";
+  std::string lines = describe(model, "norma_predictions").dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   for (const TaskResult& task : result.tasks) {
     for (const ScoredDocument& document : task.documents) lines += prediction(task, document).dump() + "\n";
   }

@@ -111,11 +111,13 @@ class Opening {
   // Tokens of another tokenizer would get numbers that mean nothing.
   void check_tokenizer(const EvalSet& set) {
     const std::optional<Sidecar> sidecar = set.dataset->sidecar();
-    if (!sidecar || !(config_.eval.by_document ? find_quietly() : found_.has_value())) return;
-    if (sidecar->tokenizer_checksum == found().tokenizer.checksum()) return;
+    if (!sidecar) return;
+    const bool is_found = config_.eval.by_document ? find_quietly() : found_.has_value();
+    const std::string wanted = is_found ? found().tokenizer.checksum() : sources_.tokenizer_checksum;
+    if (wanted.empty() || sidecar->tokenizer_checksum == wanted) return;
     throw DataError(cat("[eval.sets.", set.label, "] these tokens were made by another tokenizer (checksum ",
-                        sidecar->tokenizer_checksum, ") than the model's, ", found().file.string(), " (",
-                        found().tokenizer.checksum(), ")"));
+                        sidecar->tokenizer_checksum, ") than the model's", is_found ? ", " : "",
+                        is_found ? found().file.string() : "", " (", wanted, ")"));
   }
 
   void open_documents(EvalSet& set) {

@@ -17,8 +17,9 @@ struct EvaluationSources {
   // the user named it, it must be right; else bits per byte do without.
   std::function<FoundTokenizer()> find_tokenizer;
   bool tokenizer_is_named = false;
-  std::int64_t instance_length = 0;  // tokens of an instance of a set; 0: model.sequence_length
-  int threads = 1;                   // for tokenizing
+  std::string tokenizer_checksum = {};  // of the tokenizer that made the model's tokens; "": unknown
+  std::int64_t instance_length = 0;     // tokens of an instance of a set; 0: model.sequence_length
+  int threads = 1;                      // for tokenizing
 };
 
 // Text files of a set are tokenized now. Throws ConfigError (unknown tasks, a set of tokens and text), DataError (a

@@ -5,8 +5,19 @@
 #include <string>
 
 #include "norma/base/file.h"
+#include "norma/config/names.h"
+#include "norma/interop/hf_export.h"
 
 namespace norma {
+
+template <>
+struct EnumNames<HfDtype> {
+  static constexpr auto kNames = names_up_to(HfDtype::bf16, "fp32", "bf16");
+};
+template <>
+struct EnumNames<RemoteCode> {
+  static constexpr auto kNames = names_up_to(RemoteCode::always, "auto", "always");
+};
 
 struct ExportArguments {
   std::string from, to = "safetensors", out;

@@ -108,9 +108,7 @@ void check_arguments(const GenerateArguments& arguments) {
   for (const std::string& stop : arguments.stops) {
     if (stop.empty()) throw ConfigError("[generate] --stop must not be empty");
   }
-  if (!arguments.out.empty() && fs::is_directory(arguments.out)) {
-    throw ConfigError(cat("[generate] --out names the file to write; ", arguments.out, " is a folder"));
-  }
+  check_output("generate", "--out", arguments.out);
 }
 
 void log_speed(const std::vector<TokenIds>& results, double seconds) {

@@ -16,6 +16,7 @@
 
 #include "checkpoint_model.h"
 #include "export_formats.h"
+#include "option_checks.h"
 #include "run_tokenizer.h"
 
 namespace norma {
@@ -181,39 +182,28 @@ void write_logits(const std::string& path, const HfModel& model, const at::Tenso
   write_file_atomic(path, json.dump() + "\n");
 }
 
-template <class E>
-E chosen(const std::string& option, const std::string& word, const std::vector<std::pair<std::string, E>>& allowed) {
-  std::vector<std::string> names;
-  for (const auto& [name, value] : allowed) {
-    if (name == word) return value;
-    names.push_back(name);
-  }
-  throw ConfigError(
-      cat("[export] ", option, " must be one of ", join(names, ", "), "; got '", word, "'", did_you_mean(word, names)));
-}
-
 }  // namespace
 
 void export_hf(const ExportArguments& arguments) {
   HfExportOptions options;
-  options.dtype = chosen<HfDtype>("--dtype", arguments.dtype, {{"fp32", HfDtype::fp32}, {"bf16", HfDtype::bf16}});
+  options.dtype = choice<HfDtype>("export", "--dtype", arguments.dtype);
   options.max_shard_bytes = arguments.max_shard_bytes;
-  const auto remote_code = chosen<RemoteCode>("--remote-code", arguments.remote_code,
-                                              {{"auto", RemoteCode::automatic}, {"always", RemoteCode::always}});
+  const auto remote_code = choice<RemoteCode>("export", "--remote-code", arguments.remote_code);
   const fs::path target = export_place(arguments);
   check_target(target);
+  check_output("export", "--logits", arguments.logits);
   StagedPath staged(target, "export");
   const fs::path checkpoint = find_checkpoint(arguments.from);
   verify_checkpoint(checkpoint);
-  NormPlan plan;
+  HfModel model;
+  std::optional<ExportedTokenizer> tokenizer;
   CheckpointModel source = load_checkpoint_model(checkpoint, Device::cpu, arguments.threads, [&](RunConfig& config) {
     if (arguments.ignore_document_separator) config.model.document_separator.reset();
     if (config.precision == Precision::bf16) config.precision = Precision::fp32;  // the master weights
     Problems none;
-    plan = make_norm_plan(config.norm, config.model, none);
+    model = hf_model_of(config.model, make_norm_plan(config.norm, config.model, none), remote_code);
+    tokenizer = find_tokenizer(arguments, config, checkpoint);  // what is wrong here is said before weights are read
   });
-  const HfModel model = hf_model_of(source.config.model, plan, remote_code);
-  const auto tokenizer = find_tokenizer(arguments, source.config, checkpoint);
   if (tokenizer) options.tokens = tokenizer->tokens;
 
   const at::Tensor ids = probe_ids(source.config.model), before = logits_of(source.session, ids);
@@ -228,8 +218,8 @@ void export_hf(const ExportArguments& arguments) {
   source.session = {};  // one model at a time in memory
   check_folder(staged.path(), source.config, expected);
   sync_folder(staged.path());
-  staged.publish();
   if (!arguments.logits.empty()) write_logits(arguments.logits, model, ids, expected.logits);
+  staged.publish();
 
   const double rounding = (expected.logits - before).abs().max().item<double>();
   std::printf(

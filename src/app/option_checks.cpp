@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "norma/base/file.h"
 #include "norma/base/text.h"
 #include "norma/config/number.h"
 
@@ -33,6 +34,13 @@ CLI::Validator finite_range(double low, double high) {
     return value && *value >= low && *value <= high ? "" : cat("must be a number from ", range, "; got ", text);
   };
   return {[=](std::string& text) { return check(text); }, cat("FLOAT in ", range)};
+}
+
+void check_output(const char* command, const char* option, const std::string& file) {
+  if (file.empty()) return;
+  const auto refuse = [&](const char* why) { throw ConfigError(cat("[", command, "] ", option, " ", file, " ", why)); };
+  if (!fs::is_directory(fs::absolute(file).parent_path())) refuse("must lie in a folder that exists");
+  if (fs::is_directory(file)) refuse("must be a file; it is a folder");
 }
 
 void refuse_other_options(const CLI::App& command, const std::string& with, const std::vector<std::string>& allowed) {

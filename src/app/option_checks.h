@@ -23,6 +23,9 @@ E choice(const char* command, const char* option, const std::string& word) {
                         did_you_mean(word, names)));
 }
 
+// Hours of work must not end at a name: ConfigError where `file` is a folder or lies in none. "" passes.
+void check_output(const char* command, const char* option, const std::string& file);
+
 // Options that were given although they mean nothing beside `with`, which `allowed` go with: ConfigError.
 void refuse_other_options(const CLI::App& command, const std::string& with, const std::vector<std::string>& allowed);
 

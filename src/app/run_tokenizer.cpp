@@ -76,6 +76,7 @@ std::string not_the_one(const fs::path& file, const std::string& checksum, const
 // What was asked for in vain.
 std::string search_text(const RunConfig& config, const std::vector<fs::path>& folders,
                         const std::vector<Candidate>& candidates) {
+  if (candidates.empty() && config.data.paths.empty()) return "no tokenizer.json lies beside the weights";
   std::vector<std::string> places;
   for (const Candidate& candidate : candidates) places.push_back(candidate.file.string());
   if (!places.empty()) return "there is no " + join(places, " and no ");
@@ -102,17 +103,51 @@ FoundTokenizer find_tokenizer(const RunConfig& config, const RunRecord& record) 
                       "; name a tokenizer.json with --tokenizer"));
 }
 
-// A tokenizer that was named is used, and judged as far as the run's own can be found.
-FoundTokenizer load_given(const std::string& given, const RunConfig& config, const RunRecord& record) {
-  Tokenizer tokenizer = Tokenizer::load(given);
-  std::string wanted = record.tokenizer_checksum;
+// Of the tokenizer that made the run's tokens; "" when nothing says so.
+std::string wanted_checksum(const RunConfig& config, const RunRecord& record) {
+  if (!record.tokenizer_checksum.empty()) return record.tokenizer_checksum;
   try {
     for (const fs::path& folder : folders_to_search(record)) {
-      const std::optional<TokenOrigin> origin = token_origin(config.data.paths, folder);
-      if (wanted.empty() && origin) wanted = origin->checksum;
+      if (const auto origin = token_origin(config.data.paths, folder)) return origin->checksum;
     }
   } catch (const DataError&) {  // data that is damaged today says nothing about the tokenizer
   }
+  return "";
+}
+
+std::optional<FoundTokenizer> own_tokenizer(const RunConfig& config, const RunRecord& record) {
+  try {
+    return find_tokenizer(config, record);
+  } catch (const DataError&) {
+    return std::nullopt;
+  }
+}
+
+void check_size(const Tokenizer& tokenizer, const ModelConfig& model) {
+  if (tokenizer.vocab_size() <= model.vocab_size) return;
+  throw DataError(cat("[tokenizer] the tokenizer has ", with_commas(tokenizer.vocab_size()), " ids, the model only ",
+                      with_commas(model.vocab_size), " (model.vocab_size): it is not this model's"));
+}
+
+// The first id of `own` that stands for another text in `given`.
+std::optional<std::uint32_t> first_difference(const Tokenizer& own, const Tokenizer& given) {
+  for (std::uint32_t id = 0; id < own.vocab_size(); ++id) {
+    if (own.decode({&id, 1}) != given.decode({&id, 1})) return id;
+  }
+  return std::nullopt;
+}
+
+// A tokenizer that was named is used, unless its ids stand for other texts than those of the model's own.
+FoundTokenizer load_given(const std::string& given, const RunConfig& config, const RunRecord& record) {
+  const Tokenizer tokenizer = Tokenizer::load(given);
+  check_size(tokenizer, config.model);
+  if (const auto own = own_tokenizer(config, record)) {
+    if (const auto id = first_difference(own->tokenizer, tokenizer)) {
+      throw DataError(cat("[tokenizer] ", given, " has another vocabulary than the model's own, ", own->file.string(),
+                          ": id ", *id, " stands for another text"));
+    }
+  }
+  const std::string wanted = wanted_checksum(config, record);
   if (!wanted.empty() && tokenizer.checksum() != wanted) {
     log_warning(not_the_one(given, tokenizer.checksum(), wanted));
   }
@@ -132,14 +167,15 @@ std::optional<TokenOrigin> token_origin(const std::vector<std::string>& paths, c
   return std::nullopt;
 }
 
+std::string run_tokenizer_checksum(const RunConfig& config, const fs::path& checkpoint) {
+  return wanted_checksum(config, checkpoint.empty() ? RunRecord{} : read_record(checkpoint));
+}
+
 FoundTokenizer find_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint) {
   const RunRecord record = checkpoint.empty() ? RunRecord{} : read_record(checkpoint);
-  FoundTokenizer found = given.empty() ? find_tokenizer(config, record) : load_given(given, config, record);
-  const std::int64_t ids = found.tokenizer.vocab_size();
-  if (ids > config.model.vocab_size) {
-    throw DataError(cat("[tokenizer] the tokenizer has ", with_commas(ids), " ids, the model only ",
-                        with_commas(config.model.vocab_size), " (model.vocab_size): it is not this model's"));
-  }
+  if (!given.empty()) return load_given(given, config, record);
+  FoundTokenizer found = find_tokenizer(config, record);
+  check_size(found.tokenizer, config.model);
   return found;
 }
 

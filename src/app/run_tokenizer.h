@@ -23,8 +23,9 @@ std::optional<TokenOrigin> token_origin(const std::vector<std::string>& paths, c
 // at the working folder or, when nothing is there, at the one the run was started in (env.json in the run folder,
 // which is `checkpoint`'s parent; an empty path: the run has only just started).
 //
-// Throws DataError: no tokenizer (says where it looked), one that did not make the run's tokens (a warning when it was
-// given), one with more ids than model.vocab_size.
+// Throws DataError: no tokenizer (says where it looked), one that did not make the run's tokens (of one that was given,
+// a warning where its vocabulary is the same or the run's own is not to be found), one with more ids than
+// model.vocab_size.
 Tokenizer load_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint);
 
 // The same with the file it was read from.
@@ -33,5 +34,8 @@ struct FoundTokenizer {
   Tokenizer tokenizer;
 };
 FoundTokenizer find_run_tokenizer(const std::string& given, const RunConfig& config, const fs::path& checkpoint);
+
+// Of the tokenizer that made the run's tokens, as far as the run or the sidecars of its data say; else "".
+std::string run_tokenizer_checksum(const RunConfig& config, const fs::path& checkpoint);
 
 }  // namespace norma

@@ -14,9 +14,12 @@
 
 namespace norma {
 
-// Threads, allocator and matrix-product settings of this process. Returns the device to run on; ConfigError when CUDA
+// Threads, kernels and matrix-product settings of this process. Returns the device to run on; ConfigError when CUDA
 // is asked for and there is none.
 at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch = {});
+
+// run.kernels and run.deterministic, where they are known only after the start.
+void choose_kernels(const RunSettings& run);
 
 // Bytes: allocated on a GPU, else resident.
 std::int64_t peak_memory(const at::Device& device);

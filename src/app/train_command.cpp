@@ -53,7 +53,8 @@ BatchStreamOptions stream_options(const RunConfig& config, const LaunchEnvironme
 
 EvaluationInput open_evaluation_of(const CheckedConfig& checked) {
   return open_evaluation({checked.config, [&] { return find_run_tokenizer("", checked.config, /*checkpoint=*/{}); },
-                          /*tokenizer_is_named=*/false, /*instance_length=*/0, at::get_num_threads()});
+                          /*tokenizer_is_named=*/false, run_tokenizer_checksum(checked.config, {}),
+                          /*instance_length=*/0, at::get_num_threads()});
 }
 
 std::string device_text(const at::Device& device) {

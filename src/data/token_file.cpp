@@ -139,9 +139,10 @@ TokenDataset::TokenDataset(TokenDatasetOptions options) : options_(std::move(opt
   }
   check_tokenizers();
   if (num_instances() == 0) {
-    throw DataError(cat("[data] ", options_.key, " must hold at least one instance of ", options_.sequence_length,
-                        " tokens in one file; got ", files_.size(), " file(s) with ", num_tokens_,
-                        " tokens altogether: list more data or lower model.sequence_length"));
+    throw DataError(
+        cat("[data] ", options_.key, " must hold at least one instance of ", options_.sequence_length,
+            " tokens in one file; got ", files_.size(), " file(s) with ", num_tokens_,
+            " tokens altogether: list more data, or lower model.sequence_length (norma eval: --instance-length)"));
   }
 }
 

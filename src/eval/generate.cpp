@@ -158,6 +158,9 @@ class Batch {
 
 std::int64_t sample_token(const at::Tensor& logits, const GenerateOptions& options, std::size_t prompt,
                           std::uint64_t i) {
+  if (!at::isfinite(logits.max()).item<bool>()) {
+    throw DivergedError("[generate] the logits are not finite: the model's weights or activations are not");
+  }
   if (options.temperature == 0.0) return logits.narrow(0, 0, options.vocab_size).argmax().item<std::int64_t>();
   const Candidates left = candidates(logits, options);
   const std::uint64_t stream = stream_key(options.seed, cat("generate.", prompt));

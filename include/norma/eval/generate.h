@@ -40,7 +40,7 @@ struct GenerateEvents {
 std::vector<TokenIds> generate(Transformer& model, UnitRunner& runner, const std::vector<TokenIds>& prompts,
                                const GenerateOptions& options, const GenerateEvents& events = {});
 
-// Token i of a prompt, drawn from logits [V] (any floating type).
+// Token i of a prompt, drawn from logits [V] (any floating type). DivergedError when they are not finite.
 std::int64_t sample_token(const at::Tensor& logits, const GenerateOptions& options, std::size_t prompt,
                           std::uint64_t i);
 
