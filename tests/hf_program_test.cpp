@@ -182,7 +182,8 @@ TEST(HfProgram, RefusesWhatItCannotDoAndLeavesNothingBehind) {
   expect_failure(exported({"--to", "hf"}), 2, {"document_separator", "--ignore-document-separator"});
   expect_failure(exported({"--to", "hf", "--ignore-document-separator", "--tokenizer", work.path("none.json")}), 3,
                  {"none.json"});
-  expect_failure(exported({"--to", "hf", "--logits", work.path("none/logits.json")}), 2, {"--logits", "must lie in a folder"});
+  expect_failure(exported({"--to", "hf", "--logits", work.path("none/logits.json")}), 2,
+                 {"--logits", "must lie in a folder"});
   EXPECT_FALSE(fs::exists(work.path("out")));
   fs::create_directory(work.path("out"));  // an empty folder is as good as none
   EXPECT_EQ(exported({"--to", "hf", "--ignore-document-separator"}).exit_code, 0);
