@@ -11,6 +11,7 @@
 
 #include "support/errors.h"
 #include "support/fixtures.h"
+#include "support/memory_limit.h"
 
 namespace norma {
 namespace {
@@ -97,6 +98,65 @@ TEST(HfTensors, MustFitTheConfig) {
   EXPECT_TRUE(contains(llama.error_with("tie_word_embeddings", true), "differs from model.embed_tokens.weight"));
   EXPECT_TRUE(contains(Copy("llama_tied_bf16").error_with("tie_word_embeddings", false), "lacks lm_head.weight"));
   EXPECT_TRUE(contains(Copy("deepseek_v3_untied").error_with("q_lora_rank", nullptr), "self_attn.q_proj.weight"));
+}
+
+constexpr std::uint64_t kLittleMemory = std::uint64_t{512} << 20;
+
+void write_zeros(const fs::path& path, const std::vector<TensorInfo>& infos) {
+  SafetensorsWriter writer(path, infos);
+  for (const TensorInfo& info : infos) {
+    const std::string zeros(static_cast<std::size_t>(element_count(info.shape).value()) * 4, '\0');
+    writer.write(info.name, std::as_bytes(std::span(zeros)));
+  }
+  writer.close();
+}
+
+TEST(HfTensors, ExpertsOfTheConfigAloneTakeNoMemory) {
+  const Copy copy("qwen3_moe_untied");
+  Json config = copy.json();
+  config["num_hidden_layers"] = 1000;
+  config["num_local_experts"] = 65536;
+  copy.write(config);
+  std::vector<TensorInfo> infos = {{"a.mlp.experts.gate_up_proj", "F32", {0}}};
+  for (int i = 1; i < 1000; ++i) infos.push_back({cat("a.", i), "F32", {0}});
+  write_zeros(copy.path() / "model.safetensors", infos);
+  const testing::MemoryLimit limit(kLittleMemory);
+  EXPECT_TRUE(contains(error_text<DataError>([&] { HfFolder folder(copy.path()); }),
+                       "config.json says num_local_experts 65536 in each of 1000 layers, but there are only 1000"));
+}
+
+// All tensors of the folder's model, with fused experts.
+std::vector<TensorInfo> fused_tensors(const Json& config) {
+  std::map<std::string, TensorInfo> infos;
+  for (const HfRange& range : hf_ranges(read_hf_config(config, "config.json", true), true)) {
+    infos[range.tensor] = {range.tensor, "F32", range.shape};
+  }
+  std::vector<TensorInfo> all;
+  for (const auto& [name, info] : infos) all.push_back(info);
+  return all;
+}
+
+TEST(HfTensors, FusedExpertsAreAsManyAsTheConfigSays) {
+  const Copy copy("qwen3_moe_untied");
+  Json config = copy.json();
+  config["num_hidden_layers"] = 100;
+  copy.write(config);
+  std::vector<TensorInfo> tensors = fused_tensors(config);
+  const fs::path weights = copy.path() / "model.safetensors";
+  write_zeros(weights, tensors);
+  EXPECT_NO_THROW(HfFolder(copy.path()));
+  const testing::MemoryLimit limit(kLittleMemory);
+  EXPECT_TRUE(contains(copy.error_with("num_local_experts", 65536),
+                       "model.layers.0.mlp.gate.weight must have the shape [65536, 32] by config.json's "
+                       "num_local_experts 65536; got [4, 32]"));
+  for (TensorInfo& tensor : tensors) {
+    if (tensor.name == "model.layers.0.mlp.gate.weight") tensor.shape[0] = 65536;
+    if (tensor.name.find(".mlp.experts.") != std::string::npos) tensor.shape[1] = 0;
+  }
+  write_zeros(weights, tensors);
+  EXPECT_TRUE(contains(copy.error_with("num_local_experts", 65536),
+                       "model.layers.0.mlp.experts.gate_up_proj must have the shape [65536, 24, 32] by config.json's "
+                       "num_local_experts 65536; got [4, 0, 32]"));
 }
 
 TEST(HfConfig, SpellingsOfBothVersionsMeanTheSame) {

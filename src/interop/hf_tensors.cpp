@@ -127,6 +127,12 @@ void add_ranges(const ParameterSpec& p, const HfModel& of, bool fused, std::vect
 
 }  // namespace
 
+std::vector<HfRange> hf_ranges_of(const ParameterSpec& parameter, const HfModel& of, bool fused_experts) {
+  std::vector<HfRange> all;
+  add_ranges(parameter, of, fused_experts, all);
+  return all;
+}
+
 std::vector<HfRange> hf_ranges(const HfModel& of, bool fused_experts) {
   std::vector<HfRange> all;
   for (const UnitSpec& unit : model_parameters(of.model, of.plan)) {

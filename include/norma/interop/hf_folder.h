@@ -11,6 +11,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "norma/base/unit.h"
 #include "norma/config/config.h"
 #include "norma/interop/foreign_range.h"
+#include "norma/model/parameters.h"
 #include "norma/norm/plan.h"
 
 namespace norma {
@@ -46,13 +48,16 @@ using HfRange = ForeignRange;
 // experts.gate_up_proj and experts.down_proj hold those of a layer.
 std::vector<HfRange> hf_ranges(const HfModel& model, bool fused_experts = false);
 
+// The same for one of the model's parameters.
+std::vector<HfRange> hf_ranges_of(const ParameterSpec& parameter, const HfModel& model, bool fused_experts);
+
 class HfWeights;
-class RangeReader;
 
 class HfFolder {
  public:
   // Reads config.json and the headers of the weight files, and checks that every tensor of the model is there once, in
-  // its shape, as F32, BF16 or F16, and that nothing else is.
+  // its shape, as F32, BF16 or F16, and that nothing else is. What config.json promises and the files do not hold
+  // costs no memory.
   explicit HfFolder(const fs::path& folder);
   ~HfFolder();
 
@@ -68,7 +73,8 @@ class HfFolder {
  private:
   HfModel model_;
   std::unique_ptr<HfWeights> weights_;
-  std::unique_ptr<RangeReader> ranges_;
+  bool fused_ = false;                               // the experts of a layer are two tensors
+  std::map<std::string, ParameterSpec> parameters_;  // by name
 };
 
 }  // namespace norma
