@@ -14,6 +14,7 @@
 #include "support/fixture_model.h"
 #include "support/fixtures.h"
 #include "support/imported_run.h"
+#include "support/memory_limit.h"
 #include "support/program.h"
 #include "support/registration.h"
 
@@ -273,6 +274,42 @@ TEST(OlmoImport, TensorsMustBeThoseOfTheConfig) {
   EXPECT_TRUE(contains(error_with(dense + kHybrid), "lacks transformer.blocks.0.q_norm.weight"));
   EXPECT_TRUE(
       contains(error_with(with(dense, "weight_tying: true", "weight_tying: false")), "lacks transformer.ff_out"));
+}
+
+// What the smallest config can ask for.
+constexpr const char* kManyExperts = R"(
+model: {d_model: 2, n_heads: 1, n_layers: 10000, mlp_hidden_size: 2, block_type: moe, moe_num_experts: 65536,
+        vocab_size: 2, include_bias: false, rope: true}
+)";
+constexpr std::uint64_t kLittleMemory = std::uint64_t{512} << 20;
+
+void write_zeros(const std::string&, std::int64_t, const at::Tensor& out) {
+  out.zero_();
+}
+
+TEST(OlmoImport, LayersOfTheConfigAloneTakeNoMemory) {
+  const FixtureModel f(parity_fixture("dense_pre"));
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "olmo.safetensors";
+  export_olmo(file, f.config, f.plan, reader_of(f), OlmoKeys::plain);
+  const testing::MemoryLimit limit(kLittleMemory);
+  const OlmoModel olmo = read_config(kManyExperts);
+  EXPECT_TRUE(contains(error_text<DataError>([&] { OlmoWeights(file, olmo.model, olmo.plan); }),
+                       "the config says n_layers (model.num_layers) 10000, but there are only 20 tensors"));
+}
+
+TEST(OlmoImport, ExpertsOfTheConfigAloneTakeNoMemory) {
+  const std::string many = with(kManyExperts, "10000", "100");
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "olmo.safetensors";
+  const OlmoModel few = read_config(with(many, "65536", "4"));
+  export_olmo(file, few.model, few.plan, write_zeros, OlmoKeys::plain);
+  EXPECT_NO_THROW(OlmoWeights(file, few.model, few.plan));
+  const testing::MemoryLimit limit(kLittleMemory);
+  const OlmoModel olmo = read_config(many);
+  EXPECT_TRUE(contains(error_text<DataError>([&] { OlmoWeights(file, olmo.model, olmo.plan); }),
+                       "transformer.blocks.0.ffn.router.layer.weight must have the shape [65536, 2] by the config's "
+                       "moe_num_experts (model.moe.num_experts) 65536; got [4, 2]"));
 }
 
 TEST(OlmoConfig, RefusesWhatItCannotRepresent) {

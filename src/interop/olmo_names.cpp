@@ -144,6 +144,14 @@ void add_experts(const ParameterSpec& p, const std::string& prefix, std::vector<
   }
 }
 
+void add_ranges(const ParameterSpec& p, std::vector<ForeignRange>& all) {
+  const std::string prefix = p.layer < 0 ? "transformer." : cat("transformer.blocks.", p.layer, ".");
+  if (p.shape.size() == 3) return add_experts(p, prefix, all);
+  const auto found = whole_names().find(leaf_of(p));
+  NORMA_CHECK(found != whole_names().end(), "[olmo] no name for ", p.name);
+  all.push_back({prefix + found->second, p.shape, p.name, 0, p.numel(), 0});
+}
+
 constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 std::string base64(std::string_view bytes) {
@@ -184,22 +192,23 @@ constexpr std::size_t kNameOffset = 3 + 8 + 2;                          // proto
 
 }  // namespace
 
-std::vector<ForeignRange> olmo_ranges(const ModelConfig& model, const NormPlan& plan) {
+void check_olmo_model(const ModelConfig& model, const NormPlan& plan) {
   check_model(model);
   check_plan(plan);
+}
+
+std::vector<ForeignRange> olmo_ranges(const ModelConfig& model, const NormPlan& plan) {
+  check_olmo_model(model, plan);
   std::vector<ForeignRange> all;
   for (const UnitSpec& unit : model_parameters(model, plan)) {
-    for (const ParameterSpec& p : unit.parameters) {
-      const std::string prefix = p.layer < 0 ? "transformer." : cat("transformer.blocks.", p.layer, ".");
-      if (p.shape.size() == 3) {
-        add_experts(p, prefix, all);
-        continue;
-      }
-      const auto found = whole_names().find(leaf_of(p));
-      NORMA_CHECK(found != whole_names().end(), "[olmo] no name for ", p.name);
-      all.push_back({prefix + found->second, p.shape, p.name, 0, p.numel(), 0});
-    }
+    for (const ParameterSpec& p : unit.parameters) add_ranges(p, all);
   }
+  return all;
+}
+
+std::vector<ForeignRange> olmo_ranges_of(const ParameterSpec& parameter) {
+  std::vector<ForeignRange> all;
+  add_ranges(parameter, all);
   return all;
 }
 

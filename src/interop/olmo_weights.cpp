@@ -61,31 +61,58 @@ struct OlmoWeights::Stored {
 
   SafetensorsFile file;
   std::map<std::string, std::string> key_of;
+  std::map<std::string, ParameterSpec> parameters;  // of the model, by our names
 };
+
+namespace {
+
+void check_count(const ModelConfig& model, std::size_t tensors, const std::string& where) {
+  if (model.num_layers <= static_cast<std::int64_t>(tensors)) return;
+  throw DataError(cat("[import] ", where, ": the config says n_layers (model.num_layers) ", model.num_layers,
+                      ", but there are only ", tensors, " tensors"));
+}
+
+// What a tensor's shape follows from, for messages.
+std::string source_of(const ParameterSpec& p, const ModelConfig& model) {
+  const bool counts_experts = p.role == ParameterRole::router || p.role == ParameterRole::experts_up_gate ||
+                              p.role == ParameterRole::experts_down;
+  return counts_experts ? cat("the config's moe_num_experts (model.moe.num_experts) ", model.moe.num_experts)
+                        : "the config";
+}
+
+}  // namespace
 
 OlmoWeights::OlmoWeights(const fs::path& file, const ModelConfig& model, const NormPlan& plan)
     : stored_(std::make_unique<Stored>(file)) {
-  const std::vector<ForeignRange> ranges = olmo_ranges(model, plan);
+  check_olmo_model(model, plan);
+  check_count(model, stored_->key_of.size(), file.string());
   std::set<std::string> wanted;
-  for (const ForeignRange& range : ranges) {
-    if (wanted.insert(range.tensor).second) {
-      check_tensor(range, stored_->find(range.tensor), file.string(), "the config");
+  for (const UnitSpec& unit : model_parameters(model, plan)) {
+    for (const ParameterSpec& p : unit.parameters) {
+      // Many ranges for each tensor of experts, whose number is only the config's until that tensor is compared.
+      for (const ForeignRange& range : olmo_ranges_of(p)) {
+        if (!wanted.insert(range.tensor).second) continue;
+        check_tensor(range, stored_->find(range.tensor), file.string(), source_of(p, model));
+      }
+      stored_->parameters.emplace(p.name, p);
     }
   }
   for (const auto& [name, key] : stored_->key_of) {
     if (!wanted.contains(name))
       throw DataError(cat("[import] ", file.string(), ": ", name, " has no place in the model"));
   }
-  ranges_ = std::make_unique<RangeReader>(ranges, [this](const std::string& tensor) {
-    const TensorInfo& info = *stored_->find(tensor);
-    return StoredTensor{info.dtype, stored_->file.bytes(info.name)};
-  });
 }
 
 OlmoWeights::~OlmoWeights() = default;
 
 void OlmoWeights::read(const std::string& parameter, std::int64_t begin, const at::Tensor& out) const {
-  ranges_->read(parameter, begin, out);
+  const auto found = stored_->parameters.find(parameter);
+  NORMA_CHECK(found != stored_->parameters.end(), "[import] no parameter ", parameter);
+  const RangeReader reader(olmo_ranges_of(found->second), [this](const std::string& tensor) {
+    const TensorInfo& info = *stored_->find(tensor);
+    return StoredTensor{info.dtype, stored_->file.bytes(info.name)};
+  });
+  reader.read(parameter, begin, out);
 }
 
 namespace {

@@ -28,12 +28,11 @@ bool is_olmo_config(const Json& config);
 // value has no counterpart here, is refused. `where` names the file.
 OlmoModel read_olmo_config(const Json& config, const std::string& where);
 
-class RangeReader;
-
 // A safetensors file whose keys are OLMo's names, as they are or in OLMo's encoding (see olmo_names.h).
 class OlmoWeights {
  public:
   // Checks that every tensor of the model is there once, in its shape, as F32, BF16 or F16, and that nothing else is.
+  // What the model has and the file does not costs no memory.
   OlmoWeights(const fs::path& file, const ModelConfig& model, const NormPlan& plan);
   ~OlmoWeights();
 
@@ -43,7 +42,6 @@ class OlmoWeights {
  private:
   struct Stored;
   std::unique_ptr<Stored> stored_;
-  std::unique_ptr<RangeReader> ranges_;
 };
 
 enum class OlmoKeys { plain, encoded };

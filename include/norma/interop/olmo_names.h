@@ -20,13 +20,19 @@
 
 #include "norma/config/config.h"
 #include "norma/interop/foreign_range.h"
+#include "norma/model/parameters.h"
 #include "norma/norm/plan.h"
 
 namespace norma {
 
-// Every parameter in terms of OLMo's, in the model's order. Throws ConfigError naming the layer and the site, or the
-// key, where OLMo's code has no such model.
+// Throws ConfigError naming the layer and the site, or the key, where OLMo's code has no such model.
+void check_olmo_model(const ModelConfig& model, const NormPlan& plan);
+
+// Every parameter in terms of OLMo's, in the model's order. Throws as check_olmo_model() does.
 std::vector<ForeignRange> olmo_ranges(const ModelConfig& model, const NormPlan& plan);
+
+// The same for one parameter of a model that is checked.
+std::vector<ForeignRange> olmo_ranges_of(const ParameterSpec& parameter);
 
 // The key of a tensor in OLMo's own encoding: URL-safe base64 of the pickle of ((name,), False).
 std::string olmo_key(std::string_view name);
