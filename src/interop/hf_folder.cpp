@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* kHead = "lm_head.weight";
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
-constexpr std::uint64_t kMaxConfigBytes = 1 << 20;
+constexpr std::uint64_t kMaxConfigBytes = 64 << 20;  // 10,000 layers of an own plan
 
 // Buffers of old versions, which are computed anew, and layers that predict further tokens.
 bool is_left_out(const std::string& name, const HfModel& model) {
