@@ -14,11 +14,11 @@ void read_attention(const HfFields& config, ModelConfig& model) {
     read_latent_heads(config, kNormaType, model);
   } else if (kind == enum_name(AttentionKind::gqa)) {
     read_grouped_heads(config, kNormaType, model);
-    model.attention.rope_pairs =
-        config.flag("rope_interleave").value_or(false) ? RopePairs::adjacent : RopePairs::halves;
   } else {
     config.fail(cat("attention_kind must be gqa or mla; got '", kind, "'"));
   }
+  const bool adjacent = config.flag("rope_interleave").value_or(false);  // as NormaConfig has it, with latents too
+  model.attention.rope_pairs = adjacent ? RopePairs::adjacent : RopePairs::halves;
   model.clip_qkv = config.number("clip_qkv");
 }
 
@@ -103,7 +103,8 @@ void read_norma_model(const HfFields& config, HfModel& result) {
   read_attention(config, model);
   read_rope(config, /*may_scale=*/true, model);
   read_mlp_kinds(config, model);
-  if (config.has("num_experts")) read_own_experts(config, model.moe);
+  // A dense folder may speak of experts: transformers saves every attribute of the config, with its default.
+  if (!model.moe_layers().empty()) read_own_experts(config, model.moe);
   result.plan = read_norm_plan(config.required("norm_plan", config.section("norm_plan")), model.num_layers);
   result.norm = norm_config_of(result.plan, model);
 }

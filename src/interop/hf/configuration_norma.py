@@ -14,6 +14,7 @@ import math
 
 from transformers import PretrainedConfig
 
+ROPE_TYPES = ("default", "yarn")
 INNER_SITES = ("q", "k", "v", "context", "q_latent", "kv_latent", "rope_key")
 
 
@@ -98,24 +99,26 @@ class NormaConfig(PretrainedConfig):
         self.v_head_dim = v_head_dim
         self.clip_qkv = clip_qkv
         self.rope_interleave = rope_interleave
-        self.rope_theta = rope_theta
         # Versions 4 and 5 of transformers name this section differently; a folder holds both spellings.
         self.rope_parameters = dict(rope_scaling or rope_parameters or {"rope_type": "default"})
         self.rope_parameters.setdefault("rope_theta", rope_theta)
+        self.rope_theta = self.rope_parameters["rope_theta"]
+        self.rope_parameters["rope_type"] = self.rotary_kind()
 
         self.mlp_kinds = ["dense"] * num_hidden_layers if mlp_kinds is None else mlp_kinds
-        self.num_experts = num_experts
-        self.num_experts_per_tok = num_experts_per_tok
-        self.moe_intermediate_size = moe_intermediate_size
-        self.n_shared_experts = n_shared_experts
-        self.scoring_func = scoring_func
-        self.norm_topk_prob = norm_topk_prob
-        self.routed_scaling_factor = routed_scaling_factor
-        self.n_group = n_group
-        self.topk_group = topk_group
-        self.group_score = group_score
-        self.selection_bias = selection_bias
-        self.router_in_fp32 = router_in_fp32
+        if "moe" in self.mlp_kinds:  # every attribute is saved, and a dense model has none of these
+            self.num_experts = num_experts
+            self.num_experts_per_tok = num_experts_per_tok
+            self.moe_intermediate_size = moe_intermediate_size
+            self.n_shared_experts = n_shared_experts
+            self.scoring_func = scoring_func
+            self.norm_topk_prob = norm_topk_prob
+            self.routed_scaling_factor = routed_scaling_factor
+            self.n_group = n_group
+            self.topk_group = topk_group
+            self.group_score = group_score
+            self.selection_bias = selection_bias
+            self.router_in_fp32 = router_in_fp32
 
         self.use_cache = use_cache
         self.initializer_range = initializer_range
@@ -127,6 +130,13 @@ class NormaConfig(PretrainedConfig):
             **kwargs,
         )
 
+    def rotary_kind(self):
+        rope = self.rope_parameters
+        name = rope.get("rope_type") or rope.get("type") or "default"
+        if name not in ROPE_TYPES:
+            raise ValueError(f"rope_parameters: rope_type {name!r} is not supported; allowed: {', '.join(ROPE_TYPES)}")
+        return name
+
     def rotary(self):
         """(frequencies by pair in radians per position, factor on cosines and sines, scale of q k^T).
 
@@ -136,7 +146,7 @@ class NormaConfig(PretrainedConfig):
         width = self.qk_rope_head_dim if self.attention_kind == "mla" else self.head_dim
         theta, scale = rope["rope_theta"], self.head_dim**-0.5
         frequencies = [theta ** (-2.0 * i / width) for i in range(width // 2)]
-        if rope.get("rope_type", "default") != "yarn":
+        if self.rotary_kind() != "yarn":
             return frequencies, 1.0, scale
 
         factor, length = rope["factor"], rope["original_max_position_embeddings"]

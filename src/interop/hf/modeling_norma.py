@@ -4,6 +4,7 @@ There is one residual equation, NormaResidual; attention and the MLP are branche
 S time of the keys, D model, H query heads, K key-value heads, E width of a head, N = B * T tokens.
 """
 
+import contextlib
 import inspect
 
 import torch
@@ -167,12 +168,15 @@ class NormaAttention(nn.Module):
         q, k = (rotate(x, table, self.config.rope_interleave) for x in (self.q_norm(q), self.k_norm(k)))
         return q, *self.remember(cache, k, self.v_norm(v))
 
-    def forward(self, u, table, attention_mask, past_key_values=None, **kwargs):
+    def forward(self, u, table, attention_mask, past_key_values=None, attentions=None, **kwargs):
+        """u [B, T, D] -> [B, T, D]; a list `attentions` gets the weights [B, H, T, S], which eager attention has."""
         q, k, v = (x.transpose(1, 2) for x in self.project(u, table, past_key_values))  # [B, heads, T or S, E]
         attend = eager_attention
         if self.config._attn_implementation != "eager":
             attend = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
-        mixed, _ = attend(self, q, k, v, attention_mask, scaling=self.scaling, dropout=0.0, **kwargs)
+        mixed, weights = attend(self, q, k, v, attention_mask, scaling=self.scaling, dropout=0.0, **kwargs)
+        if attentions is not None:
+            attentions.append(weights)
         mixed = mixed.reshape(*u.shape[:2], self.heads, self.value_dim)
         return self.o_proj(self.context_norm(mixed).flatten(2))
 
@@ -240,26 +244,33 @@ class NormaMLP(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(u)) * self.up_proj(u))
 
 
-class NormaRouter(nn.Linear):
+class NormaRouter(nn.Module):
     """Which experts a token goes to, with what weight. Softmax before the choice (OLMoE), or sigmoid scores, groups and
-    a bias that only chooses (DeepSeek-V3, arXiv 2412.19437)."""
+    a bias that only chooses (DeepSeek-V3, arXiv 2412.19437). No nn.Linear: adapters and quantizers replace those."""
 
     def __init__(self, config):
-        super().__init__(config.hidden_size, config.num_experts, bias=False)
+        super().__init__()
         self.config = config
+        self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
         if config.selection_bias:
             self.register_buffer("e_score_correction_bias", torch.zeros(config.num_experts))
 
     def forward(self, x):
         """x [N, D] -> experts [N, k], weights [N, k]."""
         config = self.config
-        logits = F.linear(wide(x), wide(self.weight)) if config.router_in_fp32 else wide(F.linear(x, self.weight))
+        logits = self.logits(x)
         scores = logits.softmax(-1) if config.scoring_func == "softmax" else logits.sigmoid()
         experts = self.choose(scores)
         weights = scores.gather(1, experts)
         if config.norm_topk_prob:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
         return experts, weights * config.routed_scaling_factor
+
+    def logits(self, x):
+        if not self.config.router_in_fp32:
+            return wide(F.linear(x, self.weight))
+        with contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
+            return F.linear(wide(x), wide(self.weight))
 
     def choose(self, scores):
         config = self.config
@@ -321,13 +332,21 @@ class NormaPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["NormaLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values", "attentions"]
     _supports_sdpa = True
     _supports_attention_backend = True
 
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, NormaRouter):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            if self.config.selection_bias:
+                nn.init.zeros_(module.e_score_correction_bias)
+
     def post_init(self):
         super().post_init()
-        if self.config.selection_bias:  # set here: version 4 insists on a parameter of that name, and it is a buffer
+        # Set here: version 4 insists on a parameter of that name, and it is a buffer.
+        if getattr(self.config, "selection_bias", False):
             self._keep_in_fp32_modules_strict = {"e_score_correction_bias"}
 
 
@@ -359,9 +378,11 @@ class NormaModel(NormaPreTrainedModel):
         past_key_values=None,
         inputs_embeds=None,
         use_cache=None,
+        output_attentions=None,
         output_hidden_states=None,
         **kwargs,
     ):
+        output_attentions, output_hidden_states = self.wanted_outputs(output_attentions, output_hidden_states)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
@@ -383,16 +404,26 @@ class NormaModel(NormaPreTrainedModel):
         table = rotary_table(self.config, position_ids, x.dtype)
 
         x = self.embed_norm(x)
-        streams = [x]
+        streams, attentions = [x], [] if output_attentions else None
+        context = {"table": table, "attention_mask": mask, "past_key_values": past_key_values, "attentions": attentions}
         for layer in self.layers:
-            x = layer(x, table=table, attention_mask=mask, past_key_values=past_key_values, **kwargs)
+            x = layer(x, **context, **kwargs)
             streams.append(x)
         x = self.norm(x)
         return BaseModelOutputWithPast(
             last_hidden_state=x,
             past_key_values=past_key_values if use_cache else None,
             hidden_states=(*streams[:-1], x) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
         )
+
+    def wanted_outputs(self, attentions, hidden_states):
+        """What the call asks for, else the config; ValueError for attention weights that are never made."""
+        attentions = self.config.output_attentions if attentions is None else attentions
+        kind = self.config._attn_implementation
+        if attentions and kind != "eager":
+            raise ValueError(f"output_attentions=True needs attn_implementation='eager'; got {kind!r}")
+        return attentions, self.config.output_hidden_states if hidden_states is None else hidden_states
 
 
 class NormaForCausalLM(NormaPreTrainedModel, GenerationMixin):
@@ -437,6 +468,7 @@ class NormaForCausalLM(NormaPreTrainedModel, GenerationMixin):
             logits=logits,
             past_key_values=out.past_key_values,
             hidden_states=out.hidden_states,
+            attentions=out.attentions,
         )
 
 
