@@ -4,9 +4,11 @@
     scripts/check_hf_export.py DIR...           with DIR.json beside a folder, from --logits DIR.json: its logits too
 
 Of each folder: every tensor is loaded and none is left over; logits and loss are Norma's, with eager attention and with
-sdpa; tokens generated with a cache, without it, and beside a padded prompt are the same; it can be trained; saved and
-loaded again it gives the same logits; its tokenizer, if it has one, is that of tokenizer.json. Folders of our own class
-run the Python code that lies in them. Exit code: 0 all passed, 1 something failed (named), 2 transformers is missing.
+sdpa; tokens generated with a cache, without it, and beside a padded prompt are the same; hidden states and attention
+weights are returned where they are asked for; every nn.Linear can be replaced; it can be trained; saved and loaded
+again it gives the same logits (--keep-saved DIR leaves what was saved in DIR, under the folder's name); its tokenizer,
+if it has one, is that of tokenizer.json. Folders of our own class run the Python code that lies in them. Exit code: 0
+all passed, 1 something failed (named), 2 transformers is missing.
 
 transformers is installed by scripts/setup.sh into .cache/transformers; this script looks there first.
 """
@@ -35,6 +37,13 @@ class Report:
         if not passed or self.verbose:
             print(f"{'ok  ' if passed else 'FAIL'} {self.folder}: {what}{': ' if detail else ''}{detail}", flush=True)
 
+    def refuses(self, act, wanted, what):
+        try:
+            act()
+            self.check(False, what, "nothing was raised")
+        except ValueError as error:
+            self.check(wanted in str(error), what, str(error)[:200])
+
     def near(self, got, wanted, what, limit=2e-5):
         difference = (got.double() - wanted).abs().max().item() if got.shape == wanted.shape else float("nan")
         scale = max(1.0, wanted.abs().max().item())
@@ -45,6 +54,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="DIR")
     parser.add_argument("--attention", default="eager,sdpa", help="comma-separated (default eager,sdpa)")
+    parser.add_argument("--keep-saved", type=Path, metavar="DIR", help="keep the folders that transformers saves again")
     parser.add_argument("--verbose", action="store_true", help="say what passed, too")
     return parser.parse_args()
 
@@ -55,6 +65,10 @@ def load(transformers, torch, folder, attention):
         options["experts_implementation"] = "eager"
     model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
     return model.eval(), info
+
+
+def is_own(model):
+    return model.config.model_type == "norma"
 
 
 def check_loading(report, model, info, wanted):
@@ -127,8 +141,71 @@ def check_training(report, torch, model, ids):
     report.check(model(input_ids=ids, labels=ids).loss.item() < first.item(), "a step along the gradient lowers the loss")
 
 
-def check_saving(report, transformers, torch, model, ids):
-    with tempfile.TemporaryDirectory() as out:
+def check_outputs(report, torch, model, ids, name):
+    with torch.no_grad():
+        plain = model(input_ids=ids, use_cache=False)
+        deep = model(input_ids=ids, use_cache=False, output_hidden_states=True)
+    layers = model.config.num_hidden_layers
+    states = deep.hidden_states
+    report.check(len(states) == layers + 1, f"{name}: hidden states of every layer", f"{len(states)}")
+    report.near(model.get_output_embeddings()(states[-1]), plain.logits.double(), f"{name}: the last gives the logits")
+    model.config.output_hidden_states = True
+    with torch.no_grad():
+        parts = model(input_ids=ids, use_cache=False, return_dict=False)
+    model.config.output_hidden_states = False
+    report.check(isinstance(parts, tuple) and len(parts) == 2, f"{name}: config.output_hidden_states")
+    if name == "eager":
+        with torch.no_grad():
+            weights = model(input_ids=ids, use_cache=False, output_attentions=True).attentions
+        shape = (ids.shape[0], model.config.num_attention_heads, ids.shape[1], ids.shape[1])
+        report.check([w.shape for w in weights] == [shape] * layers, "attention weights of every layer")
+        report.near(torch.stack(weights).sum(-1), torch.ones(layers, *shape[:3]).double(), "attention weights add up")
+    elif is_own(model):
+        report.refuses(lambda: model(input_ids=ids, output_attentions=True), "eager", f"{name}: no attention weights")
+
+
+def check_linears(report, torch, model, ids):
+    """Adapters and quantizers replace every nn.Linear by a module that maps one tensor to another."""
+    outputs = []
+
+    def look(module, given, output):
+        outputs.append(output)
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(look)
+    with torch.no_grad():
+        model(input_ids=ids)
+    wrong = [type(output).__name__ for output in outputs if not isinstance(output, torch.Tensor)]
+    report.check(outputs and not wrong, "every nn.Linear gives a tensor", str(wrong[:4]) if wrong else "")
+
+
+def check_own_class(report, torch, model):
+    if not is_own(model):
+        return
+    config = model.config.to_dict()
+    for rope in ({"rope_type": "linear", "factor": 2.0}, {"type": "llama3", "rope_type": None, "factor": 2.0}):
+        name = rope["rope_type"] or rope["type"]
+        make = lambda: type(model.config)(**{**config, "rope_parameters": rope})  # noqa: E731
+        report.refuses(make, f"'{name}' is not supported; allowed: default, yarn", f"rope type {name} is refused")
+    experts = [key for key in config if "expert" in key or key in ("scoring_func", "n_group", "topk_group")]
+    has_experts = "moe" in model.config.mlp_kinds
+    report.check(bool(experts) == has_experts, "experts' keys where there are experts", str(experts))
+    for name, parameter in type(model)(model.config).named_parameters():  # a new model
+        spread = parameter.std().item() if parameter.dim() == 2 else model.config.initializer_range
+        report.check(0.5 < spread / model.config.initializer_range < 2.0, f"a new {name} is drawn", f"{spread:.4f}")
+    for router in (module for module in model.modules() if type(module).__name__ == "NormaRouter"):
+        if not model.config.router_in_fp32:
+            continue
+        x = torch.randn(7, model.config.hidden_size)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            inside = router(x)[1]
+        report.check(torch.equal(inside, router(x)[1]), "the router is not autocast")
+
+
+def check_saving(report, transformers, torch, model, ids, keep):
+    with tempfile.TemporaryDirectory() as temporary:
+        out = keep / report.folder.name if keep else temporary
         model.save_pretrained(out)
         again, _ = load(transformers, torch, Path(out), model.config._attn_implementation)
         with torch.no_grad():  # not to the last bit: where weights lie in memory may change the order of sums
@@ -150,20 +227,23 @@ def check_tokenizer(report, transformers, folder):
         report.check(mine == theirs, f"{name}_token_id", f"config.json {mine}, tokenizer {theirs}")
 
 
-def check_folder(report, transformers, torch, folder, attentions):
+def check_folder(report, transformers, torch, folder, arguments):
     report.folder = folder
     beside = folder.with_name(folder.name + ".json")
     wanted = json.loads(beside.read_text()) if beside.exists() else {}
-    for index, attention in enumerate(attentions):
+    for index, attention in enumerate(arguments.attention.split(",")):
         model, info = load(transformers, torch, folder, attention)
         vocabulary = model.config.vocab_size
         ids = torch.tensor(wanted.get("ids") or [[(7 * b + 5 * t * t + t) % vocabulary for t in range(16)] for b in (0, 1)])
         check_loading(report, model, info, wanted)
         check_logits(report, torch, model, ids, wanted, attention)
         check_generation(report, torch, model, ids, attention)
+        check_outputs(report, torch, model, ids, attention)
         if index == 0:
             check_training(report, torch, model, ids)
-            check_saving(report, transformers, torch, model, ids)
+            check_saving(report, transformers, torch, model, ids, arguments.keep_saved)
+            check_linears(report, torch, model, ids)
+            check_own_class(report, torch, model)
             check_tokenizer(report, transformers, folder)
 
 
@@ -186,7 +266,7 @@ def main():
     for folder in map(Path, arguments.folders):
         before = report.failed
         try:
-            check_folder(report, transformers, torch, folder, arguments.attention.split(","))
+            check_folder(report, transformers, torch, folder, arguments)
         except Exception as error:  # whatever goes wrong in a folder is the finding
             report.check(False, "an exception", f"{type(error).__name__}: {str(error)[:500]}")
         print(f"{'passed' if report.failed == before else 'failed'}: {folder}", flush=True)

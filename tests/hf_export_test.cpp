@@ -219,6 +219,29 @@ TEST(HfNormaConfig, SaysEverythingThatChangesAResult) {
   }
 }
 
+// transformers saves the defaults of all attributes, whatever they are for.
+TEST(HfNormaConfig, ADenseFolderMaySpeakOfExperts) {
+  const RunConfig config = testing::tiny_config(2);
+  Json saved = hf_config_of(model_of(config, RemoteCode::always), {}, HfDtype::fp32);
+  EXPECT_FALSE(saved.contains("num_experts"));
+  saved["num_experts"] = 8;
+  saved["num_experts_per_tok"] = 2;
+  saved["moe_intermediate_size"] = 704;
+  saved["routed_scaling_factor"] = 1.0;
+  const HfModel read = read_hf_config(saved, "config.json", false);
+  EXPECT_TRUE(read.model.moe_layers().empty());
+  EXPECT_TRUE(read.plan == testing::plan_of(config.norm, config.model));
+  RunConfig a, b;
+  a.model.moe = read.model.moe;
+  EXPECT_TRUE(differing_keys(a, b).empty());
+}
+
+TEST(HfNormaConfig, DefaultsAreThoseOfThePython) {
+  Json latent = hf_config_of(model_of(yarn_config(), RemoteCode::always), {}, HfDtype::fp32);
+  latent.erase("rope_interleave");
+  EXPECT_EQ(read_hf_config(latent, "config.json", false).model.attention.rope_pairs, RopePairs::halves);
+}
+
 TEST(HfNormaConfig, IsReadWithSuspicion) {
   RunConfig config = testing::tiny_config(2);
   const Json good = hf_config_of(model_of(config, RemoteCode::always), {}, HfDtype::fp32);
@@ -239,6 +262,7 @@ TEST(HfNormaConfig, IsReadWithSuspicion) {
   EXPECT_TRUE(contains(complaint([&](Json& j) { j.erase("norm_plan"); }), "needs norm_plan"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { j["num_hidden_layers"] = 1 << 30; }), "mlp_kinds"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { j["mlp_kinds"][0] = "sparse"; }), "mlp_kinds[0]"));
+  EXPECT_TRUE(contains(complaint([&](Json& j) { j["mlp_kinds"][0] = "moe"; }), "needs num_experts"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { j["attention_kind"] = "mqa"; }), "attention_kind"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { j["unpadded_vocab_size"] = 65; }), "embedding_rows"));
 }

@@ -67,7 +67,8 @@ const Words kDeepSeek = {
     "model.attention={kind: mla, kv_rank: 16, nope_dim: 8, rope_dim: 4, value_dim: 12, rope_pairs: adjacent}",
     "model.mlp=moe",
     R"(model.moe={num_experts: 8, top_k: 3, expert_dim: 20, shared_experts: 1, scoring: sigmoid, normalize_weights: true,
-        routed_scale: 2.5, groups: 4, top_groups: 2, group_score: top2, selection_bias: true})",
+        routed_scale: 2.5, groups: 4, top_groups: 2, group_score: top2, selection_bias: true,
+        router_precision: fp32})",
     "model.layers={'0': {mlp: dense}}",
     "model.rope={scaling: yarn, factor: 4, original_length: 8, mscale: 0.7, mscale_all_dim: 0.9}"};
 
@@ -143,6 +144,27 @@ void make_folder(const Workplace& work, const Case& one) {
   EXPECT_EQ(fs::exists(fs::path(work.path(one.name)) / "modeling_norma.py"), one.type == "norma") << one.name;
 }
 
+std::string text_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// What transformers saved is the model that it loaded: imported and exported again it gives the same files.
+void expect_saved_model_is_the_same(const Workplace& work, const Case& one) {
+  const std::string run = work.path(one.name + "-saved-run"), out = work.path(one.name + "-again");
+  const ProgramResult imported = run_norma({"import", work.path("saved/" + one.name), "--out", run});
+  ASSERT_EQ(imported.exit_code, 0) << one.name << "\n" << imported.err;
+  const ProgramResult exported = run_norma(Words{"export", run, "--to", "hf", "--out", out} + one.options);
+  ASSERT_EQ(exported.exit_code, 0) << one.name << "\n" << exported.err;
+  std::size_t files = 0;
+  for (const auto& entry : fs::directory_iterator(work.path(one.name))) {
+    const fs::path name = entry.path().filename();
+    EXPECT_TRUE(text_of(entry.path()) == text_of(out / name)) << one.name << ": " << name;
+    ++files;
+  }
+  EXPECT_GE(files, 2U) << one.name;
+}
+
 TEST(HfProgram, TransformersComputesWhatNormaDoes) {
   const Workplace work(kConfig);
   std::ofstream(work.path("tokenizer.json")) << testing::small_tokenizer_json().dump();
@@ -151,7 +173,7 @@ TEST(HfProgram, TransformersComputesWhatNormaDoes) {
                    placed("qkv") + Words{"model.vocab_size=300", "model.embedding_rows=320"},
                    "norma",
                    {"--tokenizer", work.path("tokenizer.json")}});
-  Words arguments = {std::string(NORMA_SOURCE_DIR) + "/scripts/check_hf_export.py"};
+  Words arguments = {std::string(NORMA_SOURCE_DIR) + "/scripts/check_hf_export.py", "--keep-saved", work.path("saved")};
   for (const Case& one : cases) {
     make_folder(work, one);
     if (HasFatalFailure()) return;
@@ -168,6 +190,7 @@ TEST(HfProgram, TransformersComputesWhatNormaDoes) {
   Program checker(python, arguments, {{"OMP_NUM_THREADS", "1"}});
   const ProgramResult checked = checker.wait();
   EXPECT_EQ(checked.exit_code, 0) << checked.out << checked.err;
+  for (const Case& one : cases) expect_saved_model_is_the_same(work, one);
 }
 
 TEST(HfProgram, RefusesWhatItCannotDoAndLeavesNothingBehind) {
