@@ -169,7 +169,7 @@ TEST(HfProgram, TransformersComputesWhatNormaDoes) {
   const Workplace work(kConfig);
   std::ofstream(work.path("tokenizer.json")) << testing::small_tokenizer_json().dump();
   std::vector<Case> cases = runs_all() ? all_cases() : few_cases();
-  cases.push_back({"tokenizer",
+  cases.push_back({"with_tokenizer",
                    placed("qkv") + Words{"model.vocab_size=300", "model.embedding_rows=320"},
                    "norma",
                    {"--tokenizer", work.path("tokenizer.json")}});
@@ -180,7 +180,7 @@ TEST(HfProgram, TransformersComputesWhatNormaDoes) {
     arguments.push_back(work.path(one.name));
   }
   EXPECT_TRUE(fs::exists(work.path("bf16/model.safetensors.index.json")));
-  EXPECT_EQ(config_of(work.path("tokenizer")).at("eos_token_id").get<int>(),
+  EXPECT_EQ(config_of(work.path("with_tokenizer")).at("eos_token_id").get<int>(),
             testing::small_tokenizer_json()["added_tokens"][0]["id"].get<int>());
 
   const fs::path python = fs::path(NORMA_SOURCE_DIR) / ".venv/bin/python";
