@@ -154,6 +154,12 @@ def check_outputs(report, torch, model, ids, name):
         parts = model(input_ids=ids, use_cache=False, return_dict=False)
     model.config.output_hidden_states = False
     report.check(isinstance(parts, tuple) and len(parts) == 2, f"{name}: config.output_hidden_states")
+    if is_own(model):
+        model.config.return_dict = False
+        with torch.no_grad():
+            parts = model(input_ids=ids, use_cache=False)
+        model.config.return_dict = True
+        report.check(isinstance(parts, tuple) and torch.equal(parts[0], plain.logits), f"{name}: config.return_dict")
     if name == "eager":
         with torch.no_grad():
             weights = model(input_ids=ids, use_cache=False, output_attentions=True).attentions
