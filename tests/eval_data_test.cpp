@@ -154,6 +154,8 @@ TEST(EvalData, RefusesRequestsThatCannotBeJudged) {
   refused("arc_easy_rc_5shot", {good, good}, {"document 0", "continuation 2", "once"});
   refused("arc_easy_rc_5shot", {request_row(-1, 0, {0}, {" a"})}, {":1", "'doc_id'"});
   refused("arc_easy_rc_5shot", {request_row(0, 0, {-1}, {" a"})}, {":1", "'idx'"});
+  refused("arc_easy_rc_5shot", {request_row(10'000'001, 0, {0}, {" a"})}, {":1", "'doc_id'", "10000000"});
+  refused("arc_easy_rc_5shot", {request_row(0, 0, {10'000'001}, {" a"})}, {":1", "'idx'", "10000000"});
   const std::size_t many = 1000;  // each would have a context of its own
   json long_one = request_row(0, 0, std::vector<int>(many, 0), Texts(many, " a"));
   long_one["context"] = std::string(1 << 20, 'c');

@@ -7,7 +7,6 @@
 namespace norma {
 namespace {
 
-constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kMostShown = 40;  // bytes of a wrong value
 
 // A number as it stands, anything else by its type.
@@ -15,12 +14,10 @@ std::string shown(const Json& value) {
   return value.is_number() ? value.dump().substr(0, kMostShown) : value.type_name();
 }
 
-// From 0; nullopt for anything else.
-std::optional<std::int64_t> whole_number(const Json& value) {
-  if (!value.is_number_integer()) return std::nullopt;
-  if (value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(kMost)) return std::nullopt;
-  const auto number = value.get<std::int64_t>();
-  return number < 0 ? std::nullopt : std::optional(number);
+// From 0 to `most`; nullopt for anything else.
+std::optional<std::int64_t> whole_number(const Json& value, std::int64_t most) {
+  if (!value.is_number_integer() || value < 0 || value > most) return std::nullopt;
+  return value.get<std::int64_t>();
 }
 
 std::optional<double> finite_number(const Json& value) {
@@ -66,8 +63,8 @@ bool JsonObject::flag(const std::string& key) const {
 }
 
 std::int64_t JsonObject::integer(const std::string& key, std::int64_t most) const {
-  const std::optional<std::int64_t> value = whole_number(at(key));
-  if (!value || *value > most) {
+  const std::optional<std::int64_t> value = whole_number(at(key), most);
+  if (!value) {
     fail_at(key, "must be a whole number from 0", most == kMost ? "" : cat(" to ", most), "; got ", shown(at(key)));
   }
   return *value;
@@ -88,11 +85,14 @@ std::vector<std::string> JsonObject::texts(const std::string& key) const {
   return result;
 }
 
-std::vector<std::int64_t> JsonObject::integers(const std::string& key) const {
+std::vector<std::int64_t> JsonObject::integers(const std::string& key, std::int64_t most) const {
   std::vector<std::int64_t> result;
   for (const Json& item : list(key)) {
-    const std::optional<std::int64_t> value = whole_number(item);
-    if (!value) fail_at(key, "must be a list of whole numbers from 0; it holds ", shown(item));
+    const std::optional<std::int64_t> value = whole_number(item, most);
+    if (!value) {
+      fail_at(key, "must be a list of whole numbers from 0", most == kMost ? "" : cat(" to ", most), "; it holds ",
+              shown(item));
+    }
     result.push_back(*value);
   }
   return result;

@@ -11,7 +11,6 @@ constexpr std::uint64_t kMaxIndexBytes = std::uint64_t{16} << 20;
 constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 30;    // on disk
 constexpr std::uint64_t kMaxTextBytes = std::uint64_t{4} << 30;  // of all lines of a file
 constexpr std::uint64_t kMaxLineBytes = std::uint64_t{4} << 20;
-constexpr std::int64_t kMaxLines = 10'000'000;
 constexpr int kMaxDepth = 16;
 
 // A path that stays inside of the folder.
@@ -43,7 +42,7 @@ EvalData::EvalData(fs::path folder) : folder_(std::move(folder)) {
   }
   const Json content = read_json(path, kMaxIndexBytes, kMaxDepth);
   const JsonObject index(content, cat("[eval] ", path.string()));
-  if (index.integer("format") != 1) index.fail("'format' must be 1; got ", index.integer("format"));
+  if (index.integer("format", kMaxLines) != 1) index.fail("'format' must be 1; got ", index.integer("format"));
   const Json& files = index.list("files");
   for (std::size_t i = 0; i < files.size(); ++i) {
     add(JsonObject(files[i], cat("[eval] ", path.string()), cat("files[", i, "]")));

@@ -11,6 +11,8 @@
 
 namespace norma {
 
+inline constexpr std::int64_t kMaxLines = 10'000'000;  // of a file; numbers, places and labels in it go no higher
+
 class EvalData {
  public:
   // Reads the index. DataError: no folder, no index, an index that is malformed or names a file outside of the folder.

@@ -58,7 +58,7 @@ struct Question {
 
 Question read_question(const JsonObject& row) {
   Question question{std::string(strip(row.text("question"))), row.text("subject"), row.texts("choices"),
-                    static_cast<std::size_t>(row.integer("answer"))};
+                    static_cast<std::size_t>(row.integer("answer", kMaxLines))};
   if (question.choices.size() != kChoices || question.answer >= kChoices) {
     row.fail("a question must have ", kChoices, " choices and an answer from 0 to ", kChoices - 1, "; got ",
              question.choices.size(), " and ", question.answer);

@@ -25,11 +25,11 @@ class JsonObject {
   JsonObject object(const std::string& key) const;
   const std::string& text(const std::string& key) const;
   bool flag(const std::string& key) const;
-  std::int64_t integer(const std::string& key, std::int64_t most = std::numeric_limits<std::int64_t>::max()) const;
-  double number(const std::string& key) const;  // finite
+  std::int64_t integer(const std::string& key, std::int64_t most = kMost) const;  // from 0
+  double number(const std::string& key) const;                                    // finite
   std::vector<std::string> texts(const std::string& key) const;
-  std::vector<std::int64_t> integers(const std::string& key) const;  // from 0
-  std::vector<double> numbers(const std::string& key) const;         // finite
+  std::vector<std::int64_t> integers(const std::string& key, std::int64_t most = kMost) const;  // from 0
+  std::vector<double> numbers(const std::string& key) const;                                    // finite
 
   template <class... Parts>
   [[noreturn]] void fail(const Parts&... parts) const {
@@ -41,6 +41,8 @@ class JsonObject {
   }
 
  private:
+  static constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+
   const Json* value_;
   std::string where_;
   std::string path_;
