@@ -166,8 +166,12 @@ void check_instance_length(const EvalArguments& arguments, const ModelConfig& mo
 
 // The model as the command line wants it run. Rank 0 says which checkpoint is the newest: a training may go on.
 ModelSource find_source(const EvalArguments& arguments, World& world) {
-  const std::string folder = world.on_first([&] { return find_model(arguments.model).folder.string(); });
-  ModelSource source = find_model(folder);
+  std::optional<ModelSource> found;
+  const std::string folder = world.on_first([&] {
+    found = find_model(arguments.model);
+    return found->folder.string();
+  });
+  ModelSource source = found ? std::move(*found) : find_model(folder);
   RunConfig& config = source.config;
   config.eval = evaluation_of(arguments, config);
   config.run.device = runtime_of(arguments).device;

@@ -141,7 +141,8 @@ std::optional<std::uint32_t> first_difference(const Tokenizer& own, const Tokeni
 FoundTokenizer load_given(const std::string& given, const RunConfig& config, const RunRecord& record) {
   const Tokenizer tokenizer = Tokenizer::load(given);
   check_size(tokenizer, config.model);
-  if (const auto own = own_tokenizer(config, record)) {
+  const auto own = own_tokenizer(config, record);
+  if (own && own->tokenizer.checksum() != tokenizer.checksum()) {
     if (const auto id = first_difference(own->tokenizer, tokenizer)) {
       throw DataError(cat("[tokenizer] ", given, " has another vocabulary than the model's own, ", own->file.string(),
                           ": id ", *id, " stands for another text"));
