@@ -61,7 +61,7 @@ TEST(ShardEngine, GradientsAddUpInPlace) {
         leaves.push_back({p.tensor, p.tensor.grad().data_ptr(), static_cast<std::int64_t>(p.tensor._version())});
       }
     }
-    TrainStep step(rank.model, rank.engine, rank.optimizer, rank.world, {1, 3, 1.0, 0.0, 64, {}});
+    TrainStep step(rank.step_parts(), {.micro_batch = 1, .global_batch = 3, .loss_chunk = 64});
     for (std::int64_t s = 1; s <= 2; ++s) step.run(at::cat({row(0), row(1), row(2)}), 1e-3, s);
     for (const Leaf& leaf : leaves) {
       EXPECT_EQ(leaf.tensor.grad().data_ptr(), leaf.gradient);
@@ -72,17 +72,15 @@ TEST(ShardEngine, GradientsAddUpInPlace) {
 }
 
 // Leaves a block out for the rows that the second of two ranks has: there its parameters get no gradient.
-class BypassRunner : public UnitRunner {
+class BypassRunner : public ForwardingRunner {
  public:
-  BypassRunner(ShardEngine& engine, std::int64_t r) : engine_(engine), row_(r) {}
+  BypassRunner(UnitRunner& inner, std::int64_t row_index) : ForwardingRunner(inner), row_(row_index) {}
   TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override {
-    if (unit.name != "blocks.1" || row_ % 2 == 0) return engine_.run(unit, body, inputs);
-    return engine_.run(
-        unit, [](const TensorList& in) -> TensorList { return {in[0] * 1.0}; }, inputs);
+    const UnitBody bypass = [](const TensorList& in) -> TensorList { return {in[0] * 1.0}; };
+    return ForwardingRunner::run(unit, unit.name == "blocks.1" && row_ % 2 == 1 ? bypass : body, inputs);
   }
 
  private:
-  ShardEngine& engine_;
   std::int64_t row_;
 };
 
@@ -219,7 +217,7 @@ Json worker_nan(const Json& argument) {
     }
   }
   const std::string before = hash_of_weights(rank);
-  TrainStep step(rank.model, rank.engine, rank.optimizer, rank.world, {1, 4, 1.0, 0.0, 64, {}});
+  TrainStep step(rank.step_parts(), {.micro_batch = 1, .global_batch = 4, .loss_chunk = 64});
   const at::Tensor ids = at::cat({row(launch.rank), row(launch.rank + 2)});
   const std::string text = testing::error_text<DivergedError>([&] { step.run(ids, 1e-3, 1); });
   return {{"text", text}, {"kept", before == hash_of_weights(rank)}};
@@ -243,7 +241,7 @@ Json worker_replicas(const Json& argument) {
   RunConfig config = config_of(argument);
   if (config.parallel.strategy == Strategy::hybrid) config.parallel.replicas = 2;
   RankModel rank(config, launch);
-  TrainStep step(rank.model, rank.engine, rank.optimizer, rank.world, {1, 4, 1.0, 0.0, 64, {}});
+  TrainStep step(rank.step_parts(), {.micro_batch = 1, .global_batch = 4, .loss_chunk = 64});
   for (std::int64_t s = 1; s <= 2; ++s) step.run(row(launch.rank), 1e-3, s);
   check_replicas(rank.engine, rank.world, 2);
   if (launch.rank == launch.world_size - 1) {

@@ -74,8 +74,9 @@ Json worker_memory(const Json& argument) {
   RankModel rank(config, launch);
   const TrainConfig& train = config.train;
   const std::int64_t rows = train.global_batch_size / launch.world_size;
-  TrainStep step(rank.model, rank.engine, rank.optimizer, rank.world,
-                 {*train.micro_batch_size, train.global_batch_size, 1.0, 0.0, train.loss_chunk, {}});
+  TrainStep step(rank.step_parts(), {.micro_batch = *train.micro_batch_size,
+                                     .global_batch = train.global_batch_size,
+                                     .loss_chunk = train.loss_chunk});
   const at::Tensor ids = at::randint(config.model.vocab_size, {rows, config.model.sequence_length}, at::kLong);
   for (const std::int64_t s : {1, 2}) step.run(ids, 1e-4, s);  // the second finds every pool filled
   const ForecastQuestion question{rank.layout,

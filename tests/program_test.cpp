@@ -10,6 +10,7 @@
 #include "norma/base/file.h"
 #include "norma/base/json.h"
 #include "norma/base/text.h"
+#include "norma/checkpoint/commit.h"
 
 #include "support/fixtures.h"
 #include "support/small_tokenizer.h"
@@ -51,6 +52,25 @@ void expect_equal_runs(const std::string& a, const std::string& b, int step) {
   EXPECT_EQ(metrics_of(a), metrics_of(b));
 }
 
+Json summary_of(const std::string& run) {
+  return read_json(run + "/summary.json", 1 << 20);
+}
+
+// The speed of a run counts every step but the first of each process: `steps` of them.
+void expect_measured_steps(const std::string& run, std::int64_t steps) {
+  const Json summary = summary_of(run);
+  EXPECT_EQ(summary.at("training_tokens").get<std::int64_t>(), steps * 4 * 16);
+  const auto seconds = summary.at("training_seconds").get<double>();
+  EXPECT_DOUBLE_EQ(summary.at("tokens_per_second").get<double>(), static_cast<double>(steps * 4 * 16) / seconds);
+}
+
+// Makes a checkpoint like those of earlier versions, which did not measure the speed.
+void forget_speed(const fs::path& checkpoint) {
+  Manifest manifest = open_checkpoint(checkpoint);
+  ASSERT_EQ(manifest.trainer.erase("training_seconds") + manifest.trainer.erase("training_tokens"), 2U);
+  write_file_atomic(checkpoint / kManifestName, print_manifest(manifest));
+}
+
 TEST(Program, LearnsAndLeavesARunFolder) {
   const Workplace work;
   const ProgramResult result = work.train("run", {"train.max_duration=60"});
@@ -59,7 +79,7 @@ TEST(Program, LearnsAndLeavesARunFolder) {
                            "metrics.jsonl", "step-60/manifest.json", "latest", "summary.json"}) {
     EXPECT_TRUE(fs::exists(work.path("run") + "/" + name)) << name;
   }
-  const Json summary = read_json(work.path("run") + "/summary.json", 1 << 20);
+  const Json summary = summary_of(work.path("run"));
   EXPECT_EQ(summary["outcome"], "finished");
   EXPECT_EQ(summary["tokens"], 60 * 4 * 16);
   EXPECT_LT(summary["final_loss"].get<double>(), 3.7);  // ln 61 = 4.11
@@ -77,15 +97,19 @@ TEST(Program, SameConfigTwiceGivesTheSameRun) {
 }
 
 TEST(Program, ResumingEqualsTrainingStraight) {
-  for (const char* precision : {"precision=fp32", "precision=bf16"}) {
+  for (const std::string precision : {"precision=fp32", "precision=bf16"}) {
     const Workplace work;
+    const bool old_checkpoint = precision == "precision=bf16";
     ASSERT_EQ(work.train("straight", {precision}).exit_code, 0);
     for (const char* stop : {"3", "8"}) {
       const ProgramResult part = work.train("parts", {precision, cat("train.stop_at=", stop)});
       EXPECT_EQ(part.exit_code, 75) << part.err;
     }
+    if (old_checkpoint) forget_speed(work.path("parts") + "/step-8");
     ASSERT_EQ(work.train("parts", {precision}).exit_code, 0);
     expect_equal_runs(work.path("straight"), work.path("parts"), 12);
+    expect_measured_steps(work.path("straight"), 11);
+    expect_measured_steps(work.path("parts"), old_checkpoint ? 3 : 2 + 4 + 3);
   }
 }
 
@@ -93,9 +117,7 @@ TEST(Program, MicroBatchesOnlyChangeRounding) {
   const Workplace work;
   ASSERT_EQ(work.train("a", {"precision=fp64", "train.micro_batch_size=4"}).exit_code, 0);
   ASSERT_EQ(work.train("b", {"precision=fp64", "train.micro_batch_size=1"}).exit_code, 0);
-  const auto last_loss = [&](const char* run) {
-    return read_json(work.path(run) + "/summary.json", 1 << 20)["final_loss"].get<double>();
-  };
+  const auto last_loss = [&](const char* run) { return summary_of(work.path(run))["final_loss"].get<double>(); };
   EXPECT_NEAR(last_loss("a") / last_loss("b"), 1.0, 1e-12);
 }
 

@@ -1,4 +1,4 @@
-// Eight optimizer steps against the reference trainer, and the schedules' published values.
+// Eight optimizer steps against the reference trainer, the parts of a step, and the schedules' published values.
 #include <cmath>
 
 #include <ATen/ATen.h>
@@ -10,7 +10,9 @@
 
 #include "support/fixture_model.h"
 #include "support/fixtures.h"
+#include "support/rank_model.h"
 #include "support/registration.h"
+#include "support/tiny_model.h"
 
 namespace norma {
 namespace {
@@ -53,11 +55,12 @@ void training_case(const std::filesystem::path& path) {
   options.max_grad_norm = f.fixture.at("optimizer").at("max_grad_norm").get<double>();
   options.loss_chunk = 5;
   NoPeers alone;
-  TrainStep train(*f.model, *f.engine, optimizer, alone, options);
+  TrainStep train({.model = *f.model, .runner = *f.engine, .engine = *f.engine, .optimizer = optimizer, .peers = alone},
+                  options);
   for (const Json& want : f.fixture.at("steps")) {
     const std::int64_t step = want.at("step").get<std::int64_t>();
     const double lr = learning_rate(schedule, optim.lr, {step, step * f.ids.numel(), 0, 0});
-    const StepResult got = train.run(f.ids, lr, step);
+    const StepFigures got = train.run(f.ids, lr, step).figures;
     expect_relative(lr, want.at("lr").get<double>(), cat("lr of step ", step));
     expect_relative(got.cross_entropy, want.at("ce").get<double>(), cat("ce of step ", step));
     if (want.contains("load_balancing_loss")) {
@@ -81,7 +84,55 @@ void training_case(const std::filesystem::path& path) {
 const bool kTraining =
     testing::announce([] { testing::register_fixture_cases("TrainingFixtures", "training", &training_case); });
 
-// olmo_stack 4.4: OLMo's dense run, 4,194,304 tokens a step, warm-up of 2000 steps, t_max 1e12 tokens.
+// Watches every unit on its way to the engine.
+class CountingRunner : public ForwardingRunner {
+ public:
+  using ForwardingRunner::ForwardingRunner;
+  TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override {
+    ++units;
+    return ForwardingRunner::run(unit, body, inputs);
+  }
+  int units = 0;
+};
+
+TEST(TrainStep, ARunnerMayWrapTheEngine) {
+  RunConfig config = testing::tiny_config(3);
+  config.parallel.recompute = Recompute::selective;
+  testing::RankModel plain(config, {}), watched(config, {});
+  CountingRunner counting(watched.engine);
+  EXPECT_TRUE(counting.recomputes_inputs(watched.model.units()[1]));
+  StepParts parts = watched.step_parts();
+  const StepOptions options{.micro_batch = 1, .loss_chunk = 64};
+  TrainStep plain_step(plain.step_parts(), options);
+  TrainStep watched_step({parts.model, counting, parts.engine, parts.optimizer, parts.peers}, options);
+  const at::Tensor ids = testing::tiny_ids();
+  for (std::int64_t s = 1; s <= 3; ++s) {
+    EXPECT_EQ(plain_step.run(ids, 1e-3, s).figures.grad_norm, watched_step.run(ids, 1e-3, s).figures.grad_norm);
+  }
+  EXPECT_EQ(counting.units, 3 * 2 * 5);  // steps, micro-batches, units
+}
+
+TEST(TrainStep, ItsPartsGiveTheWholeStep) {
+  testing::RankModel whole(testing::tiny_config(3), {}), parted(testing::tiny_config(3), {});
+  const StepOptions options{.max_grad_norm = 0.1, .loss_chunk = 64};
+  TrainStep whole_step(whole.step_parts(), options), parted_step(parted.step_parts(), options);
+  for (std::int64_t s = 1; s <= 3; ++s) {
+    const StepResult want = whole_step.run(testing::tiny_ids(), 1e-3, s);
+    const StepFigures figures =
+        parted_step.gradients(testing::tiny_ids(), {.stop_requested = 1.0, .save_written = 0.0});
+    const StepDecision decision = decide(figures, options.max_grad_norm);
+    parted_step.update(decision, 1e-3);
+    EXPECT_EQ(figures.cross_entropy, want.figures.cross_entropy);
+    EXPECT_EQ(decision.clip, want.decision.clip);
+    EXPECT_LT(decision.clip, 1.0);
+    EXPECT_EQ(figures.signals.stop_requested, 1.0);
+    EXPECT_EQ(want.figures.signals.stop_requested, 0.0);
+  }
+  EXPECT_FALSE(decide({.cross_entropy = 1.0, .grad_norm = std::nan("")}, 1.0).finite);
+  EXPECT_FALSE(decide({.cross_entropy = INFINITY, .grad_norm = 1.0}, 1.0).finite);
+}
+
+// OLMo's dense run, 4,194,304 tokens a step, warm-up of 2000 steps, t_max 1e12 tokens.
 TEST(Schedule, GivesTheValuesOfTheDenseRun) {
   ScheduleConfig schedule;
   schedule.units = ScheduleUnits::tokens;

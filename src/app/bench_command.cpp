@@ -14,7 +14,10 @@
 #include "norma/base/json.h"
 #include "norma/base/random.h"
 #include "norma/config/names.h"
+#include "norma/parallel/job.h"
+#include "norma/parallel/strategy.h"
 #include "norma/train/initial_weights.h"
+#include "norma/train/runtime.h"
 #include "norma/train/train_step.h"
 
 #include "checked_config.h"
@@ -73,7 +76,7 @@ struct Measurement {
   std::map<std::string, double> phase_ms;  // summed over measured steps
   double cpu_ms = 0.0;                     // process time per step
   double first_step_ms = 0.0;
-  StepResult last;
+  StepFigures last;
 };
 
 Measurement measure(const RunPlan& plan, Session& session, World& world, const BenchArguments& arguments) {
@@ -87,14 +90,19 @@ Measurement measure(const RunPlan& plan, Session& session, World& world, const B
     if (measuring) m.phase_ms[std::string(name)] += milliseconds(now - mark);
     mark = now;
   };
-  TrainStep step(*session.model, *session.engine, *session.optimizer, world, options);
+  TrainStep step({.model = *session.model,
+                  .runner = *session.engine,
+                  .engine = *session.engine,
+                  .optimizer = *session.optimizer,
+                  .peers = world},
+                 options);
   const std::vector<at::Tensor> batches = random_batches(plan, world, session.device);
   std::clock_t cpu = 0;
   for (int i = 0; i < arguments.warmup + arguments.steps; ++i) {
     measuring = i >= arguments.warmup;
     if (i == arguments.warmup) cpu = std::clock();
     const Clock::time_point start = mark = Clock::now();
-    m.last = step.run(batches[static_cast<std::size_t>(i % kBatches)], plan.config.optim.lr, i + 1);
+    m.last = step.run(batches[static_cast<std::size_t>(i % kBatches)], plan.config.optim.lr, i + 1).figures;
     wait_for(session.device);
     const double ms = milliseconds(Clock::now() - start);
     if (i == 0) m.first_step_ms = ms;

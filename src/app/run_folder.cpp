@@ -10,6 +10,7 @@
 #include "norma/base/error.h"
 #include "norma/base/json.h"
 #include "norma/config/names.h"
+#include "norma/train/plan_text.h"
 
 #include "run_tokenizer.h"
 #include "version.h"
@@ -92,7 +93,9 @@ void RunFolder::write_summary(const RunPlan& plan, const RunSummary& summary, st
   for (const auto& [label, loss] : summary.state.validation) validation[label] = loss;
   json["validation"] = validation;
   json["seconds"] = summary.seconds;
-  json["tokens_per_second"] = summary.tokens_per_second;
+  json["training_seconds"] = summary.state.throughput.seconds;
+  json["training_tokens"] = summary.state.throughput.tokens;
+  json["tokens_per_second"] = summary.state.throughput.tokens_per_second();
   json["flops_per_token_causal"] = plan.cost.flops_causal;
   json["flops_per_token_full"] = plan.cost.flops_full;
   json["peak_memory_bytes"] = peak_memory;

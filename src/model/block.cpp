@@ -26,14 +26,31 @@ BlockImpl::BlockImpl(const ModelConfig& config, const LayerPolicy& policy, std::
     : attention_(register_module("attention", make_attention(config, policy, layer))),
       mlp_(register_module("mlp", make_mlp(config, policy, layer))) {}
 
-at::Tensor BlockImpl::forward(const at::Tensor& x, const BlockContext& context) {
+BlockOutput BlockImpl::forward(const at::Tensor& x, BlockContext context) {
+  BlockOutput out;
+  context.routing = &out.routing;
   const at::Tensor mixed = attention_->forward(x, x, context);
-  if (!context.places) return mlp_->forward(mixed, x, context);
+  if (!context.places) {
+    out.x = mlp_->forward(mixed, x, context);
+    return out;
+  }
   // What follows attention looks at one token at a time.
   const auto wanted = [&](const at::Tensor& all) {
     return all.flatten(0, 1).index_select(0, *context.places).unsqueeze(0);  // [B, T, D] -> [1, N, D]
   };
-  return mlp_->forward(wanted(mixed), wanted(x), context);
+  out.x = mlp_->forward(wanted(mixed), wanted(x), context);
+  return out;
+}
+
+TensorList BlockOutput::pack() const {
+  if (!routing) return {x};
+  return {x, routing->balance, routing->z, routing->counts, routing->entropy};
+}
+
+BlockOutput BlockOutput::unpack(const TensorList& list) {
+  if (list.size() == 1) return {.x = list[0], .routing = std::nullopt};
+  return {.x = list[0],
+          .routing = RoutingTerms{.balance = list[1], .z = list[2], .counts = list[3], .entropy = list[4]}};
 }
 
 }  // namespace norma

@@ -57,7 +57,10 @@ at::Tensor Moe::branch(BranchInput& u, const BlockContext& context) {
   RECORD_USER_SCOPE("experts: order and products");
   const ExpertOrder order = order_by_expert(routing.experts, routing.counts);
   at::Tensor y = expert_mlp(x.flatten(0, 1), up_gate_, down_, routing.weights, order, context.recompute_inputs);
-  if (context.routing != nullptr) *context.routing = {routing.balance, routing.z, routing.counts, routing.entropy};
+  if (context.routing != nullptr) {
+    *context.routing =
+        RoutingTerms{.balance = routing.balance, .z = routing.z, .counts = routing.counts, .entropy = routing.entropy};
+  }
   y = y.view(x.sizes());  // [N, D] -> [B, T, D]
   return shared_ ? y + shared_->forward(u, context) : y;
 }

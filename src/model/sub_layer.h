@@ -1,33 +1,16 @@
 // A sub-layer: the one residual equation around a branch, which is attention or an MLP.
 #pragma once
 
-#include <memory>
-#include <optional>
-
 #include <torch/nn/module.h>
 
-#include "norma/kernels/ops.h"
-#include "norma/model/transformer.h"
+#include "norma/base/unit.h"
+#include "norma/config/config.h"
+#include "norma/norm/plan.h"
 
+#include "block_context.h"
 #include "norm_module.h"
 
 namespace norma {
-
-// What experts say of a forward pass besides their result (see Routing); undefined where there are none.
-struct RoutingTerms {
-  at::Tensor balance, z;       // differentiable
-  at::Tensor counts, entropy;  // not
-};
-
-// What a forward pass knows besides the stream. Nothing in it is differentiable.
-struct BlockContext {
-  RopeTable rope;                  // angles of this pass' positions
-  std::optional<at::Tensor> mask;  // [B, 1, T, S] when documents are kept apart
-  DecodeCache* cache = nullptr;
-  bool recompute_inputs = false;          // see prepared_linear()
-  RoutingTerms* routing = nullptr;        // where experts leave their terms, during the call
-  std::optional<at::Tensor> places = {};  // [N] flat indices into [B, T]: the block's output is wanted there only
-};
 
 // The input u of a branch, which its first matrix product may have to make again.
 class BranchInput {

@@ -38,13 +38,13 @@ at::Tensor row_mask(const at::Tensor& ids, const at::Tensor& places, std::option
   return mask.unsqueeze(1).unsqueeze(1);
 }
 
-// {x} of a block, and of one with experts {x, balance, z, counts, entropy}.
-TensorList run_block(BlockImpl& block, const at::Tensor& x, BlockContext context) {
-  RoutingTerms terms;
-  context.routing = &terms;
-  const at::Tensor out = block.forward(x, context);
-  if (!terms.counts.defined()) return {out};
-  return {out, terms.balance, terms.z, terms.counts, terms.entropy};
+// The head's results as the outputs of a unit, and back.
+TensorList pack(const CrossEntropy& ce) {
+  return {ce.loss, ce.token_ce, ce.token_lse};
+}
+
+CrossEntropy unpack_cross_entropy(const TensorList& list) {
+  return {.loss = list[0], .token_ce = list[1], .token_lse = list[2]};
 }
 
 // Targets of ids [B, T]: the next token; the last position has none.
@@ -78,7 +78,7 @@ Transformer::Transformer(const ModelConfig& config, const NormPlan& plan)
 
 void Transformer::collect_units() {
   const auto add = [&](const std::string& name, const torch::nn::Module& module) {
-    Unit unit{name, static_cast<int>(units_.size()), {}, {}};
+    Unit unit{.name = name, .index = static_cast<int>(units_.size()), .parameters = {}, .also_needs = {}};
     for (const auto& parameter : module.named_parameters()) {
       unit.parameters.push_back({name + "." + parameter.key(), parameter.value()});
     }
@@ -100,6 +100,11 @@ void Transformer::make_rope(at::Device device) {
                           adjacent ? RotaryPairs::adjacent : RotaryPairs::halves, rotary.table_factor);
 }
 
+struct Transformer::Hidden {
+  at::Tensor x;                       // [B, T, D], or [1, N, D] of the places asked for
+  std::vector<RoutingTerms> routing;  // of each layer with experts, in order
+};
+
 Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache,
                                         const std::optional<at::Tensor>& places) {
   const std::int64_t length = ids.size(1), begin = cache ? cache->length : 0;
@@ -108,8 +113,9 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
   make_rope(ids.device());
   const bool ragged = cache && cache->row_lengths().defined();
   NORMA_CHECK(!ragged || length == 1, "[transformer] rows of different lengths take one token at a time");
-  BlockContext context{ragged ? rope_.of_rows(cache->row_lengths()) : rope_.slice(begin, length), std::nullopt, cache,
-                       false, nullptr};
+  BlockContext context{.rope = ragged ? rope_.of_rows(cache->row_lengths()) : rope_.slice(begin, length),
+                       .mask = std::nullopt,
+                       .cache = cache};
   if (cache) cache->append(cache->ids, ids);
   if (ragged) {
     context.mask = row_mask(cache->ids.seen(), cache->row_lengths(), config_.document_separator);
@@ -128,11 +134,12 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
     context.recompute_inputs = runner.recomputes_inputs(units_[l + 1]);
     if (l + 1 == blocks_.size()) context.places = places;
-    TensorList out =
-        runner.run(units_[l + 1],
-                   [this, l, context](const TensorList& in) { return run_block(*blocks_[l], in[0], context); }, {x});
-    x = out[0];
-    if (out.size() > 1) result.routing.emplace_back(out.begin() + 1, out.end());
+    const TensorList outputs = runner.run(
+        units_[l + 1], [this, l, context](const TensorList& in) { return blocks_[l]->forward(in[0], context).pack(); },
+        {x});
+    const BlockOutput out = BlockOutput::unpack(outputs);
+    x = out.x;
+    if (out.routing) result.routing.push_back(*out.routing);
   }
   if (cache) cache->advance(length);
   result.x = x;
@@ -140,16 +147,17 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
 }
 
 // Means over the layers with experts, weighted.
-void Transformer::add_auxiliary_losses(const std::vector<TensorList>& routing, double scale, ModelLoss& loss) const {
+void Transformer::add_auxiliary_losses(const std::vector<RoutingTerms>& routing, double scale, ModelLoss& loss) const {
   for (std::size_t i = 0; i < routing.size(); ++i) {
-    loss.routing.push_back({moe_layers_[i], routing[i][2], routing[i][3].detach()});
+    loss.routing.push_back(
+        {.layer = moe_layers_[i], .counts = routing[i].counts, .entropy = routing[i].entropy.detach()});
   }
   if (routing.empty() || scale == 0.0) return;
   const double mean = scale / static_cast<double>(routing.size());
-  at::Tensor balance = routing[0][0], z = routing[0][1];
+  at::Tensor balance = routing[0].balance, z = routing[0].z;
   for (std::size_t i = 1; i < routing.size(); ++i) {
-    balance = balance + routing[i][0];
-    z = z + routing[i][1];
+    balance = balance + routing[i].balance;
+    z = z + routing[i].z;
   }
   loss.load_balancing = balance * (config_.moe.balance_loss * mean);
   loss.router_z = z * (config_.moe.z_loss * mean);
@@ -159,16 +167,19 @@ void Transformer::add_auxiliary_losses(const std::vector<TensorList>& routing, d
 
 ModelLoss Transformer::loss(const at::Tensor& ids, const LossOptions& options, UnitRunner& runner) {
   const Hidden last = hidden(ids, runner, nullptr);
-  const TensorList out = runner.run(units_.back(),
-                                    [this, options](const TensorList& in) -> TensorList {
-                                      const at::Tensor h = normed(final_norm_, in[0]).flatten(0, 1);  // [N, D]
-                                      const CrossEntropy ce =
-                                          linear_cross_entropy(h, head_weight_, in[1].flatten(), options.scale,
-                                                               options.z_weight, options.chunk_tokens);
-                                      return {ce.loss, ce.token_ce, ce.token_lse};
-                                    },
-                                    {last.x, next_tokens(ids)});
-  ModelLoss loss{out[0], out[1].view(ids.sizes()), out[2].view(ids.sizes()), {}, {}, {}};
+  const TensorList outputs =
+      runner.run(units_.back(),
+                 [this, options](const TensorList& in) {
+                   const at::Tensor h = normed(final_norm_, in[0]).flatten(0, 1);  // [N, D]
+                   return pack(linear_cross_entropy(h, head_weight_, in[1].flatten(), options.scale, options.z_weight,
+                                                    options.chunk_tokens));
+                 },
+                 {last.x, next_tokens(ids)});
+  const CrossEntropy ce = unpack_cross_entropy(outputs);
+  ModelLoss loss;
+  loss.loss = ce.loss;
+  loss.token_ce = ce.token_ce.view(ids.sizes());
+  loss.token_lse = ce.token_lse.view(ids.sizes());
   add_auxiliary_losses(last.routing, options.auxiliary_scale, loss);
   return loss;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "norma/base/error.h"
+#include "norma/base/log.h"
 #include "norma/config/schema.h"
 
 #include "resume_check.h"
@@ -39,6 +40,13 @@ double number_field(const Manifest& manifest, const fs::path& folder, const char
     throw CheckpointError(cat("[checkpoint] ", folder.string(), "/manifest.json: trainer.", name, " must be a number"));
   }
   return found->get<double>();
+}
+
+// Checkpoints of earlier versions hold none.
+Throughput throughput_of(const Manifest& manifest, const fs::path& folder) {
+  if (!manifest.trainer.contains("training_tokens")) return {};
+  return {.seconds = number_field(manifest, folder, "training_seconds"),
+          .tokens = count_field(manifest, folder, "training_tokens")};
 }
 
 Position position_of(const Manifest& manifest, const fs::path& folder) {
@@ -90,6 +98,8 @@ Manifest training_manifest(const RunConfig& config, const TrainState& state, std
   manifest.trainer["evaluated_step"] = state.evaluated_step;
   manifest.trainer["best_loss"] = state.best_loss;
   manifest.trainer["final_loss"] = state.final_loss;
+  manifest.trainer["training_seconds"] = state.throughput.seconds;
+  manifest.trainer["training_tokens"] = state.throughput.tokens;
   manifest.trainer["global_batch_size"] = config.train.global_batch_size;
   manifest.trainer["sequence_length"] = config.model.sequence_length;
   manifest.trainer["validation"] = Json::object();
@@ -120,6 +130,7 @@ TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngin
   state.evaluated_step = count_field(manifest, folder, "evaluated_step");
   state.best_loss = number_field(manifest, folder, "best_loss");
   state.final_loss = number_field(manifest, folder, "final_loss");
+  state.throughput = throughput_of(manifest, folder);
   const Json validation = manifest.trainer.value("validation", Json::object());
   for (const auto& [label, loss] : validation.items()) {
     if (loss.is_number()) state.validation.emplace_back(label, loss.get<double>());

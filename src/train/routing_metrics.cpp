@@ -7,11 +7,11 @@
 
 namespace norma {
 
-void add_routing_metrics(const StepResult& result, Metrics& metrics) {
-  if (result.routing.empty()) return;
-  metrics.emplace_back("train/LoadBalancingLoss", result.load_balancing_loss);
-  metrics.emplace_back("train/MoEZLoss", result.router_z_loss);
-  for (const StepRouting& layer : result.routing) {
+void add_routing_metrics(const StepFigures& figures, Metrics& metrics) {
+  if (figures.routing.empty()) return;
+  metrics.emplace_back("train/LoadBalancingLoss", figures.load_balancing_loss);
+  metrics.emplace_back("train/MoEZLoss", figures.router_z_loss);
+  for (const StepRouting& layer : figures.routing) {
     const std::vector<double>& tokens = layer.tokens;
     const double all = std::accumulate(tokens.begin(), tokens.end(), 0.0);
     for (std::size_t e = 0; e < tokens.size(); ++e) {

@@ -10,6 +10,6 @@ namespace norma {
 // train/TokensPercentage/layer{l}/expert{e} (of the layer's pairs, in percent) and train/TokensTotal/... of all ranks
 // (OLMo's are rank 0's). Our own, per layer: train/MaxOverMeanLoad (1 at balance, the number of experts when one gets
 // all) and train/RouterEntropy (nats, mean over tokens).
-void add_routing_metrics(const StepResult& result, Metrics& metrics);
+void add_routing_metrics(const StepFigures& figures, Metrics& metrics);
 
 }  // namespace norma

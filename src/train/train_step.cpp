@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -13,69 +14,128 @@
 
 namespace norma {
 
-StepOptions step_options(const RunPlan& plan) {
-  const TrainConfig& train = plan.config.train;
-  return {plan.micro_batch, train.global_batch_size, train.max_grad_norm, train.z_loss, train.loss_chunk, {}};
+namespace {
+
+// What the ranks add up in a step, in one message.
+struct RankSums {
+  HostSums passes;
+  double squared_gradients = 0.0;
+  RankSignals signals;
+
+  template <class F>
+  void visit(F&& f) {
+    passes.visit(f);
+    f(squared_gradients);
+    f(signals.stop_requested);
+    f(signals.save_written);
+  }
+};
+
+void sum_over_ranks(RankSums& sums, Peers& peers) {
+  std::vector<double> row;
+  sums.visit(RowWriter{row});
+  peers.sum(row);
+  sums.visit(RowReader{row.data()});
 }
 
-TrainStep::TrainStep(Transformer& model, ShardEngine& engine, AdamW& optimizer, Peers& peers, StepOptions options)
-    : model_(model), engine_(engine), optimizer_(optimizer), peers_(peers), options_(std::move(options)) {}
+// scale: one over the tokens of the batch.
+StepFigures figures_of(const RankSums& sums, const ModelConfig& model, double scale, double z_weight) {
+  StepFigures figures;
+  figures.cross_entropy = sums.passes.cross_entropy * scale;
+  figures.z_loss = sums.passes.squared_lse * scale * z_weight;
+  figures.load_balancing_loss = sums.passes.load_balancing;
+  figures.router_z_loss = sums.passes.router_z;
+  const std::vector<std::int64_t> layers = model.moe_layers();
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const HostSums::Layer& layer = sums.passes.layers[i];
+    const double pairs = std::accumulate(layer.pairs.begin(), layer.pairs.end(), 0.0);
+    const double entropy = layer.entropy * static_cast<double>(model.moe.top_k) / pairs;
+    figures.routing.push_back({.layer = layers[i], .tokens = layer.pairs, .entropy = entropy});
+  }
+  figures.grad_norm = std::sqrt(sums.squared_gradients);
+  figures.signals = sums.signals;
+  return figures;
+}
 
-void TrainStep::phase(std::string_view name) const {
-  if (options_.after_phase) options_.after_phase(name);
+void end_phase(const StepOptions& options, std::string_view name) {
+  if (options.after_phase) options.after_phase(name);
 }
 
 // Every rank makes as many passes as the one with the most instances: what it lacks is a pass of no weight. The
 // experts' losses are those of each rank's micro-batches, averaged over these and then over ranks, as OLMo's data
-// parallelism does. Returns this rank's sums, see StepSums.
-std::vector<double> TrainStep::backward_passes(const at::Tensor& ids, double scale) {
-  const std::int64_t rows = ids.size(0), ranks = peers_.size();
-  const std::int64_t all = options_.global_batch == 0 ? rows * ranks : options_.global_batch;
+// parallelism does. Returns this rank's sums.
+HostSums run_passes(const StepParts& parts, const StepOptions& options, const at::Tensor& ids, double scale) {
+  const std::int64_t rows = ids.size(0), ranks = parts.peers.size();
+  const std::int64_t all = options.global_batch == 0 ? rows * ranks : options.global_batch;
   const std::int64_t most = (all + ranks - 1) / ranks, busy_ranks = std::min(all, ranks);
-  const std::int64_t passes = (rows + options_.micro_batch - 1) / options_.micro_batch;
+  const std::int64_t passes = (rows + options.micro_batch - 1) / options.micro_batch;
   const double auxiliary_scale = 1.0 / static_cast<double>(std::max<std::int64_t>(passes, 1) * busy_ranks);
-  StepSums sums(model_.config(), ids.device());
-  for (std::int64_t begin = 0; begin < most; begin += options_.micro_batch) {
-    engine_.begin_micro_batch(begin + options_.micro_batch >= most);
+  DeviceSums sums(parts.model.config(), ids.device());
+  for (std::int64_t begin = 0; begin < most; begin += options.micro_batch) {
+    parts.engine.begin_micro_batch(begin + options.micro_batch >= most);
     const bool counts = begin < rows;
     const at::Tensor part =
-        counts ? ids.narrow(0, begin, std::min(options_.micro_batch, rows - begin)) : ids.narrow(0, 0, 1);
-    const ModelLoss loss = model_.loss(
-        part, {counts ? scale : 0.0, options_.z_loss, options_.loss_chunk, counts ? auxiliary_scale : 0.0}, engine_);
-    phase("forward");
+        counts ? ids.narrow(0, begin, std::min(options.micro_batch, rows - begin)) : ids.narrow(0, 0, 1);
+    const ModelLoss loss = parts.model.loss(part,
+                                            {.scale = counts ? scale : 0.0,
+                                             .z_weight = options.z_loss,
+                                             .chunk_tokens = options.loss_chunk,
+                                             .auxiliary_scale = counts ? auxiliary_scale : 0.0},
+                                            parts.runner);
+    end_phase(options, "forward");
     loss.loss.backward();
     const c10::NoGradGuard no_grad;
     if (counts) sums.add(loss);
-    phase("backward");
+    end_phase(options, "backward");
   }
-  return sums.values();
+  return sums.read();
 }
 
-StepResult TrainStep::run(const at::Tensor& ids, double learning_rate, std::int64_t step,
-                          std::vector<double>* signals) {
+}  // namespace
+
+StepOptions step_options(const RunPlan& plan) {
+  const TrainConfig& train = plan.config.train;
+  return {.micro_batch = plan.micro_batch,
+          .global_batch = train.global_batch_size,
+          .max_grad_norm = train.max_grad_norm,
+          .z_loss = train.z_loss,
+          .loss_chunk = train.loss_chunk};
+}
+
+StepDecision decide(const StepFigures& figures, double max_grad_norm) {
+  return {.finite = std::isfinite(figures.cross_entropy) && std::isfinite(figures.grad_norm),
+          .clip = clip_factor(figures.grad_norm, max_grad_norm)};
+}
+
+TrainStep::TrainStep(const StepParts& parts, StepOptions options) : parts_(parts), options_(std::move(options)) {}
+
+StepResult TrainStep::run(const at::Tensor& ids, double learning_rate, std::int64_t step, const RankSignals& signals) {
+  StepResult result;
+  result.figures = gradients(ids, signals);
+  result.decision = decide(result.figures, options_.max_grad_norm);
+  if (!result.decision.finite) report_divergence(step, result.figures);
+  update(result.decision, learning_rate);
+  return result;
+}
+
+StepFigures TrainStep::gradients(const at::Tensor& ids, const RankSignals& signals) {
   const std::int64_t instances = options_.global_batch == 0 ? ids.size(0) : options_.global_batch;
   const double scale = 1.0 / static_cast<double>(instances * ids.size(1));
-  engine_.clear_gradients();
-  std::vector<double> figures = backward_passes(ids, scale);
-  engine_.finish_gradients();
+  parts_.engine.clear_gradients();
+  RankSums sums;
+  sums.passes = run_passes(parts_, options_, ids, scale);
+  parts_.engine.finish_gradients();
+  // Replicas hold equal gradients: one of them counts.
+  sums.squared_gradients = parts_.engine.mesh().replica == 0 ? squared_norm(parts_.engine.flat_units()) : 0.0;
+  sums.signals = signals;
+  sum_over_ranks(sums, parts_.peers);
+  return figures_of(sums, parts_.model.config(), scale, options_.z_loss);
+}
 
-  // One message for all that the ranks add up. Replicas hold equal gradients: one of them counts.
-  const double squares = engine_.mesh().replica == 0 ? squared_norm(engine_.flat_units()) : 0.0;
-  const auto place = static_cast<std::ptrdiff_t>(figures.size());
-  figures.push_back(squares);
-  if (signals != nullptr) figures.insert(figures.end(), signals->begin(), signals->end());
-  peers_.sum(figures);
-  if (signals != nullptr) signals->assign(figures.begin() + place + 1, figures.end());
-
-  StepResult result;
-  StepSums::read(figures, model_.config(), scale, options_.z_loss, result);
-  result.grad_norm = std::sqrt(figures[static_cast<std::size_t>(place)]);
-  if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.grad_norm)) report_divergence(step, result);
-  result.clip = clip_factor(result.grad_norm, options_.max_grad_norm);
-  optimizer_.step(learning_rate, result.clip);
-  engine_.refresh_compute();
-  phase("optimizer");
-  return result;
+void TrainStep::update(const StepDecision& decision, double learning_rate) {
+  parts_.optimizer.step(learning_rate, decision.clip);
+  parts_.engine.refresh_compute();
+  end_phase(options_, "optimizer");
 }
 
 namespace {
@@ -112,16 +172,17 @@ std::string name_of(const ShardEngine& engine, double number) {
 
 }  // namespace
 
-void TrainStep::report_divergence(std::int64_t step, const StepResult& result) const {
+void TrainStep::report_divergence(std::int64_t step, const StepFigures& figures) const {
   std::vector<double> first = {std::numeric_limits<double>::max()};
-  for (const auto& [number, values] : numbered_pieces(engine_)) {
+  for (const auto& [number, values] : numbered_pieces(parts_.engine)) {
     if (at::isfinite(values).all().item<bool>()) continue;
     first[0] = number;
     break;
   }
-  peers_.minimum(first);
-  throw DivergedError(cat("[train] step ", step, ": loss ", result.cross_entropy, ", gradient norm ", result.grad_norm,
-                          "; the first tensor that is not finite: ", name_of(engine_, first[0]),
+  parts_.peers.minimum(first);
+  throw DivergedError(cat("[train] step ", step, ": loss ", figures.cross_entropy, ", gradient norm ",
+                          figures.grad_norm,
+                          "; the first tensor that is not finite: ", name_of(parts_.engine, first[0]),
                           ". No weight was changed. Try a lower optim.lr, a longer schedule.warmup, or resume from an "
                           "earlier checkpoint"));
 }

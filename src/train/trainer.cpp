@@ -38,7 +38,12 @@ Trainer::Trainer(const RunPlan& plan, TrainerParts parts, TrainState start)
     : plan_(plan),
       parts_(std::move(parts)),
       state_(std::move(start)),
-      step_(parts_.model, parts_.engine, parts_.optimizer, parts_.world, step_options(plan)) {}
+      step_({.model = parts_.model,
+             .runner = parts_.engine,
+             .engine = parts_.engine,
+             .optimizer = parts_.optimizer,
+             .peers = parts_.world},
+            step_options(plan)) {}
 
 Trainer::~Trainer() = default;
 
@@ -54,7 +59,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
     finish_save();  // of an earlier step, and every rank is here
     throw;
   }
-  if (trace_ && trace_->running()) write_trace();
+  if (tracing()) write_trace();
   progress_.finish();
   if (saved_step_ != state_.step) save();
   finish_save();
@@ -63,7 +68,6 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   summary_.steps_here = steps_here_;
   summary_.changed = steps_here_ > 0 || state_.evaluated_step != evaluated_before;
   summary_.seconds = seconds_since(start);
-  summary_.tokens_per_second = tokens_per_second();
   return summary_;
 }
 
@@ -90,21 +94,37 @@ bool Trainer::one_step(bool stop) {
   const at::Tensor ids = at::tensor(batch.ids, at::kLong).view({batch.size, batch.sequence_length}).to(parts_.device);
   const double learning_rate = plan_.learning_rate(state_.step + 1, batch.next.tokens);
   parts_.world.set_step(state_.step + 1);
-  const bool written = saving_ && saving_->written();
-  std::vector<double> signals = {stop ? 1.0 : 0.0, written ? 1.0 : 0.0};
-  const StepResult result = step_.run(ids, learning_rate, state_.step + 1, &signals);
-  if (saving_ && signals[1] == parts_.world.size()) finish_save();
+  const StepResult result = step_.run(ids, learning_rate, state_.step + 1, signals(stop));
+  const StepFigures& figures = result.figures;
+  measure(seconds_since(start));
+  if (saving_ && figures.signals.save_written == parts_.world.size()) finish_save();
   state_.step += 1;
   state_.position = batch.next;
-  const bool best = state_.best_loss == 0.0 || result.cross_entropy < state_.best_loss;
-  if (best) state_.best_loss = result.cross_entropy;
-  state_.final_loss = result.cross_entropy;
-  if (++steps_here_ > 1) recent_seconds_.push_back(seconds_since(start));
-  if (recent_seconds_.size() > kSpeedWindow) recent_seconds_.erase(recent_seconds_.begin());
+  const bool best = state_.best_loss == 0.0 || figures.cross_entropy < state_.best_loss;
+  if (best) state_.best_loss = figures.cross_entropy;
+  state_.final_loss = figures.cross_entropy;
   const MetricsConfig& metrics = plan_.config.metrics;
   if (due(metrics.every) || due(metrics.parameters_every)) write_step_metrics(result, learning_rate);
-  show_progress(result, learning_rate);
-  return signals[0] == 0.0;
+  show_progress(figures, learning_rate);
+  return figures.signals.stop_requested == 0.0;
+}
+
+RankSignals Trainer::signals(bool stop) const {
+  return {.stop_requested = stop ? 1.0 : 0.0, .save_written = saving_ && saving_->written() ? 1.0 : 0.0};
+}
+
+// The first step of a process also allocates what the later ones use.
+void Trainer::measure(double seconds) {
+  if (++steps_here_ == 1) return;
+  recent_seconds_.push_back(seconds);
+  if (recent_seconds_.size() > kSpeedWindow) recent_seconds_.erase(recent_seconds_.begin());
+  if (tracing()) return;
+  state_.throughput.seconds += seconds;
+  state_.throughput.tokens += plan_.tokens_per_step;
+}
+
+bool Trainer::tracing() const {
+  return trace_ && trace_->running();
 }
 
 // Called before every step.
@@ -138,19 +158,20 @@ Batch Trainer::next_batch() {
   }
 }
 
-double Trainer::tokens_per_second() const {
+double Trainer::recent_tokens_per_second() const {
   if (recent_seconds_.empty()) return 0.0;
   const double seconds = std::accumulate(recent_seconds_.begin(), recent_seconds_.end(), 0.0);
   return static_cast<double>(plan_.tokens_per_step) * static_cast<double>(recent_seconds_.size()) / seconds;
 }
 
 void Trainer::write_step_metrics(const StepResult& result, double learning_rate) {
-  const double tokens = static_cast<double>(state_.position.tokens), speed = tokens_per_second();
-  Metrics metrics = {{"train/CrossEntropyLoss", result.cross_entropy},
-                     {"train/Perplexity", std::exp(result.cross_entropy)}};
-  if (plan_.config.train.z_loss != 0.0) metrics.emplace_back("train/ZLoss", result.z_loss);
-  add_routing_metrics(result, metrics);
-  metrics.emplace_back("optim/total_grad_norm", result.grad_norm);
+  const StepFigures& figures = result.figures;
+  const double tokens = static_cast<double>(state_.position.tokens), speed = recent_tokens_per_second();
+  Metrics metrics = {{"train/CrossEntropyLoss", figures.cross_entropy},
+                     {"train/Perplexity", std::exp(figures.cross_entropy)}};
+  if (plan_.config.train.z_loss != 0.0) metrics.emplace_back("train/ZLoss", figures.z_loss);
+  add_routing_metrics(figures, metrics);
+  metrics.emplace_back("optim/total_grad_norm", figures.grad_norm);
   metrics.emplace_back("optim/learning_rate_group0", learning_rate);
   metrics.emplace_back("throughput/total_tokens", tokens);
   const double gflops = tokens * plan_.cost.flops_olmo / 1e9;
@@ -165,7 +186,7 @@ void Trainer::write_step_metrics(const StepResult& result, double learning_rate)
     metrics.emplace_back("throughput/device/communication_wait_seconds_per_step", waited_per_step());
   }
   if (due(plan_.config.metrics.parameters_every)) {
-    add_parameter_metrics(parts_.engine, parts_.optimizer, parts_.world, result.clip, metrics);
+    add_parameter_metrics(parts_.engine, parts_.optimizer, parts_.world, result.decision.clip, metrics);
   }
   if (parts_.metrics != nullptr) parts_.metrics->write(state_.step, metrics);
 }
@@ -177,12 +198,12 @@ double Trainer::waited_per_step() const {
   return waited.count() / static_cast<double>(steps_here_);
 }
 
-void Trainer::show_progress(const StepResult& result, double learning_rate) {
+void Trainer::show_progress(const StepFigures& figures, double learning_rate) {
   if (!parts_.world.is_first()) return;
   if (!progress_.on_terminal() && state_.step != 1 && !due(plan_.config.metrics.console_every)) return;
-  const double speed = tokens_per_second();
-  std::string line = cat("step ", state_.step, "/", plan_.max_steps, "  loss ", fixed(result.cross_entropy, 4), "  lr ",
-                         scientific(learning_rate), "  grad norm ", fixed(result.grad_norm, 3));
+  const double speed = recent_tokens_per_second();
+  std::string line = cat("step ", state_.step, "/", plan_.max_steps, "  loss ", fixed(figures.cross_entropy, 4),
+                         "  lr ", scientific(learning_rate), "  grad norm ", fixed(figures.grad_norm, 3));
   if (speed > 0.0) {
     const double left = static_cast<double>(plan_.max_steps - state_.step) * static_cast<double>(plan_.tokens_per_step);
     line += cat("  ", human_count(speed), " tokens/s  ETA ", human_seconds(left / speed));

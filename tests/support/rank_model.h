@@ -6,6 +6,7 @@
 #include "norma/optim/adamw.h"
 #include "norma/parallel/shard_engine.h"
 #include "norma/parallel/strategy.h"
+#include "norma/train/train_step.h"
 
 namespace norma::testing {
 
@@ -21,6 +22,10 @@ struct RankModel {
   EnginePolicy policy;
   ShardEngine engine;
   AdamW optimizer;
+
+  StepParts step_parts() {
+    return {.model = model, .runner = engine, .engine = engine, .optimizer = optimizer, .peers = world};
+  }
 };
 
 }  // namespace norma::testing

@@ -21,7 +21,7 @@ NormPlan plan_of(const NormConfig& config, std::int64_t num_layers);
 NormPlan preset_plan(const std::string& name, std::int64_t num_layers, double eps);
 
 // Keeps what every unit returned.
-class RecordingRunner : public UnitRunner {
+class RecordingRunner : public PlainRunner {
  public:
   TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override;
   std::vector<at::Tensor> outputs;  // first output of each unit, in order

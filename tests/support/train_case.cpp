@@ -112,17 +112,13 @@ Json traffic_of(const World& world) {
 }
 
 // Hands units to the engine until told to fail in one.
-class FailingRunner : public UnitRunner {
+class FailingRunner : public ForwardingRunner {
  public:
-  explicit FailingRunner(ShardEngine& engine) : engine_(engine) {}
+  using ForwardingRunner::ForwardingRunner;
   TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override {
-    if (unit.name != "blocks.1") return engine_.run(unit, body, inputs);
-    return engine_.run(
-        unit, [](const TensorList&) -> TensorList { throw DataError("planted"); }, inputs);
+    const UnitBody failing = [](const TensorList&) -> TensorList { throw DataError("planted"); };
+    return ForwardingRunner::run(unit, unit.name == "blocks.1" ? failing : body, inputs);
   }
-
- private:
-  ShardEngine& engine_;
 };
 
 void fail_in_forward(Transformer& model, ShardEngine& engine, const at::Tensor& ids) {
@@ -194,7 +190,7 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
   options.global_batch = one.batch;
   options.z_loss = 1e-4;
   options.loss_chunk = 100;
-  TrainStep step(model, engine, rank.optimizer, world, options);
+  TrainStep step(rank.step_parts(), options);
   const at::Tensor ids = ids_of(one, launch);
   Json result = {{"losses", Json::array()},
                  {"norms", Json::array()},
@@ -209,7 +205,7 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
       model.loss(ids, {1.0, 0.0, 64, 0.0}, engine);
     }
     for (const Group* group : world.groups()) const_cast<Group*>(group)->reset_traffic();
-    const StepResult taken = step.run(ids, config.optim.lr, s);
+    const StepFigures taken = step.run(ids, config.optim.lr, s).figures;
     result["losses"].push_back(taken.cross_entropy);
     result["norms"].push_back(taken.grad_norm);
     result["balance"].push_back(taken.load_balancing_loss);

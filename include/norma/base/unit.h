@@ -39,7 +39,7 @@ class UnitRunner {
   virtual ~UnitRunner() = default;
   virtual TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) = 0;
   // Whether the unit's body should make cheap inputs of its matrix products again in the backward pass.
-  virtual bool recomputes_inputs(const Unit&) const { return false; }
+  virtual bool recomputes_inputs(const Unit& unit) const = 0;
 };
 
 // This rank's shard of a unit's flat storage as the optimizer sees it: 1-D, in the order of its UnitLayout
@@ -55,6 +55,21 @@ struct FlatUnit {
 class PlainRunner : public UnitRunner {
  public:
   TensorList run(const Unit&, const UnitBody& body, const TensorList& inputs) override { return body(inputs); }
+  bool recomputes_inputs(const Unit&) const override { return false; }
+};
+
+// Hands everything on to another runner, which outlives it. A runner that wraps another one derives from this class and
+// overrides what it changes.
+class ForwardingRunner : public UnitRunner {
+ public:
+  explicit ForwardingRunner(UnitRunner& inner) : inner_(inner) {}
+  TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override {
+    return inner_.run(unit, body, inputs);
+  }
+  bool recomputes_inputs(const Unit& unit) const override { return inner_.recomputes_inputs(unit); }
+
+ private:
+  UnitRunner& inner_;
 };
 
 }  // namespace norma

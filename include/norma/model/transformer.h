@@ -20,6 +20,7 @@
 namespace norma {
 
 class BlockImpl;
+struct RoutingTerms;
 
 // How a micro-batch's loss is scaled: its summed cross-entropy is multiplied by `scale` (one over the tokens
 // of the whole batch), so that micro-batches just add. The experts' losses are means over a micro-batch's tokens and
@@ -69,15 +70,12 @@ class Transformer : public torch::nn::Module {
   at::Tensor next_logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache& cache);
 
  private:
-  struct Hidden {
-    at::Tensor x;                     // [B, T, D], or [1, N, D] of the places asked for
-    std::vector<TensorList> routing;  // of each layer with experts: balance, z, counts, entropy
-  };
+  struct Hidden;
   Hidden hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache,
                 const std::optional<at::Tensor>& places = std::nullopt);
   at::Tensor to_logits(const at::Tensor& x, UnitRunner& runner);  // [B, T, D] -> [B, T, V]
   void make_rope(at::Device device);
-  void add_auxiliary_losses(const std::vector<TensorList>& routing, double scale, ModelLoss& loss) const;
+  void add_auxiliary_losses(const std::vector<RoutingTerms>& routing, double scale, ModelLoss& loss) const;
   void collect_units();
 
   ModelConfig config_;

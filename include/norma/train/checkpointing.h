@@ -1,15 +1,41 @@
 // A training run into and out of a checkpoint: weights, optimizer state and position.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "norma/base/file.h"
 #include "norma/base/peers.h"
 #include "norma/checkpoint/state.h"
-#include "norma/train/trainer.h"
+#include "norma/data/batch_stream.h"
+#include "norma/optim/adamw.h"
+#include "norma/parallel/shard_engine.h"
+#include "norma/train/run_plan.h"
 
 namespace norma {
+
+// How fast a run trains, summed over the processes that took part in it one after the other: all steps but the first of
+// each process and those that are traced; without evaluation and saving.
+struct Throughput {
+  double seconds = 0.0;
+  std::int64_t tokens = 0;
+  double tokens_per_second() const { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }
+};
+
+// Where a run stands. Together with weights and optimizer state it is all that resuming needs.
+struct TrainState {
+  std::int64_t step = 0;
+  Position position;
+  std::int64_t evaluated_step = -1;  // validation of this step is already in the metrics
+  double best_loss = 0.0;            // lowest training cross-entropy so far; 0 before the first step
+  double final_loss = 0.0;           // of the last step
+  Throughput throughput;
+  std::vector<std::pair<std::string, double>> validation;  // label -> cross-entropy, of the last evaluation
+};
 
 // The checkpoint a run goes on from: the newest complete one of the run folder; else, when checkpoint.resume names a
 // folder, that one; else none. Every byte is checked; broken ones are named in the log and passed over. Throws

@@ -1,5 +1,6 @@
-// One optimizer step, as OLMo takes it (olmo/train.py): micro-batches with one denominator, clip by the global norm,
-// AdamW. Nothing is updated when the loss or a gradient is not finite.
+// One optimizer step, as OLMo takes it (olmo/train.py), in three parts: gradients of micro-batches under one
+// denominator, a decision about them (are they finite, how far are they clipped by their global norm), and AdamW's
+// update.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +22,26 @@ struct StepOptions {
   double max_grad_norm = 1.0;     // 0: no clipping
   double z_loss = 0.0;
   std::int64_t loss_chunk = 1024;
-  std::function<void(std::string_view)> after_phase;  // "forward", "backward", "optimizer": for measuring; may be empty
+  // Called after each "forward", "backward" and "optimizer" phase, for measuring. May be empty.
+  std::function<void(std::string_view)> after_phase = {};
 };
 
 StepOptions step_options(const RunPlan& plan);
+
+// What a step works on; all outlive it.
+struct StepParts {
+  Transformer& model;
+  UnitRunner& runner;  // runs the model's units: the engine, or a runner that wraps it
+  ShardEngine& engine;
+  AdamW& optimizer;
+  Peers& peers;
+};
+
+// What a rank alone knows and all ranks need: 1 where it holds, else 0. Their sum is the number of ranks.
+struct RankSignals {
+  double stop_requested = 0.0;  // the process was asked to stop
+  double save_written = 0.0;    // the process has written its files of the save in progress
+};
 
 // Where the step's tokens went in one layer, over all ranks.
 struct StepRouting {
@@ -33,36 +50,47 @@ struct StepRouting {
   double entropy = 0.0;        // of the router's scores, mean over tokens, in nats
 };
 
-struct StepResult {
+// What the gradients' part of a step found, over all ranks. The gradients themselves are in the engine.
+struct StepFigures {
   double cross_entropy = 0.0;        // sum over targets / tokens of the batch (OLMo's training CE), without the z-loss
   double z_loss = 0.0;               // weighted, likewise
   double load_balancing_loss = 0.0;  // weighted; means over micro-batches, ranks and layers with experts
   double router_z_loss = 0.0;        // likewise
-  std::vector<StepRouting> routing;  // of the layers with experts
-  double grad_norm = 0.0;            // before clipping
-  double clip = 1.0;                 // factor on the gradients
+  std::vector<StepRouting> routing = {};  // of the layers with experts
+  double grad_norm = 0.0;                 // before clipping
+  RankSignals signals = {};               // summed
+};
+
+// What is to be done with the gradients of a step.
+struct StepDecision {
+  bool finite = true;  // false: loss or gradients are not finite, and there must be no update
+  double clip = 1.0;   // factor on the gradients
+};
+
+StepDecision decide(const StepFigures& figures, double max_grad_norm);
+
+struct StepResult {
+  StepFigures figures;
+  StepDecision decision;
 };
 
 class TrainStep {
  public:
-  // All arguments outlive the step.
-  TrainStep(Transformer& model, ShardEngine& engine, AdamW& optimizer, Peers& peers, StepOptions options);
+  TrainStep(const StepParts& parts, StepOptions options);
 
-  // ids [B, T]: this rank's part of the batch, on the model's device; `step` (from 1) is for messages. `signals` are
-  // summed over ranks on the way, at no cost of their own. Throws DivergedError on every rank before any weight
-  // changes.
-  StepResult run(const at::Tensor& ids, double learning_rate, std::int64_t step,
-                 std::vector<double>* signals = nullptr);
+  // The whole step on ids [B, T], this rank's part of the batch, on the model's device; `step` (from 1) is for
+  // messages. The ranks' signals are summed on the way, at no cost of their own. Throws DivergedError on every rank,
+  // before any weight changes, when loss or gradients are not finite.
+  StepResult run(const at::Tensor& ids, double learning_rate, std::int64_t step, const RankSignals& signals = {});
+
+  // Its parts.
+  StepFigures gradients(const at::Tensor& ids, const RankSignals& signals);
+  void update(const StepDecision& decision, double learning_rate);
 
  private:
-  void phase(std::string_view name) const;
-  std::vector<double> backward_passes(const at::Tensor& ids, double scale);
-  [[noreturn]] void report_divergence(std::int64_t step, const StepResult& result) const;
+  [[noreturn]] void report_divergence(std::int64_t step, const StepFigures& figures) const;
 
-  Transformer& model_;
-  ShardEngine& engine_;
-  AdamW& optimizer_;
-  Peers& peers_;
+  StepParts parts_;
   StepOptions options_;
 };
 

@@ -8,25 +8,15 @@
 
 #include "norma/base/file.h"
 #include "norma/base/log.h"
-#include "norma/checkpoint/state.h"
 #include "norma/data/batch_stream.h"
 #include "norma/eval/evaluation.h"
 #include "norma/parallel/world.h"
+#include "norma/train/checkpointing.h"
 #include "norma/train/metrics.h"
 #include "norma/train/run_plan.h"
 #include "norma/train/train_step.h"
 
 namespace norma {
-
-// Where a run stands. Together with weights and optimizer state it is all that resuming needs.
-struct TrainState {
-  std::int64_t step = 0;
-  Position position;
-  std::int64_t evaluated_step = -1;  // validation of this step is already in the metrics
-  double best_loss = 0.0;            // lowest training cross-entropy so far; 0 before the first step
-  double final_loss = 0.0;           // of the last step
-  std::vector<std::pair<std::string, double>> validation;  // label -> cross-entropy, of the last evaluation
-};
 
 // What the loop works on; all outlive the trainer.
 struct TrainerParts {
@@ -53,7 +43,6 @@ struct RunSummary {
   std::int64_t steps_here = 0;  // taken by this process
   bool changed = false;         // this process took a step or finished a validation
   double seconds = 0.0;         // of this process' loop
-  double tokens_per_second = 0.0;
 };
 
 class Trainer {
@@ -68,16 +57,19 @@ class Trainer {
   Batch next_batch();
   bool take_steps(const std::atomic<bool>& stop);
   bool one_step(bool stop);  // false when any rank was asked to stop
+  RankSignals signals(bool stop) const;
+  void measure(double seconds);
   void write_step_metrics(const StepResult& result, double learning_rate);
-  void show_progress(const StepResult& result, double learning_rate);
+  void show_progress(const StepFigures& figures, double learning_rate);
   bool evaluate(const std::atomic<bool>& stop);  // false when it was cut short
   void show_evaluation(const EvaluationResult& result) const;
   void save();
   void finish_save();
   bool due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }
   void trace_around(std::int64_t step);
+  bool tracing() const;
   void write_trace();
-  double tokens_per_second() const;
+  double recent_tokens_per_second() const;
   double waited_per_step() const;
 
   const RunPlan& plan_;
@@ -86,7 +78,7 @@ class Trainer {
   TrainStep step_;
   ProgressLine progress_;
   RunSummary summary_;
-  std::vector<double> recent_seconds_;  // of the last steps, without the first
+  std::vector<double> recent_seconds_;  // of the last steps of this process, without its first one
   std::int64_t steps_here_ = 0;         // of this process
   std::int64_t saved_step_ = -1;
   std::unique_ptr<StepTrace> trace_;

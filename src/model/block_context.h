@@ -1,0 +1,28 @@
+// What passes between the transformer, its blocks and their branches besides the stream.
+#pragma once
+
+#include <optional>
+
+#include "norma/kernels/ops.h"
+#include "norma/model/decode_cache.h"
+
+namespace norma {
+
+// What the experts of a layer report about a forward pass, see Routing (kernels/experts.h).
+struct RoutingTerms {
+  at::Tensor balance, z;  // scalars, differentiable
+  at::Tensor counts;      // [E] int64
+  at::Tensor entropy;     // scalar
+};
+
+// What a forward pass knows besides the stream. Nothing in it is differentiable.
+struct BlockContext {
+  RopeTable rope;                  // angles of this pass' positions
+  std::optional<at::Tensor> mask;  // [B, 1, T, S] when documents are kept apart
+  DecodeCache* cache = nullptr;
+  bool recompute_inputs = false;                   // see prepared_linear()
+  std::optional<RoutingTerms>* routing = nullptr;  // where experts leave their report, during the call
+  std::optional<at::Tensor> places = {};           // [N] flat indices into [B, T]: the block's output is wanted there
+};
+
+}  // namespace norma
