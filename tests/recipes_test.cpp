@@ -4,7 +4,7 @@
 #include "norma/base/error.h"
 #include "norma/base/file.h"
 #include "norma/config/schema.h"
-#include "norma/train/known_risks.h"
+#include "norma/train/run_plan.h"
 
 #include "support/errors.h"
 

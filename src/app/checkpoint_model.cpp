@@ -3,6 +3,7 @@
 #include "norma/base/error.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/train/checkpointing.h"
+#include "norma/train/runtime.h"
 
 #include "checked_config.h"
 

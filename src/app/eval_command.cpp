@@ -9,17 +9,18 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/base/process.h"
 #include "norma/eval/tasks.h"
+#include "norma/parallel/job.h"
 #include "norma/parallel/launch.h"
 #include "norma/study/compare.h"
+#include "norma/train/runtime.h"
 
-#include "agreement.h"
 #include "checkpoint_model.h"
 #include "commands.h"
 #include "eval_results.h"
 #include "evaluation_input.h"
 #include "option_checks.h"
-#include "signals.h"
 
 namespace norma {
 namespace {

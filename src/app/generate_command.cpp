@@ -7,6 +7,7 @@
 #include "norma/base/error.h"
 #include "norma/base/json.h"
 #include "norma/base/log.h"
+#include "norma/base/process.h"
 #include "norma/config/names.h"
 #include "norma/eval/generate.h"
 #include "norma/eval/text_stream.h"
@@ -14,9 +15,7 @@
 #include "checkpoint_model.h"
 #include "commands.h"
 #include "option_checks.h"
-#include "prompts.h"
 #include "run_tokenizer.h"
-#include "signals.h"
 
 namespace norma {
 namespace {
@@ -28,6 +27,42 @@ struct GenerateArguments {
   std::int64_t threads = 0;
   bool keep_going = false;  // past the end of text
 };
+
+constexpr std::uint64_t kMaxPromptBytes = 256 << 20;
+
+std::string prompt_of(const std::string& line, const std::string& where) {
+  const Json json = parse_json(line, where);
+  const auto found = json.is_object() ? json.find("prompt") : json.end();
+  if (!json.is_object() || found == json.end() || !found->is_string()) {
+    throw DataError(cat("[generate] ", where, R"( must be an object with a text "prompt"; got )", line.substr(0, 80)));
+  }
+  return found->get<std::string>();
+}
+
+std::string without_return(std::string line) {
+  if (line.ends_with('\r')) line.pop_back();
+  return line;
+}
+
+// The texts to continue: those of --prompt, then those of the file: in a .jsonl file the "prompt" of each object, else
+// each line; empty lines are passed over. One empty prompt when nothing asks for any.
+std::vector<std::string> gather_prompts(const std::vector<std::string>& given, const std::string& file) {
+  std::vector<std::string> prompts = given;
+  if (file.empty()) {
+    if (prompts.empty()) prompts.emplace_back();
+    return prompts;
+  }
+  const bool is_json = fs::path(file).extension() == ".jsonl";
+  std::size_t number = 0;
+  for (const std::string& raw : split(read_file(file, kMaxPromptBytes), '\n')) {
+    const std::string line = without_return(raw);
+    ++number;
+    if (trim(line).empty()) continue;
+    prompts.push_back(is_json ? prompt_of(line, cat(file, ":", number)) : line);
+  }
+  if (prompts.empty()) throw DataError(cat("[generate] ", file, " holds no prompt"));
+  return prompts;
+}
 
 // The prompt's ids; the end-of-text id alone when there is no prompt. A prompt that leaves no room is cut at its front.
 std::vector<std::int64_t> prompt_ids(const Tokenizer& tokenizer, const std::string& prompt, const ModelConfig& model) {

@@ -1,16 +1,15 @@
 // norma: the command line, and the one place where errors become exit codes.
-#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string_view>
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/base/process.h"
+#include "norma/parallel/job.h"
 #include "norma/parallel/launch.h"
 
 #include "commands.h"
-#include "failure.h"
-#include "openmp.h"
 #include "option_checks.h"
 #include "version.h"
 
@@ -74,9 +73,7 @@ bool computes(std::string_view command) {
 
 int main(int argc, char** argv) {
   if (argc > 1 && computes(argv[1])) norma::wait_without_spinning(argv);
-  // A full disk quota or a closed pipe is an error of the write, with a message and an exit code, not a sudden death.
-  std::signal(SIGXFSZ, SIG_IGN);
-  std::signal(SIGPIPE, SIG_IGN);
+  norma::let_writes_fail();
   norma::start_log(norma::LogLevel::info, "");
   try {
     return run(argc, argv);

@@ -5,11 +5,11 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/base/process.h"
 #include "norma/config/names.h"
 #include "norma/data/prepare.h"
 
 #include "commands.h"
-#include "signals.h"
 
 namespace norma {
 namespace {

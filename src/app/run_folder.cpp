@@ -10,7 +10,6 @@
 #include "norma/base/error.h"
 #include "norma/base/json.h"
 #include "norma/config/names.h"
-#include "norma/train/plan_text.h"
 
 #include "run_tokenizer.h"
 #include "version.h"

@@ -10,19 +10,19 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/base/process.h"
 #include "norma/config/names.h"
+#include "norma/parallel/job.h"
 #include "norma/parallel/strategy.h"
 #include "norma/train/checkpointing.h"
 #include "norma/train/initial_weights.h"
+#include "norma/train/runtime.h"
 
-#include "agreement.h"
 #include "checked_config.h"
 #include "commands.h"
 #include "evaluation_input.h"
-#include "failure.h"
 #include "run_folder.h"
 #include "session.h"
-#include "signals.h"
 #include "version.h"
 
 namespace norma {

@@ -1,9 +1,9 @@
-#include "norma/train/known_risks.h"
-
+// Known failures of placements, each with its source.
 #include <algorithm>
 
 #include "norma/base/text.h"
 #include "norma/config/names.h"
+#include "norma/train/run_plan.h"
 
 namespace norma {
 namespace {

@@ -36,7 +36,11 @@ RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64
 // What the length of the run says about itself and its schedule; empty when all is well or the length is not known.
 Problems check_schedule(const RunPlan& plan);
 
-// For people: sizes, FLOPs, memory, length, schedule and the norm table.
+// The plan for people: sizes, FLOPs, memory, length, schedule, the norm table, and the known risks.
 std::string describe(const RunPlan& plan);
+
+// Where a config departs from the recipe of its placement (configs/recipes/) in a way that is known to fail: a sentence
+// each, with its source. Judged by where the norms sit, not by the preset's name.
+std::vector<std::string> known_risks(const RunPlan& plan);
 
 }  // namespace norma

@@ -1,6 +1,4 @@
 // norma export --to hf: a folder that is read again and computes the same, or none.
-#include "norma/interop/hf_export.h"
-
 #include <cstdio>
 #include <span>
 #include <system_error>
@@ -12,6 +10,7 @@
 #include "norma/base/log.h"
 #include "norma/base/staged_path.h"
 #include "norma/checkpoint/commit.h"
+#include "norma/interop/hf_export.h"
 #include "norma/model/cost.h"
 
 #include "checkpoint_model.h"

@@ -1,7 +1,8 @@
-#include "signals.h"
+#include "norma/base/process.h"
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <string_view>
 
 #include <unistd.h>
@@ -48,6 +49,19 @@ int stop_signal() {
 int stopped_exit_code() {
   const int signal = g_signal;
   return 128 + (signal == 0 ? SIGINT : signal);  // 0: another process was stopped
+}
+
+void let_writes_fail() {
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+void wait_without_spinning(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "PASSIVE", /*overwrite=*/1);
+  char path[4096] = {};
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+  if (length > 0) execv(path, argv);
 }
 
 }  // namespace norma
