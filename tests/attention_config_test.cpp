@@ -1,15 +1,15 @@
-// Settings of attention and RoPE: combinations without meaning are refused with the reason.
+// Settings of attention and RoPE: combinations that mean nothing are refused, with the reason.
 #include <algorithm>
 
 #include <gtest/gtest.h>
 
 #include "norma/base/text.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 namespace norma {
 namespace {
 
-// A latent model, then these overrides.
+// The problems of a config with latent attention and these overrides.
 std::string complaints(std::vector<std::string> overrides, bool latent = true) {
   if (latent) {
     overrides.insert(overrides.begin(),

@@ -7,7 +7,7 @@
 #include "norma/base/error.h"
 #include "norma/base/text.h"
 #include "norma/config/names.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 #include "support/fixtures.h"
 
@@ -27,7 +27,7 @@ class ConfigFile {
   testing::TemporaryFolder folder_;
 };
 
-// Everything wrong with a file and overrides, as users read it; the file's folder is cut off.
+// All problems of a file and of overrides, as users read them, without the name of the file's folder.
 Lines complaints(const std::string& text, const Lines& overrides = {}) {
   const ConfigFile file(text);
   const LoadedConfig loaded = load_config(file.path(), overrides);
@@ -103,10 +103,10 @@ TEST(Reading, AnchorsMayBeUsedWithinTheBudget) {
 
 struct WrongConfig {
   const char* text;
-  Lines parts;  // of the one message
+  Lines parts;  // parts of the only message
 };
 
-// Each message names the file, the line and the key, what was got, and what is allowed.
+// Each message names the file, the line and the key, and says what was given and what is allowed.
 TEST(Reading, EveryMistakeIsExplained) {
   const std::vector<WrongConfig> all = {
       {"modle: {d_model: 8}", {"run.yaml:1: modle: unknown key", "'model'", "run, model, norm"}},
@@ -139,7 +139,7 @@ TEST(Reading, EveryMistakeIsExplained) {
       {"run:\n  name: \"\xff\"", {"run.yaml:2: byte 0xff is not UTF-8"}},
       {"run: {? [a] : b}", {"run.yaml:1: a key must be a word"}},
       {"data: {paths: *.npy}", {"run.yaml:1: not valid YAML", "starts with '*' needs quotes"}},
-      {"norm: &n {final: *n}", {"run.yaml:1: an alias cannot stand inside the value it names"}},
+      {"norm: &n {final: *n}", {"run.yaml:1: an alias cannot be inside the value that it names"}},
       {"optim: {<<: {lr: 1}}", {"run.yaml:1: optim.<<: merge keys are not allowed"}},
   };
   for (const WrongConfig& wrong : all) {

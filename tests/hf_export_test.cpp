@@ -1,5 +1,5 @@
-// Folders for Hugging Face transformers, at the level of the room: tensors come back bit by bit, a class of
-// transformers is taken exactly where it computes the same, and our own class says everything.
+// Writing folders for Hugging Face transformers: tensors are the same bit by bit when they are read again, a class of
+// transformers is chosen exactly where it computes the same, and the config of our own class is complete.
 #include "norma/interop/hf_export.h"
 
 #include <random>
@@ -10,7 +10,7 @@
 
 #include "norma/base/error.h"
 #include "norma/checkpoint/safetensors.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 #include "support/errors.h"
 #include "support/fixtures.h"
@@ -26,7 +26,7 @@ using testing::TemporaryFolder;
 
 using Bytes = std::vector<std::byte>;
 
-// Every tensor of a folder's weight files, with its type before its bytes.
+// Every tensor of a folder's weight files: its type, then its bytes.
 std::map<std::string, std::pair<std::string, Bytes>> tensors_of(const fs::path& folder) {
   std::map<std::string, std::pair<std::string, Bytes>> all;
   for (const auto& entry : fs::directory_iterator(folder)) {
@@ -46,7 +46,7 @@ WeightReader reader_of(const HfFolder& folder) {
   };
 }
 
-// Import and export of a folder that transformers wrote: the same class, the same tensors, the same model.
+// A folder that transformers wrote is imported and exported: it has the same class, tensors and model.
 void round_trip_case(const fs::path& path) {
   const HfFolder original(path);
   const auto before = tensors_of(path);
@@ -66,7 +66,8 @@ void round_trip_case(const fs::path& path) {
     }
     const std::string type = original.model().model_type;
     const bool dense_v2 = type == "deepseek_v2" && original.model().model.moe_layers().empty();
-    EXPECT_EQ(again.model().model_type, dense_v2 ? "deepseek_v3" : type);  // without experts both are the same
+    EXPECT_EQ(again.model().model_type,
+              dense_v2 ? "deepseek_v3" : type);  // without experts the two classes compute the same
     EXPECT_TRUE(tensors_of(out.path()) == before);
   }
 }
@@ -96,7 +97,7 @@ TEST(HfClass, IsThatOfTransformersWhereItComputesTheSame) {
   const RunConfig dense = testing::tiny_config(2), moe = moe_config(2), latent = testing::tiny_latent_config(2);
   EXPECT_EQ(type_of(dense, "pre"), "llama");
   EXPECT_EQ(type_of(dense, "qk"), "qwen3");
-  EXPECT_EQ(type_of(dense, "pre_qk"), "qwen3");  // the same plan by another name
+  EXPECT_EQ(type_of(dense, "pre_qk"), "qwen3");  // another name of the same plan
   EXPECT_EQ(type_of(dense, "olmo2"), "olmo2");
   EXPECT_EQ(type_of(moe, "qk"), "qwen3_moe");
   EXPECT_EQ(type_of(moe, "olmoe"), "olmoe");
@@ -108,7 +109,7 @@ TEST(HfClass, IsThatOfTransformersWhereItComputesTheSame) {
   for (const char* preset : {"qk", "hybrid"}) EXPECT_EQ(type_of(latent, preset), kNormaType) << preset;
 }
 
-// One setting that the class does not have, and it is no longer that class.
+// A single setting that the class does not have makes the model one of another class.
 TEST(HfClass, IsOurOwnWhereAnythingDiffers) {
   const auto type_with = [](RunConfig config, const char* preset, const auto& change) {
     change(config);
@@ -131,7 +132,8 @@ TEST(HfClass, IsOurOwnWhereAnythingDiffers) {
                         c.model.head_dim = 8;
                       }),
             kNormaType);
-  EXPECT_EQ(type_with(dense, "pre", [](RunConfig& c) { c.norm.final.gain_init = 0.5; }), "llama");  // a beginning
+  EXPECT_EQ(type_with(dense, "pre", [](RunConfig& c) { c.norm.final.gain_init = 0.5; }),
+            "llama");  // it matters only when training begins
   EXPECT_EQ(type_with(moe, "qk", [](RunConfig& c) { c.model.moe.balance_loss = 0.5; }), "qwen3_moe");
   EXPECT_EQ(type_with(moe, "qk", [](RunConfig& c) { c.model.moe.normalize_weights = true; }), "qwen3_moe");
 }
@@ -143,7 +145,7 @@ TEST(HfClass, DeepSeekIsTakenWithItsExperts) {
   config.model.layers["0"].mlp = MlpKind::dense;
   MoeConfig& moe = config.model.moe;
   moe.shared_experts = 1;
-  EXPECT_EQ(model_of(config).model_type, kNormaType);  // halves are turned: deepseek_v2 turns neighbours
+  EXPECT_EQ(model_of(config).model_type, kNormaType);  // it rotates halves, and deepseek_v2 rotates neighbours
   config.model.attention.rope_pairs = RopePairs::adjacent;
   EXPECT_EQ(model_of(config).model_type, "deepseek_v2");
   moe.scoring = RouterScoring::sigmoid;
@@ -159,7 +161,7 @@ TEST(HfClass, AttentionInsideDocumentsIsRefused) {
   EXPECT_TRUE(contains(error_text<ConfigError>([&] { model_of(config); }), "document_separator"));
 }
 
-// Numbers keep their type, and keys whose spelling changed stand in both.
+// Numbers keep their type, and keys with a new spelling are written in both spellings.
 TEST(HfConfigJson, SpeaksToBothVersions) {
   RunConfig config = moe_config(2);
   config.norm.preset = "olmoe";
@@ -188,7 +190,7 @@ RunConfig yarn_config() {
   return config;
 }
 
-// Everything that our own class' config.json says, field by field.
+// The whole config.json of our own class, field by field.
 TEST(HfNormaConfig, SaysEverythingThatChangesAResult) {
   RunConfig wild = moe_config(4);
   wild.model.layers["1-2"].mlp = MlpKind::dense;
@@ -219,7 +221,7 @@ TEST(HfNormaConfig, SaysEverythingThatChangesAResult) {
   }
 }
 
-// transformers saves the defaults of all attributes, whatever they are for.
+// transformers saves the defaults of all attributes, also of those that are not used.
 TEST(HfNormaConfig, ADenseFolderMaySpeakOfExperts) {
   const RunConfig config = testing::tiny_config(2);
   Json saved = hf_config_of(model_of(config, RemoteCode::always), {}, HfDtype::fp32);
@@ -267,7 +269,7 @@ TEST(HfNormaConfig, IsReadWithSuspicion) {
   EXPECT_TRUE(contains(complaint([&](Json& j) { j["unpadded_vocab_size"] = 65; }), "embedding_rows"));
 }
 
-// Small files hold the same tensors as one, and an index says where.
+// Several small files hold the same tensors as one file, and an index says which tensor is where.
 TEST(HfWeightFiles, AreSplitBySize) {
   const HfFolder original(testing::fixture_root() / "hf" / "olmoe_tied");
   HfExportOptions options;

@@ -1,5 +1,5 @@
-// norma export --to hf as a user runs it, and what transformers makes of the folders. A few placements here; all of
-// them, dense and with experts, with grouped and with latent attention, in scripts/campaign.sh exports.
+// norma export --to hf as a user runs it, with transformers loading the folders. This test has a few placements;
+// scripts/campaign.sh exports has all of them, dense and with experts, with grouped and with latent attention.
 #include <cstdlib>
 #include <fstream>
 
@@ -34,7 +34,7 @@ checkpoint: {every: 0}
 metrics: {tensorboard: false}
 )";
 
-// Other sites, kinds, eps, factors and skips in every layer.
+// Sites, kinds, eps, factors and skips that differ from layer to layer.
 constexpr const char* kOtherInEveryLayer = R"(norm.layers={
   '0': {attention: {in: {kind: layer, eps: 1e-3}, out: rms, skip: normed, in_gain: 0.7, alpha: 1.3, beta: 0.6},
         mlp: {in: none, sum: layer, skip: block, beta: 1.5}, inner: {q: layer, k: rms, context: {kind: rms, gain_init: 0.5}}},
@@ -61,7 +61,7 @@ const Words kExperts = {"model.mlp=moe", "model.moe={num_experts: 6, top_k: 2, e
                         "model.tie_embeddings=false"};
 const Words kLatent = {"model.num_kv_heads=null",
                        "model.attention={kind: mla, q_rank: 24, kv_rank: 16, nope_dim: 8, rope_dim: 4, value_dim: 12}"};
-// DeepSeek-V3's: neighbours turn together, groups, a selection bias, a shared expert, a dense layer, YaRN.
+// As DeepSeek-V3: RoPE rotates neighbours; groups, a selection bias, a shared expert, a dense layer, YaRN.
 const Words kDeepSeek = {
     "model.num_kv_heads=null",
     "model.attention={kind: mla, kv_rank: 16, nope_dim: 8, rope_dim: 4, value_dim: 12, rope_pairs: adjacent}",
@@ -94,7 +94,7 @@ std::vector<Case> few_cases() {
   };
 }
 
-// Every named placement with every make of attention and MLP.
+// Every named placement with every kind of attention and MLP.
 std::vector<Case> all_cases() {
   std::vector<Case> cases = few_cases();
   const std::map<std::string, Words> makes = {
@@ -149,7 +149,7 @@ std::string text_of(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// What transformers saved is the model that it loaded: imported and exported again it gives the same files.
+// A folder that transformers loaded and saved, imported and exported again, has the same files.
 void expect_saved_model_is_the_same(const Workplace& work, const Case& one) {
   const std::string run = work.path(one.name + "-saved-run"), out = work.path(one.name + "-again");
   const ProgramResult imported = run_norma({"import", work.path("saved/" + one.name), "--out", run});
@@ -208,7 +208,7 @@ TEST(HfProgram, RefusesWhatItCannotDoAndLeavesNothingBehind) {
   expect_failure(exported({"--to", "hf", "--logits", work.path("none/logits.json")}), 2,
                  {"--logits", "must lie in a folder"});
   EXPECT_FALSE(fs::exists(work.path("out")));
-  fs::create_directory(work.path("out"));  // an empty folder is as good as none
+  fs::create_directory(work.path("out"));  // an empty folder is allowed
   EXPECT_EQ(exported({"--to", "hf", "--ignore-document-separator"}).exit_code, 0);
   expect_failure(exported({"--to", "hf", "--ignore-document-separator"}), 2, {"not an empty folder"});
   expect_failure(run_norma({"export", work.path("run"), "--to", "hf", "--out", work.path("run/step-5/hf")}), 2,

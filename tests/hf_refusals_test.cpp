@@ -1,4 +1,4 @@
-// Hugging Face folders that are spelled otherwise, and those that are refused: what an error names.
+// Hugging Face folders in other spellings, and folders that are refused with an error that names the cause.
 #include <fstream>
 
 #include <ATen/ATen.h>
@@ -33,7 +33,7 @@ class Copy {
   Json json(const char* file = "config.json") const { return read_json(path_ / file, 1 << 20); }
   void write(const Json& json, const char* file = "config.json") const { std::ofstream(path_ / file) << json.dump(); }
 
-  // The folder's error after one key of config.json got another value.
+  // The error of the folder after one key of config.json was changed.
   std::string error_with(const char* key, const Json& value) const {
     const Json before = json();
     Json changed = before;
@@ -201,7 +201,7 @@ TEST(HfIndex, NamesPlainFilesThatHoldWhatItSays) {
   const Copy copy("qwen3_untied_sharded");
   constexpr const char* kIndex = "model.safetensors.index.json";
   const Json index = copy.json(kIndex);
-  const std::string tensor = "model.layers.0.input_layernorm.weight";  // others share its file
+  const std::string tensor = "model.layers.0.input_layernorm.weight";  // the file has other tensors too
   const auto error_of = [&](const Json& changed) {
     copy.write(changed, kIndex);
     return error_text<DataError>([&] { HfFolder folder(copy.path()); });

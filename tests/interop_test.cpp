@@ -21,7 +21,7 @@ namespace {
 using testing::expected_ids;
 using testing::expected_logits;
 
-// A model with the folder's weights, in the folder's shape and placement unless told otherwise.
+// A model with the folder's weights. Shape and placement are the folder's unless others are given.
 struct Imported {
   Imported(const HfFolder& folder, Precision precision)
       : Imported(folder, precision, folder.model().model, folder.model().plan) {}
@@ -54,7 +54,7 @@ void expect_tensors(const HfModel& model, const Json& expected) {
             expected.at("num_parameters").get<std::int64_t>() + buffers);
 }
 
-// Token by token after a prompt, and the cache of latent attention in transformers' shapes.
+// Decoding token by token after a prompt; the cache of latent attention has the shapes of transformers' cache.
 void expect_cached_decoding(Imported& imported, const Json& expected) {
   const at::Tensor ids = expected_ids(expected), whole = imported.logits(ids);
   for (const std::int64_t prompt : {1, 5}) {
@@ -112,7 +112,7 @@ void expect_rotary(const ModelConfig& model, const Json& mla) {
   EXPECT_NEAR(rotary.softmax_scale, mla.at("softmax_scale").get<double>(), 1e-8);
 }
 
-// Each likely mistake, made on purpose, moves the logits as far as it did in transformers.
+// Each likely mistake, made on purpose, changes the logits as much as it did in transformers.
 void expect_mistakes_show(const HfFolder& folder, const Json& expected) {
   const HfModel& right = folder.model();
   const at::Tensor ids = expected_ids(expected);

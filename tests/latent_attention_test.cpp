@@ -172,8 +172,7 @@ TEST(LatentInvariance, HybridAttentionIgnoresTheLengthOfItsInput) {
     LayerPolicy& layer = plan.layers[0];
     layer.attention.alpha = 0.0;
     if (!norms_shared_key) layer.inner.rope_key = {};
-    for (InnerSite* site : {&layer.inner.q, &layer.inner.k, &layer.inner.v, &layer.inner.context}) site->eps = 0.0;
-    for (NormSite* site : {&layer.inner.q_latent, &layer.inner.kv_latent, &layer.inner.rope_key}) site->eps = 0.0;
+    visit_inner_sites([](const SiteInfo&, NormSite& site) { site.eps = 0.0; }, layer.inner);
     const TinyModel m = make_tiny_model(config, plan);
     const at::Tensor before = m.logits(tiny_ids());
     const c10::NoGradGuard no_grad;
@@ -191,12 +190,13 @@ TEST(LatentInvariance, HybridAttentionIgnoresTheLengthOfItsInput) {
 TEST(LatentAttention, EverySiteCounts) {
   const RunConfig config = tiny_latent_config(2);
   const TinyModel m = tiny_model(config, norm_config(kEdited));
-  for (const char* site : {"q_latent", "kv_latent", "rope_key", "q", "k", "v", "context"}) {
+  const auto expect_change = [&](const SiteInfo& info, const NormSite&) {
     const at::Tensor before = m.logits(tiny_ids());
     const c10::NoGradGuard no_grad;
-    m.parameter(cat("blocks.1.attention.norm_", site, ".weight")).select(0, 1).mul_(1.5);
-    EXPECT_GT(largest_difference(before, m.logits(tiny_ids())), 1e-9) << site;
-  }
+    m.parameter(cat("blocks.1.attention.norm_", info.name, ".weight")).select(0, 1).mul_(1.5);
+    EXPECT_GT(largest_difference(before, m.logits(tiny_ids())), 1e-9) << info.name;
+  };
+  visit_inner_sites(expect_change, m.plan.layers[1].inner);
 }
 
 // Adjacent pairs and halves are the same model with rows in another order (mla.md section 3).
@@ -266,25 +266,25 @@ TEST(LatentInit, EachMatrixHasItsFanAndDeepNormScalesValueRowsOnly) {
   EXPECT_DOUBLE_EQ(init_pieces(kv_down, config.model, post.plan, config.init)[1].std, std::sqrt(2.0 / (32 + 4)));
 }
 
-TEST(LatentPlan, PlacesTheSitesOfTheSpecification) {
+TEST(LatentPlan, PlacesTheSitesOfLatentAttention) {
   const ModelConfig model = tiny_latent_config(2).model;
   const auto inner = [&](const char* preset) { return testing::plan_of(norm_config(preset), model).layers[0].inner; };
   EXPECT_EQ(inner("pre").kv_latent, (NormSite{NormKind::rms, 1e-6, 1.0}));
   EXPECT_EQ(inner("pre").q_latent, (NormSite{NormKind::rms, 1e-6, 1.0}));
   EXPECT_FALSE(inner("pre").rope_key.present());
   EXPECT_FALSE(inner("qk").rope_key.present());
-  EXPECT_EQ(inner_widths(inner("qk"), model).k, 12);  // both parts of a key
+  const auto width = [&](SiteInput input, const char* preset) { return site_shape(input, inner(preset), model).width; };
+  EXPECT_EQ(width(SiteInput::k, "qk"), 12);  // both parts of a key
   for (const char* preset : {"hybrid", "hybrid_star", "qk_pre", "pre_qkv", "kc"}) {
     EXPECT_TRUE(inner(preset).rope_key.present()) << preset;
-    EXPECT_EQ(inner_widths(inner(preset), model).k, 8) << preset;
+    EXPECT_EQ(width(SiteInput::k, preset), 8) << preset;
   }
-  const InnerWidths widths = inner_widths(inner("qkvc_post"), model);
-  EXPECT_EQ(widths.q, 12);
-  EXPECT_EQ(widths.v, 12);
-  EXPECT_EQ(widths.rope_key, 4);
+  EXPECT_EQ(width(SiteInput::q, "qkvc_post"), 12);
+  EXPECT_EQ(width(SiteInput::v, "qkvc_post"), 12);
+  EXPECT_EQ(width(SiteInput::rope_key, "qkvc_post"), 4);
   EXPECT_FALSE(testing::plan_of(norm_config("pre"), tiny_latent_config(2, 0).model).layers[0].inner.q_latent.present());
   const std::string table = to_table(testing::plan_of(norm_config("hybrid"), model));
-  EXPECT_TRUE(testing::contains(table, "q k v rope_key q_latent kv_latent"));
+  EXPECT_TRUE(testing::contains(table, "q_latent kv_latent rope_key q k v"));
 }
 
 std::string only_problem(const NormConfig& norm, const ModelConfig& model) {

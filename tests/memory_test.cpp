@@ -10,7 +10,7 @@
 
 #include "norma/base/text.h"
 #include "norma/config/names.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 #include "norma/model/cost.h"
 #include "norma/parallel/forecast.h"
 #include "norma/train/train_step.h"

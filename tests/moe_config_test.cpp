@@ -1,15 +1,15 @@
-// Settings of the experts: which layers have them, and combinations without meaning.
+// Settings of the experts: which layers have them, and combinations that mean nothing.
 #include <algorithm>
 
 #include <gtest/gtest.h>
 
 #include "norma/base/text.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 namespace norma {
 namespace {
 
-// What is wrong with a config of these overrides, a problem a line.
+// The problems of a config with these overrides, one per line.
 std::string complaints(const std::vector<std::string>& overrides) {
   const LoadedConfig loaded = load_config("", overrides);
   const Problems problems = loaded.problems.empty() ? validate(loaded.config) : loaded.problems;

@@ -1,11 +1,10 @@
-// Presets against the fixtures' layer tables and the papers' counts; edits; the table.
+// Presets against the fixtures' layers and the papers' counts; edits; the table; plans turned back into configs.
 #include <cmath>
 #include <random>
 #include <set>
 
 #include <gtest/gtest.h>
 
-#include "norma/norm/norm_config_of.h"
 #include "norma/norm/plan.h"
 
 #include "support/fixture_plan.h"
@@ -48,7 +47,7 @@ std::int64_t norm_count(const NormPlan& plan, const ModelConfig& model) {
   return sum;
 }
 
-// What a fixture's preset is called here, with its options.
+// The preset of a fixture under its name here, with its options.
 NormConfig fixture_preset(const Json& fixture) {
   NormConfig config;
   const std::string name = fixture.at("name").get<std::string>();
@@ -70,7 +69,7 @@ void preset_case(const std::filesystem::path& path) {
   if (config.preset.empty()) GTEST_SKIP() << "its placement is not a preset";
   NormPlan want = testing::fixture_plan(fixture);
   NormPlan got = plan_of(config, static_cast<std::int64_t>(want.layers.size()));
-  for (LayerPolicy& layer : got.layers) {  // fixtures do not speak of initial weights
+  for (LayerPolicy& layer : got.layers) {  // fixtures say nothing about initial weights
     layer.attention.branch_init_scale = layer.mlp.branch_init_scale = 1.0;
   }
   EXPECT_EQ(got, want) << to_table(got) << "\nbut the fixture says\n" << to_table(want);
@@ -115,7 +114,7 @@ TEST(NormPlan, WholeNamesWinOverTheAblationGrammar) {
   EXPECT_NE(preset("post", 8), preset("post_pre", 8));
 }
 
-// Invariant 10 of the specification: the override machinery reproduces HybridNorm* from HybridNorm.
+// Edits of layer 0 turn HybridNorm into HybridNorm*.
 TEST(NormPlan, HybridStarIsHybridWithLayerZeroReplaced) {
   NormConfig config;
   config.preset = "hybrid";
@@ -126,7 +125,6 @@ TEST(NormPlan, HybridStarIsHybridWithLayerZeroReplaced) {
   EXPECT_EQ(plan_of(config, 12), preset("hybrid_star", 12));
 }
 
-// Invariant 5.
 TEST(NormPlan, MixReachesPreAndPost) {
   NormConfig config;
   config.preset = "mix";
@@ -154,7 +152,7 @@ TEST(NormPlan, SpanSaysThatItsScalingIsDerived) {
   EXPECT_TRUE(plan.layers[0].attention.in.present());
   EXPECT_FALSE(plan.layers[1].attention.in.present());
   EXPECT_EQ(plan.layers[2].mlp.skip, SkipSource::block);
-  EXPECT_NE(to_table(plan).find("not the paper's"), std::string::npos);
+  EXPECT_NE(to_table(plan).find("not taken from the paper"), std::string::npos);
   NormConfig config;
   config.preset = "span";
   config.span.scaling = SpanScaling::branch;
@@ -188,7 +186,7 @@ TEST(NormPlan, LayersAreNamedByPlainDigits) {
   }
 }
 
-// A wrong norm.eps is validate()'s to report; the sites that take it over have nothing to add.
+// validate() reports a wrong norm.eps. The sites that get it report nothing.
 TEST(NormPlan, AWrongCommonEpsIsNotBlamedOnASite) {
   NormConfig config;
   config.preset = "pre";
@@ -240,7 +238,7 @@ ModelConfig latent_model_of(std::int64_t layers) {
   return model;
 }
 
-// The plan that a plan's config makes.
+// The plan of the config of a plan.
 NormPlan plan_again(const NormPlan& plan, const ModelConfig& model) {
   Problems problems;
   NormPlan again = make_norm_plan(norm_config_of(plan, model), model, problems);
@@ -267,7 +265,7 @@ TEST(NormConfigOf, EveryPresetIsFoundAgainWithoutEdits) {
   }
 }
 
-// Any site, factor and skip, in every layer another one.
+// A plan with any sites, factors and skips, which differ from layer to layer.
 NormPlan random_plan(std::mt19937& random, const ModelConfig& model, bool with_layer_norms) {
   const auto number = [&] { return std::uniform_real_distribution(0.1, 2.0)(random); };
   const auto site = [&] {
@@ -277,24 +275,26 @@ NormPlan random_plan(std::mt19937& random, const ModelConfig& model, bool with_l
     if (result.present() && random() % 2 == 0) result.gain_init = number();
     return result;
   };
-  const auto inner = [&] {
-    const auto granularity = static_cast<Granularity>(random() % (model.is_latent() ? 1 : 2));
-    return InnerSite{site(), granularity};
+  const auto fill_site = [&](const LayerSite& where, auto& filled) {
+    const bool latent = where.group == SiteGroup::inner && std::is_same_v<decltype(filled), NormSite&>;
+    if (latent && !model.is_latent()) return;
+    static_cast<NormSite&>(filled) = site();
+    if constexpr (std::is_same_v<decltype(filled), HeadSite&>) {
+      filled.granularity = static_cast<Granularity>(random() % (model.is_latent() ? 1 : 2));
+    }
   };
-  const auto wiring = [&](std::uint32_t skips) {
-    return ResidualWiring{site(),   site(),   site(),   static_cast<SkipSource>(random() % skips),
-                          number(), number(), number(), number()};
+  const auto fill_wiring = [&](ResidualWiring& wiring, std::uint32_t skips) {
+    wiring.skip = static_cast<SkipSource>(random() % skips);
+    for (double* factor : {&wiring.in_gain, &wiring.alpha, &wiring.beta, &wiring.branch_init_scale}) *factor = number();
   };
   NormPlan plan;
   plan.embedding = site();
   plan.final = site();
   for (std::int64_t l = 0; l < model.num_layers; ++l) {
-    LayerPolicy layer{wiring(2), wiring(3), {inner(), inner(), inner(), inner(), {}, {}, {}}};
-    if (model.is_latent()) {
-      layer.inner.q_latent = site();
-      layer.inner.kv_latent = site();
-      layer.inner.rope_key = site();
-    }
+    LayerPolicy layer;
+    visit_sites(fill_site, layer);
+    fill_wiring(layer.attention, 2);
+    fill_wiring(layer.mlp, 3);
     plan.layers.push_back(random() % 3 == 0 && l > 0 ? plan.layers.back() : layer);
   }
   return plan;

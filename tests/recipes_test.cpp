@@ -3,7 +3,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/file.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 #include "norma/train/run_plan.h"
 
 #include "support/errors.h"

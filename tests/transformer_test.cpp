@@ -8,7 +8,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/text.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 #include "norma/eval/generate.h"
 #include "norma/eval/perplexity.h"
 #include "norma/model/cost.h"

@@ -80,7 +80,7 @@ CheckedConfig load_checked_config(const std::string& file, const std::vector<std
   const std::int64_t layers = loaded.config.model.num_layers;
   if (layers > 0 && layers <= kMaxLayers)
     checked.norms = make_norm_plan(loaded.config.norm, loaded.config.model, found);
-  append(found, check_init(loaded.config));
+  append(found, check_init(loaded.config.init, checked.norms));
   if (found.empty()) {
     append(found, check_freeze(model_parameters(loaded.config.model, checked.norms), loaded.config.train.freeze));
   }

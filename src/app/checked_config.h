@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 #include "norma/data/token_file.h"
 #include "norma/norm/plan.h"
 

@@ -8,7 +8,7 @@
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/base/staged_path.h"
-#include "norma/config/keys.h"
+#include "norma/config/yaml.h"
 #include "norma/data/tokenizer.h"
 #include "norma/interop/import_weights.h"
 #include "norma/train/checkpointing.h"

@@ -1,4 +1,4 @@
-// Checks of attention's shape and of its rotary embedding.
+// Checks the shape of attention and its rotary embedding.
 #include <cmath>
 
 #include "norma/config/names.h"
@@ -50,8 +50,8 @@ void check_grouped(const ModelConfig& model, Checker& check) {
     return;
   }
   check.require(model.head_width() % 2 == 0, key,
-                cat("the width of a head must be even, for RoPE turns pairs; got ", model.head_width(),
-                    model.head_dim ? "" : " = d_model / num_heads"));
+                cat("the width of a head must be even, because RoPE rotates pairs of channels; got ",
+                    model.head_width(), model.head_dim ? "" : " = d_model / num_heads"));
   check_projection(model.qkv_width(), key, "fused q, k, v", check);
 }
 
@@ -76,7 +76,7 @@ void check_latent(const ModelConfig& model, Checker& check) {
   const bool rope = width("rope_dim", attention.rope_dim, 2), value = width("value_dim", attention.value_dim, 1);
   if (rope) {
     check.require(model.rope_dim() % 2 == 0, "model.attention.rope_dim",
-                  cat("must be even, for RoPE turns pairs; got ", model.rope_dim()));
+                  cat("must be even, because RoPE rotates pairs of channels; got ", model.rope_dim()));
   }
   if (!rank || !nope || !rope || !value) return;
   check_projection(model.q_width(), "model.attention.nope_dim", "query", check);

@@ -1,4 +1,4 @@
-// What checks of a config are made of.
+// Building blocks of the checks of a config.
 #pragma once
 
 #include <limits>
@@ -10,12 +10,12 @@
 
 namespace norma {
 
-// Collects problems; each check says what must hold and what was got.
+// Collects problems. The text of each says what must hold and what was given.
 class Checker {
  public:
   static constexpr double kLargest = std::numeric_limits<double>::max();
 
-  // Returns whether it holds, so that checks which build on it can be left out.
+  // Returns whether it holds, so that checks that build on it can be skipped.
   bool require(bool holds, const std::string& key, const std::string& text) {
     if (!holds) problems_.push_back({key, 0, text});
     return holds;
@@ -54,17 +54,17 @@ class Checker {
   Problems problems_;
 };
 
-// Heads, latents and RoPE.
+// Checks heads, latents and RoPE.
 void check_attention(const ModelConfig& model, Checker& check);
 
-// Upper bounds for one layer, as numbers that cannot overflow: weights of attention's matrices, and the widths of all
-// that it makes of a token.
+// Upper bounds for attention in one layer, as numbers that cannot overflow: the weights of its matrices, and the
+// elements of all its activations per token.
 struct AttentionSize {
   double parameters = 0.0, widths = 0.0;
 };
 AttentionSize attention_size(const ModelConfig& model);
 
-// Experts, router and the MLP kinds of layers.
+// Checks experts, router and the MLP kinds of layers.
 void check_moe(const ModelConfig& model, Checker& check);
 
 }  // namespace norma

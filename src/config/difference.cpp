@@ -1,5 +1,5 @@
-// Which keys of two configs differ.
-#include "norma/config/schema.h"
+// The keys in which two configs differ.
+#include "norma/config/yaml.h"
 
 #include "fields.h"
 
@@ -34,6 +34,10 @@ Values flatten(RunConfig config) {
 }
 
 }  // namespace
+
+bool is_inside(const std::string& key, const std::string& section) {
+  return key == section || key.starts_with(section + ".");
+}
 
 std::vector<KeyDifference> differing_keys(const RunConfig& before, const RunConfig& now) {
   const Values old_values = flatten(before), new_values = flatten(now);

@@ -1,4 +1,4 @@
-// What the visitors over config structs share: the kinds of fields there are, and their text.
+// What the visitors of config structs share: the kinds of fields, and their values as text.
 #pragma once
 
 #include <concepts>
@@ -19,7 +19,7 @@ concept Section = requires(T& t) {
   t.visit([](const char*, auto&, const char*) {});
 };
 
-// A section that a bare scalar may stand for; T::kShorthand names the field it sets.
+// A section that may also be written as a bare scalar, which sets the field named T::kShorthand.
 template <class T>
 concept Shorthand = Section<T> && requires {
   T::kShorthand;
@@ -40,8 +40,8 @@ std::vector<std::string> field_names() {
   return names;
 }
 
-// Values as YAML writes them, on one line.
-std::string value_text(const std::string& text);  // in double quotes where YAML could read it otherwise
+// Values as YAML, on one line.
+std::string value_text(const std::string& text);  // in double quotes where YAML could read it as something else
 inline std::string value_text(bool value) {
   return value ? "true" : "false";
 }
@@ -76,16 +76,16 @@ std::string value_text(T section) {
   return cat("{", join(parts, ", "), "}");
 }
 
-// One row of the list of keys. Map keys are written as <key>.
+// One row of the list of keys. The keys of a map are written <key>.
 struct KeyRow {
   std::string key, type, fallback, meaning;
-  std::string shorthand;  // the section with a bare form that this key is inside of, or ""
+  std::string shorthand;  // the section with a bare form that contains this key, or ""
 };
 
-// Every key there is, sections included, in the order of the file.
+// Every key, sections included, in the order of the structs.
 const std::vector<KeyRow>& all_keys();
 
-// Whether `key` is `prefix` or lies inside of it; "<key>" on either side stands for any one component.
+// Whether `key` is `prefix` or inside it. "<key>" on either side matches any one component.
 bool key_starts_with(const std::string& key, const std::string& prefix);
 
 }  // namespace norma

@@ -1,9 +1,9 @@
-// The list of all keys: rows for suggestions, and a table for people.
+// The list of all keys: as rows for suggestions, and as a table for people.
 #include <algorithm>
 #include <utility>
 
 #include "norma/base/error.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 #include "fields.h"
 
@@ -97,7 +97,7 @@ class Collector {
   std::string shorthand_;
 };
 
-// Words of `text` in lines of at most `width` (longer words stand alone).
+// `text` in lines of at most `width` columns. A longer word has a line of its own.
 std::vector<std::string> wrap(const std::string& text, std::size_t width) {
   std::vector<std::string> lines(1);
   for (const std::string& word : split(text, ' ')) {
@@ -110,7 +110,7 @@ std::vector<std::string> wrap(const std::string& text, std::size_t width) {
 constexpr std::size_t kLineWidth = 110;
 constexpr std::size_t kTypeStart = 30, kDefaultStart = 42, kMeaningStart = 57;
 
-// A cell that is too long for its column pushes what follows to the next line.
+// After a cell that is too long for its column, the row continues on the next line.
 std::string print_row(const KeyRow& row) {
   std::string text, line = row.key;
   const auto put = [&](const std::string& cell, std::size_t start) {

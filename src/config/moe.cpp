@@ -1,6 +1,6 @@
-// Checks of model.moe and model.layers.
+// Checks model.moe and model.layers.
 #include "norma/config/layers.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 #include "checker.h"
 
@@ -10,8 +10,9 @@ namespace {
 void check_groups(const ModelConfig& model, Checker& check) {
   const MoeConfig& moe = model.moe;
   if (!check.integer("model.moe.groups", moe.groups, 1, moe.num_experts)) return;
-  if (!check.require(moe.num_experts % moe.groups == 0, "model.moe.groups",
-                     cat("must divide num_experts = ", moe.num_experts, ", for groups are equal; got ", moe.groups))) {
+  if (!check.require(
+          moe.num_experts % moe.groups == 0, "model.moe.groups",
+          cat("must divide num_experts = ", moe.num_experts, ", because groups are equal; got ", moe.groups))) {
     return;
   }
   const std::int64_t in_group = moe.num_experts / moe.groups;

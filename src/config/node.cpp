@@ -16,7 +16,7 @@
 namespace norma {
 namespace {
 
-// Ends the parse: what follows cannot be read, or must not be.
+// Ends the parse, because what follows cannot be read or must not be read.
 struct Stop {
   int line;
   std::string text;
@@ -26,7 +26,7 @@ int line_of(const YAML::Mark& mark) {
   return mark.line + 1;
 }
 
-// What a subtree costs wherever it is used.
+// The size of a subtree, which counts each time an alias uses it.
 struct Cost {
   std::size_t nodes = 0;
   std::size_t bytes = 0;
@@ -44,7 +44,7 @@ Cost cost_of(const ConfigNode& node) {
   return total;
 }
 
-// Builds the tree out of yaml-cpp's events and checks every limit before anything is stored.
+// Builds the tree from yaml-cpp's events. Every limit is checked before anything is stored.
 class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(Problems& problems) : problems_(problems) {}
@@ -60,15 +60,15 @@ class TreeBuilder : public YAML::EventHandler {
     ConfigNode node;
     node.line = line_of(mark);
     charge({1, 0, 1}, node.line);
-    place(std::move(node), anchor);
+    attach(std::move(node), anchor);
   }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     const auto found = anchors_.find(anchor);
-    if (found == anchors_.end()) throw Stop{line_of(mark), "an alias cannot stand inside the value it names"};
+    if (found == anchors_.end()) throw Stop{line_of(mark), "an alias cannot be inside the value that it names"};
     const auto& [node, cost] = found->second;
     charge(cost, line_of(mark));
-    place(node, YAML::NullAnchor);
+    attach(node, YAML::NullAnchor);
   }
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -80,7 +80,7 @@ class TreeBuilder : public YAML::EventHandler {
     node.quoted = tag == "!";
     node.line = line_of(mark);
     charge({1, value.size(), 1}, node.line);
-    place(std::move(node), anchor);
+    attach(std::move(node), anchor);
   }
 
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -100,8 +100,8 @@ class TreeBuilder : public YAML::EventHandler {
   struct Frame {
     ConfigNode node;
     YAML::anchor_t anchor = YAML::NullAnchor;
-    std::optional<ConfigNode> key;         // a map's key that waits for its value
-    std::map<std::string, int> key_lines;  // of the keys so far
+    std::optional<ConfigNode> key;         // a map's key whose value has not come yet
+    std::map<std::string, int> key_lines;  // lines of the keys so far
   };
 
   void check_tag(const YAML::Mark& mark, const std::string& tag) {
@@ -134,10 +134,10 @@ class TreeBuilder : public YAML::EventHandler {
   void close() {
     Frame frame = std::move(frames_.back());
     frames_.pop_back();
-    place(std::move(frame.node), frame.anchor);
+    attach(std::move(frame.node), frame.anchor);
   }
 
-  void place(ConfigNode node, YAML::anchor_t anchor) {
+  void attach(ConfigNode node, YAML::anchor_t anchor) {
     if (anchor != YAML::NullAnchor) {
       const Cost cost = cost_of(node);
       charge(cost, node.line);  // the copy kept for later uses
@@ -177,7 +177,7 @@ class TreeBuilder : public YAML::EventHandler {
     }
   }
 
-  // Dotted key of the value that comes next.
+  // Dotted key of the next value.
   std::string path() const {
     std::vector<std::string> parts;
     for (const Frame& frame : frames_) {
@@ -232,7 +232,7 @@ void check_text(std::string_view text) {
   }
 }
 
-// What yaml-cpp says, with a hint where its words do not name the usual cause.
+// The message of yaml-cpp, with a hint where it does not name the usual cause.
 std::string explain(const YAML::Exception& error, std::string_view text) {
   std::string explained = cat("not valid YAML: ", error.msg);
   std::istringstream lines{std::string(text)};

@@ -16,14 +16,14 @@ bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-// A decimal number, taken apart: sign, digits of the whole and of the fraction, power of ten.
+// A decimal number in parts.
 struct Decimal {
   bool negative = false;
-  std::string digits;         // whole and fraction in one, at least one digit
-  std::int64_t exponent = 0;  // of the last digit
+  std::string digits;         // of the whole and the fraction, at least one
+  std::int64_t exponent = 0;  // power of ten of the last digit
 };
 
-// Moves the digits at the front of `text` to `digits`; a '_' may stand between two of them.
+// Moves the digits at the front of `text` to `digits`. A '_' between two digits is allowed.
 bool take_digits(std::string_view& text, std::string& digits) {
   std::size_t i = 0;
   while (i < text.size() && (is_digit(text[i]) || text[i] == '_')) {

@@ -5,7 +5,7 @@
 namespace norma {
 namespace {
 
-// "norm.layers.3.mlp" for the row "norm.layers.<key>.mlp" as well.
+// The key "norm.layers.3.mlp" matches the row "norm.layers.<key>.mlp".
 bool is_known(const std::string& key) {
   const auto depth = [](const std::string& k) { return std::count(k.begin(), k.end(), '.'); };
   return std::any_of(all_keys().begin(), all_keys().end(),
@@ -16,7 +16,7 @@ std::string last_component(const std::string& key) {
   return key.substr(key.rfind('.') + 1);
 }
 
-// Keys elsewhere with the same last name: train.lr -> optim.lr.
+// Keys of other sections with the same last component: optim.lr for train.lr.
 std::vector<std::string> namesakes(const std::string& key) {
   std::vector<std::string> same;
   for (const KeyRow& row : all_keys()) {
@@ -32,7 +32,7 @@ std::string nearest_key(const std::string& key) {
   return nearest(key, keys);
 }
 
-// The key that was probably meant by `name` in `section`; `rest` is what follows it in an override's path.
+// The key that `name` in `section` probably means. `rest` is what follows it in the key of an override.
 std::string likely_key(const std::string& section, const std::string& name, const std::string& rest,
                        const std::vector<std::string>& allowed) {
   const std::string typed = join_key(section, name) + rest;
@@ -127,7 +127,7 @@ void Reader::read(const ConfigNode& node, const std::string& key, double& value)
   }
 }
 
-// Nothing is the empty text: every text setting takes "" for its default.
+// No value is read as the empty text, which is a legal value of every text setting.
 void Reader::read(const ConfigNode& node, const std::string& key, std::string& value) {
   note(node, key);
   if (node.kind == ConfigNode::Kind::scalar || node.kind == ConfigNode::Kind::null) {

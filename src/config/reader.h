@@ -1,23 +1,23 @@
-// Fills config structs from a tree of YAML nodes, and collects everything that is wrong on the way.
+// Fills config structs from a tree of YAML nodes and collects everything that is wrong with it.
 #pragma once
 
 #include <algorithm>
 #include <string>
 #include <vector>
 
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 #include "fields.h"
 #include "node.h"
 
 namespace norma {
 
-// What was found instead of the wanted value, for messages: "'abc'", "a list", "a section", "nothing".
+// What a node holds, for messages: "'abc'", "a list", "a section", "nothing".
 std::string describe_node(const ConfigNode& node);
 
 class Reader {
  public:
-  // `argument` is the override as typed and `argument_key` its dotted key; both empty when reading the file.
+  // `argument` is the override as typed and `argument_key` its dotted key. Both are empty for a file.
   Reader(ConfigSource& source, Problems& problems, std::string argument = "", std::string argument_key = "")
       : source_(source), problems_(problems), argument_(std::move(argument)), argument_key_(std::move(argument_key)) {}
 
@@ -39,10 +39,10 @@ class Reader {
   void read(const ConfigNode& node, const std::string& key, Duration& value);
 
  private:
-  // Remembers where `key` was given, so that later problems find the line or the argument.
+  // Remembers where `key` was given, so that a later problem can name the line or the argument.
   void note(const ConfigNode& node, const std::string& key);
   void report(const ConfigNode& node, const std::string& key, const std::string& text);
-  // Whether `key` is what the override sets, or lies inside of it; false for the sections on the way there.
+  // Whether `key` is what the override sets, or inside it. False for the sections that contain it.
   bool in_argument(const std::string& key) const { return !argument_.empty() && key.starts_with(argument_key_); }
   void report_type(const ConfigNode& node, const std::string& key, const std::string& wanted);
   void report_unknown(const ConfigNode& node, const std::string& section, const std::vector<std::string>& allowed);
@@ -110,7 +110,7 @@ void Reader::read(const ConfigNode& node, const std::string& key, std::vector<T>
   values = given;
 }
 
-// A map that an override writes out takes the place of the one before; an entry named by a dotted key joins it.
+// A map that an override gives as a whole replaces the one from before; a dotted key adds or changes one entry.
 template <class T>
 void Reader::read(const ConfigNode& node, const std::string& key, std::map<std::string, T>& values) {
   note(node, key);

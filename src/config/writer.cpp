@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 #include "fields.h"
 
@@ -108,7 +108,7 @@ std::string value_text(const std::string& text) {
 }
 
 std::string to_yaml(const RunConfig& config) {
-  RunConfig copy = config;  // visit() hands out references that could be written through
+  RunConfig copy = config;  // visit() needs fields that it could change
   Printer printer;
   printer.print_section(copy);
   return printer.take();

@@ -1,8 +1,8 @@
-// config.json of a model, and which class of transformers it is.
+// Writes config.json, and finds the class of transformers that computes a model.
 #include <algorithm>
 
 #include "norma/base/error.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 #include "norma/interop/hf_export.h"
 
 #include "hf_sections.h"
@@ -20,8 +20,8 @@ std::int64_t leading_dense_layers(const ModelConfig& model) {
   return count;
 }
 
-// ---- What each class adds to the common keys. A model that the class cannot hold is written as if it could: reading
-// it back shows the difference. ----
+// ---- What each class adds to the common keys. A model that the class cannot express is written as if it could be:
+// reading it back shows the difference. ----
 
 void add_llama(const ModelConfig& model, Json& config) {
   config["mlp_bias"] = false;
@@ -29,7 +29,7 @@ void add_llama(const ModelConfig& model, Json& config) {
 }
 
 void add_qwen3(const ModelConfig& model, Json& config) {
-  config["head_dim"] = model.head_width();  // the class' default is 128
+  config["head_dim"] = model.head_width();  // the class's default is 128
   config["use_sliding_window"] = false;
   config["sliding_window"] = nullptr;
 }
@@ -71,7 +71,7 @@ void add_latent_attention(const ModelConfig& model, Json& config) {
   config["n_routed_experts"] = model.moe.num_experts;
   config["num_experts_per_tok"] = model.moe.top_k;
   config["moe_intermediate_size"] = model.expert_width();
-  config["n_shared_experts"] = std::max<std::int64_t>(model.moe.shared_experts, 1);  // neither class can do without
+  config["n_shared_experts"] = std::max<std::int64_t>(model.moe.shared_experts, 1);  // both classes always have some
   config["norm_topk_prob"] = model.moe.normalize_weights;
   config["routed_scaling_factor"] = model.moe.routed_scale;
   config["n_group"] = model.moe.groups;
@@ -99,7 +99,7 @@ struct StockClass {
   const char* type;
   const char* architecture;
   void (*add)(const ModelConfig& model, Json& config);
-  bool divides_width = false;  // its config insists that the heads divide hidden_size, whatever their own width
+  bool divides_width = false;  // its config requires that num_attention_heads divides hidden_size
 };
 
 const std::vector<StockClass>& stock_classes() {
@@ -122,9 +122,11 @@ void add_norma(const HfModel& of, Json& config) {
 }
 
 // ---- Models that compute the same ----
+//
+// Two models compute the same logits from the same weights when their canonical forms are equal: there, settings that
+// change no logits have a fixed value, and settings that can be written in two ways are written in one.
 
-// Settings that change no logits made equal, and those that can be said in two ways said in one.
-ModelConfig what_computes(ModelConfig model) {
+ModelConfig canonical(ModelConfig model) {
   const std::vector<std::int64_t> moe_layers = model.moe_layers();
   const auto experts = static_cast<std::int64_t>(moe_layers.size());
   std::map<std::string, ModelLayerEdit> layers;
@@ -153,39 +155,31 @@ ModelConfig what_computes(ModelConfig model) {
   return model;
 }
 
-NormPlan what_computes(NormPlan plan) {
-  const auto of_site = [](NormSite& site) { site.gain_init = 1.0; };
-  const auto of_wiring = [&](ResidualWiring& wiring) {
-    wiring.branch_init_scale = 1.0;
-    for (NormSite* site : {&wiring.in, &wiring.out, &wiring.sum}) of_site(*site);
-  };
-  of_site(plan.embedding);
-  of_site(plan.final);
+NormPlan canonical(NormPlan plan) {
+  const auto of_site = [](const SiteInfo&, NormSite& site) { site.gain_init = 1.0; };
+  visit_outer_sites(of_site, plan);
   plan.scaled_ffn = DeepnormFfn::all;
   for (LayerPolicy& layer : plan.layers) {
-    of_wiring(layer.attention);
-    of_wiring(layer.mlp);
-    InnerNorms& inner = layer.inner;
-    for (NormSite* site : {&inner.q_latent, &inner.kv_latent, &inner.rope_key}) of_site(*site);
-    for (InnerSite* site : {&inner.q, &inner.k, &inner.v, &inner.context}) of_site(*site);
+    visit_sites(of_site, layer);
+    layer.attention.branch_init_scale = layer.mlp.branch_init_scale = 1.0;
   }
   return plan;
 }
 
 bool compute_the_same(const HfModel& a, const HfModel& b) {
   RunConfig of_a, of_b;
-  of_a.model = what_computes(a.model);
-  of_b.model = what_computes(b.model);
-  return of_a == of_b && what_computes(a.plan) == what_computes(b.plan);
+  of_a.model = canonical(a.model);
+  of_b.model = canonical(b.model);
+  return of_a == of_b && canonical(a.plan) == canonical(b.plan);
 }
 
-// The model as its config.json says it; nullopt when that cannot be read, or says something else.
+// The model that its config.json describes; nullopt when that cannot be read or describes another model.
 std::optional<HfModel> read_back(const HfModel& model) {
   const Json config = hf_config_of(model, {}, HfDtype::fp32);
   try {
     HfModel read = read_hf_config(config, cat("config.json of ", model.model_type), !model.model.tie_embeddings);
     if (!compute_the_same(read, model)) return std::nullopt;
-    read.model.moe.balance_loss = model.model.moe.balance_loss;  // of training, which is not read
+    read.model.moe.balance_loss = model.model.moe.balance_loss;  // settings of training, which are not read
     read.model.moe.z_loss = model.model.moe.z_loss;
     return read;
   } catch (const DataError&) {
@@ -213,7 +207,7 @@ void write_rope(const ModelConfig& model, Json& config) {
   config["rope_parameters"] = config["rope_scaling"] = yarn;
 }
 
-// Numbers keep their type in JSON, for transformers 5 tells 1 from 1.0.
+// Numbers keep their type in JSON, because transformers 5 distinguishes 1 from 1.0.
 Json hf_config_of(const HfModel& of, const HfTokens& tokens, HfDtype dtype) {
   const ModelConfig& model = of.model;
   const auto& classes = stock_classes();
@@ -269,7 +263,7 @@ HfModel hf_model_of(const ModelConfig& model, const NormPlan& plan, RemoteCode r
   }
   written.model_type = kNormaType;
   const auto read = read_back(written);
-  NORMA_CHECK(read.has_value(), "[export] config.json of our own class does not say what the model is");
+  NORMA_CHECK(read.has_value(), "[export] config.json of our own class does not describe this model");
   return *read;
 }
 

@@ -1,4 +1,4 @@
-// config.json of a Hugging Face folder in our terms.
+// Reads config.json of a Hugging Face folder.
 #include <algorithm>
 
 #include "norma/interop/hf_folder.h"
@@ -9,7 +9,7 @@
 namespace norma {
 namespace {
 
-// A class of transformers that has a placement of ours, or our own, whose placement is data.
+// A class of transformers whose placement is one of our presets, or our own class, whose placement is data.
 struct ModelClass {
   const char* type;
   const char* preset;
@@ -41,7 +41,7 @@ const ModelClass& find_class(const HfFields& config) {
   config.fail(cat("model_type '", type, "' is not known", did_you_mean(type, names), "; allowed: ", join(names, ", ")));
 }
 
-// Settings that would change the result, and have no meaning here.
+// Refuses settings that would change the result and that Norma does not have.
 void refuse_what_differs(const HfFields& config) {
   for (const char* key : {"attention_bias", "mlp_bias", "use_sliding_window", "use_qk_norm"}) {
     if (config.flag(key).value_or(false)) config.fail(cat(key, " is true, which is not supported"));
@@ -58,7 +58,7 @@ void refuse_what_differs(const HfFields& config) {
   }
 }
 
-// The one section that transformers 5 calls rope_parameters and 4 rope_scaling, or none.
+// The section that transformers 5 calls rope_parameters and transformers 4 rope_scaling, if there is one.
 std::optional<HfFields> rope_section(const HfFields& config) {
   const auto section = config.section("rope_parameters"), older = config.section("rope_scaling");
   if (section && older && config.at("rope_parameters") != config.at("rope_scaling")) {
@@ -67,7 +67,7 @@ std::optional<HfFields> rope_section(const HfFields& config) {
   return section ? section : older;
 }
 
-// A section says its kind where it holds anything but the base, and holds no section per kind of layer.
+// Refuses parameters without a rope_type, and a section of its own for each kind of layer.
 void check_rope_members(const HfFields& config, const char* name) {
   if (!config.section(name)) return;
   const Json& members = config.at(name);
@@ -113,13 +113,13 @@ void read_rope(const HfFields& config, bool may_scale, ModelConfig& model) {
 
 void read_grouped_heads(const HfFields& config, const std::string& type, ModelConfig& model) {
   model.num_kv_heads = config.integer("num_key_value_heads").value_or(model.num_heads);
-  constexpr std::int64_t kQwenHead = 128;  // the class' own default
+  constexpr std::int64_t kQwenHead = 128;  // the default of the class
   if (model.num_heads == 0) config.fail("num_attention_heads must be above 0");
   const std::int64_t fallback = type.starts_with("qwen3") ? kQwenHead : model.d_model / model.num_heads;
   model.head_dim = config.integer("head_dim").value_or(fallback);
 }
 
-// Head sizes follow from these five alone: head_dim means something else in each version.
+// The five keys below give all head sizes. head_dim is not read: it has another meaning in each version.
 void read_latent_heads(const HfFields& config, const std::string& type, ModelConfig& model) {
   const std::int64_t kv_heads = config.integer("num_key_value_heads").value_or(model.num_heads);
   if (kv_heads != model.num_heads) {
@@ -147,7 +147,7 @@ void read_shape(const HfFields& config, ModelConfig& model) {
 
 namespace {
 
-// A stock class: its placement is a preset.
+// A class of transformers, whose placement is a preset.
 void read_stock_class(const HfFields& config, const ModelClass& of, HfModel& result) {
   ModelConfig& model = result.model;
   if (config.has("clip_qkv")) config.fail("clip_qkv is set, which is not supported");
@@ -173,7 +173,7 @@ HfModel read_hf_config(const Json& json, const std::string& where, bool has_head
   const bool own = result.model_type == kNormaType;
   own ? read_norma_model(config, result) : read_stock_class(config, of, result);
 
-  RunConfig run;  // the shapes must make sense in our terms too
+  RunConfig run;  // the shapes must also be legal here
   run.model = result.model;
   run.norm = result.norm;
   Problems problems = validate(run);

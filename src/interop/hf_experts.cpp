@@ -23,7 +23,7 @@ void read_choice(const HfFields& config, ModelConfig& model) {
   model.moe.normalize_weights = config.flag("norm_topk_prob").value_or(false);
 }
 
-// What both versions share; false when all layers are dense.
+// Reads what both versions share. Returns false when all layers are dense.
 bool read_deepseek_experts(const HfFields& config, ModelConfig& model) {
   const std::int64_t dense = config.integer("first_k_dense_replace").value_or(0);
   if (!config.integer("n_routed_experts") || dense >= model.num_layers) return false;
@@ -73,7 +73,8 @@ void read_deepseek_v2_experts(const HfFields& config, ModelConfig& model) {
 
 void read_deepseek_v3_experts(const HfFields& config, ModelConfig& model) {
   if (!read_deepseek_experts(config, model)) return;
-  for (const char* key : {"n_group", "topk_group", "routed_scaling_factor"}) {  // the class' defaults are not neutral
+  for (const char* key :
+       {"n_group", "topk_group", "routed_scaling_factor"}) {  // their defaults would change the result
     if (!config.has(key)) config.fail(cat(key, " is missing, and no tensor shows it"));
   }
   model.moe.normalize_weights = config.flag("norm_topk_prob").value_or(true);

@@ -1,5 +1,5 @@
-// A norm plan as the section norm_plan of our own class.
-#include <array>
+// Reads and writes norm_plan, the section of config.json in which our own class keeps its placement.
+#include <concepts>
 
 #include "norma/config/names.h"
 
@@ -19,93 +19,96 @@ E need_enum(const HfFields& fields, const char* key) {
   return *value;
 }
 
-void read_site(const HfFields& fields, NormSite& site) {
+// The members of a site or a wiring, by type.
+
+void read_members(const HfFields& fields, NormSite& site) {
   site.kind = need_enum<NormKind>(fields, "kind");
   site.eps = fields.need_number("eps");
   site.gain_init = fields.need_number("gain_init");
 }
 
-void read_site(const HfFields& parent, const char* key, NormSite& site) {
-  if (const auto fields = parent.section(key)) read_site(*fields, site);
+void read_members(const HfFields& fields, HeadSite& site) {
+  read_members(fields, static_cast<NormSite&>(site));
+  site.granularity = need_enum<Granularity>(fields, "granularity");
 }
 
-void read_inner_site(const HfFields& parent, const char* key, InnerSite& site) {
-  const auto fields = parent.section(key);
-  if (!fields) return;
-  read_site(*fields, site);
-  site.granularity = need_enum<Granularity>(*fields, "granularity");
+template <std::derived_from<NormSite> Site>
+void read_value(const HfFields& parent, const char* key, Site& site) {
+  if (const auto fields = parent.section(key)) read_members(*fields, site);
+}
+
+void read_value(const HfFields& parent, const char* key, SkipSource& skip) {
+  skip = need_enum<SkipSource>(parent, key);
+}
+
+void read_value(const HfFields& parent, const char* key, double& number) {
+  number = parent.need_number(key);
+}
+
+// A visitor that reads what it visits.
+auto reader_of(const HfFields& fields) {
+  return [&fields](const auto& info, auto& value) { read_value(fields, info.name, value); };
 }
 
 HfFields need_section(const HfFields& parent, const char* key) {
   return parent.required(key, parent.section(key));
 }
 
-ResidualWiring read_wiring(const HfFields& fields) {
-  ResidualWiring wiring;
-  read_site(fields, "in", wiring.in);
-  read_site(fields, "out", wiring.out);
-  read_site(fields, "sum", wiring.sum);
-  wiring.skip = need_enum<SkipSource>(fields, "skip");
-  wiring.in_gain = fields.need_number("in_gain");
-  wiring.alpha = fields.need_number("alpha");
-  wiring.beta = fields.need_number("beta");
-  wiring.branch_init_scale = fields.need_number("branch_init_scale");
-  return wiring;
+void read_wiring(const HfFields& fields, ResidualWiring& wiring) {
+  visit_wiring_sites(reader_of(fields), wiring);
+  visit_wiring_settings(reader_of(fields), wiring);
 }
 
 LayerPolicy read_layer(const HfFields& fields) {
   LayerPolicy layer;
-  layer.attention = read_wiring(need_section(fields, "attention"));
-  layer.mlp = read_wiring(need_section(fields, "mlp"));
-  const HfFields inner = need_section(fields, "inner");
-  read_inner_site(inner, "q", layer.inner.q);
-  read_inner_site(inner, "k", layer.inner.k);
-  read_inner_site(inner, "v", layer.inner.v);
-  read_inner_site(inner, "context", layer.inner.context);
-  read_site(inner, "q_latent", layer.inner.q_latent);
-  read_site(inner, "kv_latent", layer.inner.kv_latent);
-  read_site(inner, "rope_key", layer.inner.rope_key);
+  read_wiring(need_section(fields, "attention"), layer.attention);
+  read_wiring(need_section(fields, "mlp"), layer.mlp);
+  visit_inner_sites(reader_of(need_section(fields, "inner")), layer.inner);
   return layer;
 }
 
-Json write_site(const NormSite& site) {
+Json json_of(const NormSite& site) {
   if (!site.present()) return nullptr;
   return {{"kind", enum_name(site.kind)}, {"eps", site.eps}, {"gain_init", site.gain_init}};
 }
 
-Json write_inner_site(const InnerSite& site) {
-  Json json = write_site(site);
+Json json_of(const HeadSite& site) {
+  Json json = json_of(static_cast<const NormSite&>(site));
   if (site.present()) json["granularity"] = enum_name(site.granularity);
   return json;
 }
 
-Json write_wiring(const ResidualWiring& wiring) {
-  return {{"in", write_site(wiring.in)},   {"out", write_site(wiring.out)},
-          {"sum", write_site(wiring.sum)}, {"skip", enum_name(wiring.skip)},
-          {"in_gain", wiring.in_gain},     {"alpha", wiring.alpha},
-          {"beta", wiring.beta},           {"branch_init_scale", wiring.branch_init_scale}};
+Json json_of(SkipSource skip) {
+  return enum_name(skip);
 }
 
-Json write_layer(const LayerPolicy& layer) {
-  const InnerNorms& inner = layer.inner;
-  return {{"attention", write_wiring(layer.attention)},
-          {"mlp", write_wiring(layer.mlp)},
-          {"inner",
-           {{"q", write_inner_site(inner.q)},
-            {"k", write_inner_site(inner.k)},
-            {"v", write_inner_site(inner.v)},
-            {"context", write_inner_site(inner.context)},
-            {"q_latent", write_site(inner.q_latent)},
-            {"kv_latent", write_site(inner.kv_latent)},
-            {"rope_key", write_site(inner.rope_key)}}}};
+Json json_of(double number) {
+  return number;
+}
+
+// A visitor that adds what it visits to `json`.
+auto writer_to(Json& json) {
+  return [&json](const auto& info, const auto& value) { json[info.name] = json_of(value); };
+}
+
+Json json_of(const ResidualWiring& wiring) {
+  Json json;
+  visit_wiring_sites(writer_to(json), wiring);
+  visit_wiring_settings(writer_to(json), wiring);
+  return json;
+}
+
+Json json_of(const LayerPolicy& layer) {
+  Json inner;
+  visit_inner_sites(writer_to(inner), layer.inner);
+  return {{"attention", json_of(layer.attention)}, {"mlp", json_of(layer.mlp)}, {"inner", std::move(inner)}};
 }
 
 }  // namespace
 
 NormPlan read_norm_plan(const HfFields& fields, std::int64_t num_layers) {
   NormPlan plan;
-  read_site(fields, "embedding", plan.embedding);
-  read_site(fields, "final", plan.final);
+  visit_outer_sites(reader_of(fields), plan);
   plan.scaled_ffn = need_enum<DeepnormFfn>(fields, "scaled_ffn");
   if (!fields.has("layers") || !fields.at("layers").is_array()) fields.fail("needs a list layers");
   const Json& layers = fields.at("layers");
@@ -121,11 +124,12 @@ NormPlan read_norm_plan(const HfFields& fields, std::int64_t num_layers) {
 
 Json write_norm_plan(const NormPlan& plan) {
   Json layers = Json::array();
-  for (const LayerPolicy& layer : plan.layers) layers.push_back(write_layer(layer));
-  return {{"embedding", write_site(plan.embedding)},
-          {"final", write_site(plan.final)},
-          {"scaled_ffn", enum_name(plan.scaled_ffn)},
-          {"layers", std::move(layers)}};
+  for (const LayerPolicy& layer : plan.layers) layers.push_back(json_of(layer));
+  Json json;
+  visit_outer_sites(writer_to(json), plan);
+  json["scaled_ffn"] = enum_name(plan.scaled_ffn);
+  json["layers"] = std::move(layers);
+  return json;
 }
 
 }  // namespace norma

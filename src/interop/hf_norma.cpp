@@ -1,6 +1,6 @@
-// config.json of our own class, which has every setting that changes a result.
+// config.json of our own class, which holds every setting that changes a result.
 #include "norma/config/names.h"
-#include "norma/norm/norm_config_of.h"
+#include "norma/norm/plan.h"
 
 #include "hf_experts.h"
 #include "hf_sections.h"
@@ -17,7 +17,7 @@ void read_attention(const HfFields& config, ModelConfig& model) {
   } else {
     config.fail(cat("attention_kind must be gqa or mla; got '", kind, "'"));
   }
-  const bool adjacent = config.flag("rope_interleave").value_or(false);  // as NormaConfig has it, with latents too
+  const bool adjacent = config.flag("rope_interleave").value_or(false);  // the default of NormaConfig, with latents too
   model.attention.rope_pairs = adjacent ? RopePairs::adjacent : RopePairs::halves;
   model.clip_qkv = config.number("clip_qkv");
 }
@@ -38,7 +38,7 @@ void write_attention(const ModelConfig& model, Json& config) {
   config["v_head_dim"] = model.value_width();
 }
 
-// mlp_kinds, a word per layer, as model.mlp and the layers that differ.
+// Turns mlp_kinds, one word per layer, into model.mlp and the layers that differ from it.
 void read_mlp_kinds(const HfFields& config, ModelConfig& model) {
   if (!config.has("mlp_kinds") || !config.at("mlp_kinds").is_array()) config.fail("needs a list mlp_kinds");
   const Json& kinds = config.at("mlp_kinds");
@@ -103,7 +103,7 @@ void read_norma_model(const HfFields& config, HfModel& result) {
   read_attention(config, model);
   read_rope(config, /*may_scale=*/true, model);
   read_mlp_kinds(config, model);
-  // A dense folder may speak of experts: transformers saves every attribute of the config, with its default.
+  // A dense folder may have keys of experts too: transformers saves every attribute of the config with its default.
   if (!model.moe_layers().empty()) read_own_experts(config, model.moe);
   result.plan = read_norm_plan(config.required("norm_plan", config.section("norm_plan")), model.num_layers);
   result.norm = norm_config_of(result.plan, model);

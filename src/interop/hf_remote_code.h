@@ -1,5 +1,5 @@
-// The Python files of src/interop/hf/, part of the program: a folder of a placement that no stock class has carries
-// them.
+// The Python files of src/interop/hf/, which are compiled into the program. They are written into the folder of a model
+// that no class of transformers can express.
 #pragma once
 
 #include <string_view>

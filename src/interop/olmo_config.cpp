@@ -1,9 +1,9 @@
-// The model section of OLMo's config.yaml in our terms. Defaults are those of OLMo's olmo/config.py and of HybridNorm's
-// and OLMoE's forks of it.
+// Reads the model section of OLMo's config.yaml. Defaults are those of OLMo's olmo/config.py and of HybridNorm's and
+// OLMoE's forks of it.
 #include <algorithm>
 
 #include "norma/interop/olmo_folder.h"
-#include "norma/norm/norm_config_of.h"
+#include "norma/norm/plan.h"
 
 #include "hf_fields.h"
 #include "olmo_layers.h"
@@ -11,7 +11,7 @@
 namespace norma {
 namespace {
 
-// Keys that mean nothing for what a trained model computes.
+// Keys that do not change what a trained model computes.
 const std::vector<std::string>& neutral_keys() {
   static const std::vector<std::string> kKeys = {
       "attention_dropout", "residual_dropout",   "embedding_dropout", "flash_attention", "eos_token_id",
@@ -48,7 +48,7 @@ const std::vector<std::string>& read_keys() {
   return kKeys;
 }
 
-// Keys of HybridNorm's fork alone.
+// Keys that only HybridNorm's fork has.
 const std::vector<std::string>& hybrid_keys() {
   static const std::vector<std::string> kKeys = {"use_query_norm",
                                                  "use_key_norm",
@@ -62,7 +62,7 @@ const std::vector<std::string>& hybrid_keys() {
   return kKeys;
 }
 
-// Switches that have one supported value; absent they have OLMo's default.
+// Switches with only one supported value. One that is absent has OLMo's default.
 struct FixedFlag {
   const char* key;
   bool supported, fallback;
@@ -152,13 +152,13 @@ NormSite site_of(const HfFields& config) {
   return {type == "rms" ? NormKind::rms : NormKind::layer, config.number("layer_norm_eps").value_or(1e-5), 1.0};
 }
 
-// OLMo's own placements: norms on inputs, or on outputs, and q and k whole.
+// OLMo's own placements: norms on inputs or on outputs, and norms on whole q and k or not.
 LayerPolicy olmo_layer(const HfFields& config, const NormSite& norm) {
   LayerPolicy layer;
   const bool after = config.flag("norm_after").value_or(false);
   for (ResidualWiring* wiring : {&layer.attention, &layer.mlp}) (after ? wiring->out : wiring->in) = norm;
   if (config.flag("attention_layer_norm").value_or(false)) {
-    layer.inner.q = layer.inner.k = InnerSite{norm, Granularity::whole};
+    layer.inner.q = layer.inner.k = HeadSite{norm, Granularity::whole};
   }
   return layer;
 }
@@ -171,7 +171,7 @@ struct HybridFlags {
 ResidualWiring hybrid_wiring(bool has_norm, bool residual_after_norm, const NormSite& norm) {
   ResidualWiring wiring;
   if (has_norm) wiring.in = norm;
-  if (has_norm && residual_after_norm) wiring.skip = SkipSource::normed;  // without a norm both are the stream
+  if (has_norm && residual_after_norm) wiring.skip = SkipSource::normed;  // without a norm, normed would be the stream
   return wiring;
 }
 
@@ -199,7 +199,7 @@ std::vector<LayerPolicy> hybrid_layers(const HfFields& config, const NormSite& n
   const HybridFlags flags{flag("attn_norm", true), flag("ffn_norm", true), flag("attn_residual_after_norm", false),
                           flag("ffn_residual_after_norm", false)};
   const auto inner = [&](const char* key) {
-    return flag(key, false) ? InnerSite{norm, Granularity::per_head} : InnerSite{};
+    return flag(key, false) ? HeadSite{norm, Granularity::per_head} : HeadSite{};
   };
   OlmoLayerFlags special =
       parse_layer_flags(config.text("norm_pos_special_config").value_or(""), "norm_pos_special_config");

@@ -52,48 +52,22 @@ bool is_plain(const ResidualWiring& wiring) {
   return (wiring.in.present() || wiring.out.present()) && wiring.skip == SkipSource::stream;
 }
 
-// OLMo 2's code norms q and k whole, or neither; HybridNorm's norms any of them, per head, where it norms inputs.
+// OLMo 2's code norms q and k whole, or neither of them. HybridNorm's code norms any of q, k, v and context per head,
+// but only where it norms inputs.
 void check_inner(const LayerPolicy& layer, bool after, const std::string& where) {
   const InnerNorms& inner = layer.inner;
-  const auto whole = [](const InnerSite& site) { return site.present() && site.granularity == Granularity::whole; };
+  const auto whole = [](const HeadSite& site) { return site.present() && site.granularity == Granularity::whole; };
   const bool any_whole = whole(inner.q) || whole(inner.k) || whole(inner.v) || whole(inner.context);
   const bool any = inner.q.present() || inner.k.present() || inner.v.present() || inner.context.present();
   if (!any_whole) {
-    if (any && after) refuse(cat(where, " norms heads one by one, and its output"));
+    if (any && after) refuse(cat(where, " norms heads one by one and has a norm on its output"));
     return;
   }
   if (!whole(inner.q) || !whole(inner.k))
-    refuse(cat(where, " must norm both q and k where it norms one of them whole"));
+    refuse(cat(where, " must norm both q and k whole if it norms one of them whole"));
   if (inner.v.present() || inner.context.present()) refuse(cat(where, " norms more than q and k, and those whole"));
   if (!is_plain(layer.attention) || !is_plain(layer.mlp)) {
     refuse(cat(where, " norms q and k whole, in a block that is neither Pre-Norm nor OLMo 2's"));
-  }
-}
-
-void check_site(const NormSite& site, const NormSite& wanted, const std::string& where) {
-  if (site.present() && (site.kind != wanted.kind || site.eps != wanted.eps)) {
-    refuse(cat(where, " has another kind of norm or another eps than the final norm"));
-  }
-}
-
-// Norms on inputs by layer (the normed input may be the skip), or on all outputs; one kind and one eps for all.
-void check_plan(const NormPlan& plan) {
-  const bool after = norms_outputs(plan);
-  if (!plan.final.present()) refuse("there is no final norm, which OLMo always has");
-  check_site(plan.embedding, plan.final, "the embedding");
-  for (std::size_t l = 0; l < plan.layers.size(); ++l) {
-    const LayerPolicy& layer = plan.layers[l];
-    const InnerNorms& inner = layer.inner;
-    const std::string attention = cat("layer ", l, "'s attention"), mlp = cat("layer ", l, "'s MLP");
-    check_wiring(layer.attention, after, attention);
-    check_wiring(layer.mlp, after, mlp);
-    check_inner(layer, after, attention);
-    if (!(inner == plan.layers[0].inner)) refuse(cat(attention, " has other inner norms than layer 0's"));
-    for (const NormSite* site : {&layer.attention.in, &layer.attention.out}) check_site(*site, plan.final, attention);
-    for (const NormSite* site : {&layer.mlp.in, &layer.mlp.out}) check_site(*site, plan.final, mlp);
-    for (const InnerSite* site : {&inner.q, &inner.k, &inner.v, &inner.context}) {
-      check_site(*site, plan.final, attention);
-    }
   }
 }
 
@@ -118,6 +92,35 @@ const std::map<std::string, std::string>& whole_names() {
       {"mlp.router", "ffn.router.layer.weight"},
   };
   return kNames;
+}
+
+void check_site(const NormSite& site, const NormSite& wanted, const std::string& where) {
+  if (site.present() && (site.kind != wanted.kind || site.eps != wanted.eps)) {
+    refuse(cat(where, " has another kind of norm or another eps than the final norm"));
+  }
+}
+
+// OLMo has norms on inputs, layer by layer, where the skip may start after the norm; or norms on all outputs. All norms
+// have one kind and one eps.
+void check_plan(const NormPlan& plan) {
+  const bool after = norms_outputs(plan);
+  if (!plan.final.present()) refuse("there is no final norm, which OLMo always has");
+  check_site(plan.embedding, plan.final, "the embedding");
+  for (std::size_t l = 0; l < plan.layers.size(); ++l) {
+    const LayerPolicy& layer = plan.layers[l];
+    const std::string attention = cat("layer ", l, "'s attention"), mlp = cat("layer ", l, "'s MLP");
+    check_wiring(layer.attention, after, attention);
+    check_wiring(layer.mlp, after, mlp);
+    check_inner(layer, after, attention);
+    if (!(layer.inner == plan.layers[0].inner)) refuse(cat(attention, " has other inner norms than layer 0's"));
+    const auto check = [&](const LayerSite& where, const NormSite& site) {
+      const std::string& owner = where.group == SiteGroup::mlp ? mlp : attention;
+      check_site(site, plan.final, owner);
+      if (site.present() && !whole_names().contains(where.parameter()))
+        refuse(cat(owner, " has a norm at ", where.name));
+    };
+    visit_sites(check, layer);
+  }
 }
 
 // up_gate [E, 2F, D] and down [E, D, F] of a layer; each tensor of OLMo's is [E F, D].
@@ -168,7 +171,7 @@ std::string base64(std::string_view bytes) {
   return text;
 }
 
-// nullopt when a character is none of base64's; what its bits mean is compared as a whole later.
+// nullopt when a character is not one of base64's. The bytes are compared as a whole later.
 std::optional<std::string> from_base64(std::string_view text) {
   while (text.ends_with('=')) text.remove_suffix(1);
   std::string bytes;

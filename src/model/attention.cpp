@@ -13,16 +13,11 @@ Attention::Attention(const ModelConfig& config, const LayerPolicy& policy, std::
       layer_(static_cast<std::size_t>(layer)),
       scale_(rotary_of(config).softmax_scale),
       qkv_(register_matrix(*this, "qkv", {config.qkv_width(), config.d_model})),
-      out_(register_matrix(*this, "out", {config.d_model, config.q_width()})) {
-  const InnerWidths widths = inner_widths(sites_, config);
-  q_ = register_norm(*this, "norm_q", sites_.q, widths.q);
-  k_ = register_norm(*this, "norm_k", sites_.k, widths.k);
-  v_ = register_norm(*this, "norm_v", sites_.v, widths.v);
-  context_ = register_norm(*this, "norm_context", sites_.context, widths.context);
-}
+      out_(register_matrix(*this, "out", {config.d_model, config.q_width()})),
+      inner_(register_norms(*this, sites_, config)) {}
 
 // [B, T, heads * E] -> [B, T, heads, E], normed before the split (whole) or after it (per head).
-at::Tensor Attention::heads(const at::Tensor& flat, const InnerSite& site, const Norm& norm) const {
+at::Tensor Attention::heads(const at::Tensor& flat, const HeadSite& site, const Norm& norm) const {
   const bool whole = site.granularity == Granularity::whole;
   const at::Tensor split = (whole ? normed(norm, flat) : flat).unflatten(-1, {-1, config_.head_width()});
   return whole ? split : normed(norm, split);
@@ -32,9 +27,9 @@ at::Tensor Attention::heads(const at::Tensor& flat, const InnerSite& site, const
 at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) const {
   if (config_.clip_qkv) projected = projected.clamp(-*config_.clip_qkv, *config_.clip_qkv);
   const auto parts = projected.split_with_sizes({config_.q_width(), config_.kv_width(), config_.kv_width()}, -1);
-  const at::Tensor q = rope(heads(parts[0], sites_.q, q_), context.rope);  // [B, T, H, E]
-  at::Tensor k = rope(heads(parts[1], sites_.k, k_), context.rope);        // [B, T, K, E]
-  at::Tensor v = heads(parts[2], sites_.v, v_);                            // [B, T, K, E]
+  const at::Tensor q = rope(heads(parts[0], sites_.q, inner_.q), context.rope);  // [B, T, H, E]
+  at::Tensor k = rope(heads(parts[1], sites_.k, inner_.k), context.rope);        // [B, T, K, E]
+  at::Tensor v = heads(parts[2], sites_.v, inner_.v);                            // [B, T, K, E]
   bool causal = true;
   if (context.cache) {
     LayerCache& layer = context.cache->layers[layer_];
@@ -45,9 +40,9 @@ at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) con
   }
   at::Tensor mixed = attention(q, k, v, causal, context.mask, scale_);  // [B, T, H, E]
   const bool whole = sites_.context.granularity == Granularity::whole;
-  if (!whole) mixed = normed(context_, mixed);
+  if (!whole) mixed = normed(inner_.context, mixed);
   mixed = mixed.flatten(2);  // [B, T, H E]
-  return whole ? normed(context_, mixed) : mixed;
+  return whole ? normed(inner_.context, mixed) : mixed;
 }
 
 at::Tensor Attention::branch(BranchInput& u, const BlockContext& context) {

@@ -14,7 +14,7 @@ class Attention : public SubLayer {
   at::Tensor branch(BranchInput& u, const BlockContext& context) override;
 
  private:
-  at::Tensor heads(const at::Tensor& flat, const InnerSite& site, const Norm& norm) const;
+  at::Tensor heads(const at::Tensor& flat, const HeadSite& site, const Norm& norm) const;
   at::Tensor mix(at::Tensor projected, const BlockContext& context) const;
 
   ModelConfig config_;
@@ -22,7 +22,7 @@ class Attention : public SubLayer {
   std::size_t layer_;
   double scale_;
   at::Tensor qkv_, out_;
-  Norm q_, k_, v_, context_;
+  InnerSites<Norm> inner_;
 };
 
 }  // namespace norma

@@ -4,6 +4,8 @@
 
 #include "norma/base/error.h"
 #include "norma/base/random.h"
+#include "norma/base/text.h"
+#include "norma/config/names.h"
 
 namespace norma {
 namespace {
@@ -123,16 +125,11 @@ void draw_weights(const std::string& name, const std::vector<InitPiece>& pieces,
   }
 }
 
-Problems check_init(const RunConfig& config) {
-  Problems problems;
-  if (config.norm.preset == "span" && config.norm.span.scaling == SpanScaling::init &&
-      config.init.scheme != InitScheme::megatron) {
-    problems.push_back(
-        {"init.scheme", 0,
-         "norm.preset: span scales its depth through the initial weights and needs init.scheme: megatron; "
-         "else set norm.span.scaling to branch, skip or none"});
-  }
-  return problems;
+Problems check_init(const InitConfig& init, const NormPlan& plan) {
+  if (!plan.init_need || plan.init_need->scheme == init.scheme) return {};
+  return {{"init.scheme", 0,
+           cat("must be ", enum_name(plan.init_need->scheme), "; got ", enum_name(init.scheme), ". ",
+               plan.init_need->reason)}};
 }
 
 }  // namespace norma

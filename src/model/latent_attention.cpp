@@ -19,20 +19,13 @@ LatentAttention::LatentAttention(const ModelConfig& config, const LayerPolicy& p
   kv_down_ = register_matrix(*this, "kv_down", {config.latent_width(), config.d_model});
   kv_up_ = register_matrix(*this, "kv_up", {config.kv_up_width(), config.kv_rank()});
   out_ = register_matrix(*this, "out", {config.d_model, config.context_width()});
-  const InnerWidths widths = inner_widths(sites_, config);
-  norm_q_latent_ = register_norm(*this, "norm_q_latent", sites_.q_latent, widths.q_latent);
-  norm_kv_latent_ = register_norm(*this, "norm_kv_latent", sites_.kv_latent, widths.kv_latent);
-  norm_rope_key_ = register_norm(*this, "norm_rope_key", sites_.rope_key, widths.rope_key);
-  norm_q_ = register_norm(*this, "norm_q", sites_.q, widths.q);
-  norm_k_ = register_norm(*this, "norm_k", sites_.k, widths.k);
-  norm_v_ = register_norm(*this, "norm_v", sites_.v, widths.v);
-  norm_context_ = register_norm(*this, "norm_context", sites_.context, widths.context);
+  inner_ = register_norms(*this, sites_, config);
 }
 
 namespace {
 
 // x [B, T, heads * n] -> [B, T, heads, n], normed before the split (whole) or after it (per head).
-at::Tensor normed_heads(const at::Tensor& x, std::int64_t width, const InnerSite& site, const Norm& norm) {
+at::Tensor normed_heads(const at::Tensor& x, std::int64_t width, const HeadSite& site, const Norm& norm) {
   const bool whole = site.granularity == Granularity::whole;
   const at::Tensor split = (whole ? normed(norm, x) : x).unflatten(-1, {-1, width});
   return whole ? split : normed(norm, split);
@@ -52,7 +45,7 @@ at::Tensor seen_or_none(const TokenStore& store) {
 
 // [B, T, H (N + P)] -> [B, T, H, N + P], normed and turned.
 at::Tensor LatentAttention::queries(const at::Tensor& projected, const BlockContext& context) const {
-  const at::Tensor q = normed_heads(projected, config_.head_width(), sites_.q, norm_q_);
+  const at::Tensor q = normed_heads(projected, config_.head_width(), sites_.q, inner_.q);
   return rope_tail(q, config_.rope_dim(), context.rope);
 }
 
@@ -62,22 +55,22 @@ at::Tensor LatentAttention::keys(const at::Tensor& of_latent, const at::Tensor& 
   const std::int64_t rope_dim = config_.rope_dim();
   const at::Tensor one = shared.unsqueeze(2);  // [B, T, 1, P]
   const auto to_heads = [&](const at::Tensor& x) { return x.expand({-1, -1, config_.num_heads, -1}); };
-  if (norm_k_ && !norm_rope_key_) {
-    return rope_tail(normed(norm_k_, at::cat({of_latent, to_heads(one)}, -1)), rope_dim, context.rope);
+  if (norms_whole_keys(sites_)) {
+    return rope_tail(normed(inner_.k, at::cat({of_latent, to_heads(one)}, -1)), rope_dim, context.rope);
   }
-  return at::cat({normed(norm_k_, of_latent), to_heads(rope(normed(norm_rope_key_, one), context.rope))}, -1);
+  return at::cat({normed(inner_.k, of_latent), to_heads(rope(normed(inner_.rope_key, one), context.rope))}, -1);
 }
 
 // [B, T, H, W], normed.
 at::Tensor LatentAttention::values(const at::Tensor& of_latent) const {
-  if (!norm_v_ || sites_.v.granularity == Granularity::per_head) return normed(norm_v_, of_latent);
-  return normed(norm_v_, of_latent.flatten(2)).unflatten(-1, {-1, config_.value_width()});
+  if (!inner_.v || sites_.v.granularity == Granularity::per_head) return normed(inner_.v, of_latent);
+  return normed(inner_.v, of_latent.flatten(2)).unflatten(-1, {-1, config_.value_width()});
 }
 
 // [B, T, H, W] -> [B, T, H W].
 at::Tensor LatentAttention::normed_context(const at::Tensor& mixed) const {
-  if (sites_.context.granularity == Granularity::whole) return normed(norm_context_, mixed.flatten(2));
-  return normed(norm_context_, mixed).flatten(2);
+  if (sites_.context.granularity == Granularity::whole) return normed(inner_.context, mixed.flatten(2));
+  return normed(inner_.context, mixed).flatten(2);
 }
 
 // The expanded form. in: q [B, T, H (N + P)], shared [B, T, P], of kv_up [B, T, H (N + W)] -> [B, T, H W].
@@ -92,7 +85,7 @@ at::Tensor LatentAttention::attend(const TensorList& in, const BlockContext& con
 
 // Gain of norm_v by head and channel, [H, W] or [W].
 at::Tensor LatentAttention::value_gain() const {
-  const at::Tensor gain = norm_v_->weight();
+  const at::Tensor gain = inner_.v->weight();
   return sites_.v.granularity == Granularity::whole ? gain.view({config_.num_heads, -1}) : gain;
 }
 
@@ -102,19 +95,19 @@ void LatentAttention::remember(const at::Tensor& latent, const at::Tensor& share
                                const BlockContext& context) const {
   const DecodeCache& all = *context.cache;
   LayerCache& cache = context.cache->layers[layer_];
-  const bool whole_key = norm_k_ && !norm_rope_key_;
-  at::Tensor one = normed(norm_rope_key_, shared);  // [B, T, P]
-  if (whole_key) one = one * norm_k_->weight().narrow(0, config_.nope_dim(), config_.rope_dim());
+  const bool whole_key = norms_whole_keys(sites_);
+  at::Tensor one = normed(inner_.rope_key, shared);  // [B, T, P]
+  if (whole_key) one = one * inner_.k->weight().narrow(0, config_.nope_dim(), config_.rope_dim());
   all.append(cache.latent, latent);
   all.append(cache.rope_key, rope(one.unsqueeze(2), context.rope).squeeze(2));
-  if (!norm_k_ && !norm_v_) return;
+  if (!inner_.k && !inner_.v) return;
   const at::Tensor heads = up.unflatten(-1, {config_.num_heads, -1});  // [B, T, H, N + W]
-  if (norm_k_) {
+  if (inner_.k) {
     at::Tensor key = heads.narrow(-1, 0, config_.nope_dim());
     if (whole_key) key = at::cat({key, shared.unsqueeze(2).expand({-1, -1, config_.num_heads, -1})}, -1);
     all.append(cache.key_scale, rms_factor(key, sites_.k.eps).squeeze(-1));  // [B, S, H]
   }
-  if (norm_v_) {
+  if (inner_.v) {
     const bool whole = sites_.v.granularity == Granularity::whole;
     const at::Tensor value = heads.narrow(-1, config_.nope_dim(), config_.value_width());
     const at::Tensor factor = rms_factor(whole ? value.flatten(2) : value, sites_.v.eps);  // [B, T, 1] or [B, T, H, 1]
@@ -131,14 +124,14 @@ at::Tensor LatentAttention::attend_absorbed(const at::Tensor& projected, const B
   const at::Tensor value_rows = up.narrow(1, config_.nope_dim(), config_.value_width());  // [H, W, R]
   at::Tensor plain = q.narrow(-1, 0, config_.nope_dim());                                 // [B, T, H, N]
   const at::Tensor turned = q.narrow(-1, config_.nope_dim(), config_.rope_dim());         // [B, T, H, P]
-  if (norm_k_) plain = plain * norm_k_->weight().narrow(0, 0, config_.nope_dim());
+  if (inner_.k) plain = plain * inner_.k->weight().narrow(0, 0, config_.nope_dim());
   const at::Tensor absorbed = at::einsum("bthn,hnr->bthr", {plain, key_rows});
   const at::Tensor key_scale = seen_or_none(cache.key_scale);
   const LatentCacheView view{cache.latent.seen(), cache.rope_key.seen(), key_scale,
-                             norm_rope_key_ ? at::Tensor() : key_scale, seen_or_none(cache.value_scale)};
+                             inner_.rope_key ? at::Tensor() : key_scale, seen_or_none(cache.value_scale)};
   const at::Tensor sums = latent_attention(absorbed, turned, view, scale_, context.mask);  // [B, T, H, R]
   at::Tensor mixed = at::einsum("bthr,hwr->bthw", {sums, value_rows});                     // [B, T, H, W]
-  if (norm_v_) mixed = mixed * value_gain();
+  if (inner_.v) mixed = mixed * value_gain();
   return normed_context(mixed);
 }
 
@@ -149,13 +142,13 @@ at::Tensor LatentAttention::branch(BranchInput& u, const BlockContext& context) 
   const at::Tensor shared = down[1].narrow(-1, config_.kv_rank(), config_.rope_dim());
   at::Tensor q = down[0];
   if (q_up_.defined()) {
-    const auto prepare = [this](const TensorList& in) { return normed(norm_q_latent_, in[0]); };
+    const auto prepare = [this](const TensorList& in) { return normed(inner_.q_latent, in[0]); };
     q = prepared_linear(prepare, {q}, q_up_, recompute).y;  // [B, T, H (N + P)]
   }
-  const auto prepare = [this](const TensorList& in) { return normed(norm_kv_latent_, in[0]); };
+  const auto prepare = [this](const TensorList& in) { return normed(inner_.kv_latent, in[0]); };
   if (context.cache && context.cache->length > 0) {
     const at::Tensor c = prepare({latent});  // [B, T, R]
-    remember(c, shared, norm_k_ || norm_v_ ? at::linear(c, kv_up_) : at::Tensor(), context);
+    remember(c, shared, inner_.k || inner_.v ? at::linear(c, kv_up_) : at::Tensor(), context);
     return at::linear(attend_absorbed(q, context), out_);  // [B, T, D]
   }
   const PreparedLinear up = prepared_linear(prepare, {latent}, kv_up_, recompute);  // [B, T, H (N + W)]

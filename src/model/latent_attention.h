@@ -41,7 +41,7 @@ class LatentAttention : public SubLayer {
   std::size_t layer_;
   double scale_;
   at::Tensor q_, q_up_, kv_down_, kv_up_, out_;  // q_ is q_down where there is a rank
-  Norm norm_q_latent_, norm_kv_latent_, norm_rope_key_, norm_q_, norm_k_, norm_v_, norm_context_;
+  InnerSites<Norm> inner_;
 };
 
 }  // namespace norma

@@ -11,8 +11,20 @@ std::int64_t bytes_of(Precision precision, bool compute) {
   return compute && precision == Precision::bf16 ? 2 : 4;
 }
 
-std::int64_t count_present(std::initializer_list<const NormSite*> sites) {
-  return std::count_if(sites.begin(), sites.end(), [](const NormSite* site) { return site->present(); });
+std::int64_t count_norms(const ResidualWiring& wiring) {
+  std::int64_t count = 0;
+  visit_wiring_sites([&](const SiteInfo&, const NormSite& site) { count += site.present() ? 1 : 0; }, wiring);
+  return count;
+}
+
+// Elements per token that the norms inside attention keep: their inputs.
+std::int64_t kept_by_norms(const ModelConfig& m, const InnerNorms& inner) {
+  std::int64_t kept = 0;
+  const auto add = [&](const SiteInfo& info, const NormSite& site) {
+    if (site.present()) kept += site_shape(info.input, inner, m).elements();
+  };
+  visit_inner_sites(add, inner);
+  return kept;
 }
 
 // Elements per token that an MLP keeps for its backward pass, its input apart.
@@ -24,23 +36,16 @@ std::int64_t kept_by_mlp(const ModelConfig& m, MlpKind kind) {
 
 // Elements per token that attention keeps for its backward pass, its input apart.
 std::int64_t kept_by_attention(const ModelConfig& m, const InnerNorms& inner) {
-  std::int64_t kept = m.qkv_width();            // q, k, v as attention reads them
-  kept += 2 * m.q_width();                      // attention's output, and as the output matrix reads it
-  kept += inner.q.present() ? m.q_width() : 0;  // a norm keeps its input
-  kept += (inner.k.present() ? m.kv_width() : 0) + (inner.v.present() ? m.kv_width() : 0);
-  kept += inner.context.present() ? m.q_width() : 0;
-  return kept;
+  std::int64_t kept = m.qkv_width();  // q, k, v as attention reads them
+  kept += 2 * m.q_width();            // attention's output, and as the output matrix reads it
+  return kept + kept_by_norms(m, inner);
 }
 
 std::int64_t kept_by_latent_attention(const ModelConfig& m, const InnerNorms& inner) {
   std::int64_t kept = 2 * m.q_width() + m.context_width();  // q, k, v as attention reads them
   kept += 2 * m.context_width();                            // its output, twice as above
   kept += m.q_rank() + m.kv_rank();                         // what the up projections read
-  kept += (inner.q_latent.present() ? m.q_rank() : 0) + (inner.kv_latent.present() ? m.kv_rank() : 0);
-  kept += inner.rope_key.present() ? m.rope_dim() : 0;
-  kept += (inner.q.present() ? m.q_width() : 0) + (inner.k.present() ? m.q_width() : 0);
-  kept += (inner.v.present() ? m.context_width() : 0) + (inner.context.present() ? m.context_width() : 0);
-  return kept;
+  return kept + kept_by_norms(m, inner);
 }
 
 // Products that selective recompute keeps of attention.
@@ -50,20 +55,21 @@ std::int64_t attention_products(const ModelConfig& m) {
 
 // Elements per token that the reference path keeps for the backward pass of one block.
 std::int64_t kept_per_token(const ModelConfig& m, const LayerPolicy& layer, MlpKind kind) {
-  const ResidualWiring &a = layer.attention, &f = layer.mlp;
   std::int64_t kept = 2 * m.d_model;  // inputs of the projections and of up|gate
   kept += m.is_latent() ? kept_by_latent_attention(m, layer.inner) : kept_by_attention(m, layer.inner);
   kept += kept_by_mlp(m, kind);
-  kept += m.d_model * count_present({&a.in, &a.out, &a.sum, &f.in, &f.out, &f.sum});
+  kept += m.d_model * (count_norms(layer.attention) + count_norms(layer.mlp));
   return kept;
 }
 
 // The same when the cheap inputs of matrix products are made again (selective recompute): what is left are the stream
 // and the products themselves.
 std::int64_t kept_by_products(const ModelConfig& m, const LayerPolicy& layer, MlpKind kind) {
-  const ResidualWiring &a = layer.attention, &f = layer.mlp;
-  std::int64_t kept =
-      2 * m.d_model + attention_products(m) + m.d_model * count_present({&a.out, &a.sum, &f.out, &f.sum});
+  std::int64_t norms = 0;  // those on inputs are cheap, and their inputs are the stream
+  for (const ResidualWiring* wiring : {&layer.attention, &layer.mlp}) {
+    norms += count_norms(*wiring) - (wiring->in.present() ? 1 : 0);
+  }
+  std::int64_t kept = 2 * m.d_model + attention_products(m) + m.d_model * norms;
   kept += kind == MlpKind::dense
               ? 2 * m.mlp_dim
               : m.d_model + 2 * (m.moe.top_k * m.expert_width() + m.moe.num_experts + m.shared_width());
@@ -116,7 +122,7 @@ std::int64_t cache_bytes_per_token(const ModelConfig& model, const NormPlan& pla
   if (!model.is_latent()) return model.num_layers * 2 * model.kv_width() * element;
   std::int64_t bytes = model.num_layers * model.latent_width() * element;
   for (const LayerPolicy& layer : plan.layers) {  // norms per head leave one factor each
-    const InnerSite& v = layer.inner.v;
+    const HeadSite& v = layer.inner.v;
     if (layer.inner.k.present()) bytes += model.num_heads * factor;
     if (v.present()) bytes += (v.granularity == Granularity::whole ? 1 : model.num_heads) * factor;
   }

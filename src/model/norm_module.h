@@ -27,7 +27,11 @@ class NormImpl : public torch::nn::Module {
 
 using Norm = std::shared_ptr<NormImpl>;  // null: no norm at this site
 
-// Registers the norm of a site under `parent`, or returns null when the site is absent.
+// Registers the norms of a sub-layer, or of attention, under `parent` by their names: "norm_in", "norm_q", ...
+WiringSites<Norm> register_norms(torch::nn::Module& parent, const ResidualWiring& wiring, std::int64_t d_model);
+InnerSites<Norm> register_norms(torch::nn::Module& parent, const InnerNorms& inner, const ModelConfig& model);
+
+// The norm of a single site; null when the site has none.
 Norm register_norm(torch::nn::Module& parent, const std::string& name, const NormSite& site, std::int64_t width);
 
 inline at::Tensor normed(const Norm& norm, const at::Tensor& x) {

@@ -26,23 +26,20 @@ const at::Tensor& BranchInput::value() {
 }
 
 SubLayer::SubLayer(const ResidualWiring& wiring, std::int64_t d_model)
-    : wiring_(wiring),
-      in_(register_norm(*this, "norm_in", wiring.in, d_model)),
-      out_(register_norm(*this, "norm_out", wiring.out, d_model)),
-      sum_(register_norm(*this, "norm_sum", wiring.sum, d_model)) {}
+    : wiring_(wiring), norms_(register_norms(*this, wiring, d_model)) {}
 
 at::Tensor SubLayer::forward(const at::Tensor& x, const at::Tensor& block_input, const BlockContext& context) {
   const auto prepare = [this](const TensorList& in) {
-    const at::Tensor u = normed(in_, in[0]);
+    const at::Tensor u = normed(norms_.in, in[0]);
     return wiring_.in_gain != 1.0 ? u * wiring_.in_gain : u;
   };
-  const bool is_stream = in_ == nullptr && wiring_.in_gain == 1.0;  // kept anyway
+  const bool is_stream = norms_.in == nullptr && wiring_.in_gain == 1.0;  // kept anyway
   BranchInput u(prepare, x, context.recompute_inputs && !is_stream);
-  const at::Tensor y = normed(out_, branch(u, context));
+  const at::Tensor y = normed(norms_.out, branch(u, context));
   const at::Tensor& skip = wiring_.skip == SkipSource::stream   ? x
                            : wiring_.skip == SkipSource::normed ? u.value()
                                                                 : block_input;
-  return normed(sum_, residual_join(skip, y, wiring_.alpha, wiring_.beta));
+  return normed(norms_.sum, residual_join(skip, y, wiring_.alpha, wiring_.beta));
 }
 
 }  // namespace norma

@@ -39,7 +39,7 @@ class SubLayer : public torch::nn::Module {
 
  private:
   ResidualWiring wiring_;
-  Norm in_, out_, sum_;
+  WiringSites<Norm> norms_;
 };
 
 // A matrix [out, in] (or [experts, out, in]) registered as "<name>.weight" under `parent`.

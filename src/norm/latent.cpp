@@ -5,12 +5,8 @@
 namespace norma {
 namespace {
 
-constexpr double kLatentEps = 1e-6;  // DeepSeek's code gives its latent norms no other, whatever rms_norm_eps is
-
-// QK-Norm on a normed input: lengths of keys cannot drift with the stream, so both parts are normed as one.
-bool norms_whole_keys(const LayerPolicy& layer) {
-  return layer.attention.in.present() && !layer.inner.v.present() && !layer.inner.context.present();
-}
+// DeepSeek norms both latents under every placement. Its code gives these norms this eps whatever rms_norm_eps is.
+constexpr NormSite kLatentNorm = {NormKind::rms, 1e-6, 1.0};
 
 // Why a layer cannot be as planned, or "".
 std::string objection(const InnerNorms& inner) {
@@ -22,20 +18,19 @@ std::string objection(const InnerNorms& inner) {
   if (inner.k.kind == NormKind::layer || inner.v.kind == NormKind::layer) {
     return cat(inner.k.kind == NormKind::layer ? "k" : "v",
                " cannot have a LayerNorm: decoding works on cached latents, where a norm must be one factor per head, "
-               "and a mean is none; allowed: rms, none");
+               "which a mean is not; allowed: rms, none");
   }
   return "";
 }
 
 }  // namespace
 
-void place_latent_norms(const NormSite& norm, const ModelConfig& model, NormPlan& plan) {
-  const NormSite latent{NormKind::rms, kLatentEps, 1.0};
+void place_latent_norms(const NormSite& norm, const ModelConfig& model, bool whole_keys, NormPlan& plan) {
   for (LayerPolicy& layer : plan.layers) {
-    if (model.attention.q_rank) layer.inner.q_latent = latent;
-    layer.inner.kv_latent = latent;
+    if (model.attention.q_rank) layer.inner.q_latent = kLatentNorm;
+    layer.inner.kv_latent = kLatentNorm;
     const bool per_head = layer.inner.k.present() && layer.inner.k.granularity == Granularity::per_head;
-    if (per_head && !norms_whole_keys(layer)) layer.inner.rope_key = norm;
+    if (per_head && !whole_keys) layer.inner.rope_key = norm;
   }
 }
 

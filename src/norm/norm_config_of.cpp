@@ -1,22 +1,24 @@
-#include "norma/norm/norm_config_of.h"
-
 #include <algorithm>
 #include <limits>
 
 #include "norma/base/text.h"
+#include "norma/norm/plan.h"
+
+#include "presets.h"
 
 namespace norma {
 namespace {
 
-// The first norm of a plan: its kind and eps become those of the preset.
+// The first norm of a plan around a branch: its kind and eps become those of the preset.
 NormSite usual_norm(const NormPlan& plan) {
+  NormSite first;
   for (const LayerPolicy& layer : plan.layers) {
-    for (const ResidualWiring* wiring : {&layer.attention, &layer.mlp}) {
-      for (const NormSite* site : {&wiring->in, &wiring->out, &wiring->sum}) {
-        if (site->present()) return *site;
-      }
-    }
+    const auto take = [&](const LayerSite& where, const NormSite& site) {
+      if (!first.present() && where.group != SiteGroup::inner) first = site;
+    };
+    visit_sites(take, layer);
   }
+  if (first.present()) return first;
   return plan.final.present() ? plan.final : plan.embedding;
 }
 
@@ -33,20 +35,21 @@ std::int64_t equal_leading_layers(const NormPlan& plan) {
 std::vector<NormConfig> candidates(const NormPlan& plan) {
   std::vector<NormConfig> all;
   const NormSite norm = usual_norm(plan);
-  for (const std::string& name : preset_names()) {
+  for (const Preset& preset : all_presets()) {
     NormConfig config;
-    config.preset = name;
+    config.preset = preset.name;
     if (norm.present()) {
       config.kind = norm.kind;
       config.eps = norm.eps;
     }
     config.deepnorm_ffn = plan.scaled_ffn;
-    if (name.starts_with("mix")) config.post_layers = equal_leading_layers(plan);
-    // A plan does not say how its weights began: none, which makes the same plan as init.
-    if (name == "span") config.span.scaling = SpanScaling::none;
-    all.push_back(config);
-    if (name != "span") continue;
-    for (const SpanScaling scaling : {SpanScaling::branch, SpanScaling::skip}) {
+    if (preset.reads_post_layers) config.post_layers = equal_leading_layers(plan);
+    if (!preset.reads_span_scaling) {
+      all.push_back(config);
+      continue;
+    }
+    // init is left out: it makes the same plan as none, and a plan does not say how its weights began.
+    for (const SpanScaling scaling : {SpanScaling::none, SpanScaling::branch, SpanScaling::skip}) {
       config.span.scaling = scaling;
       all.push_back(config);
     }
@@ -54,7 +57,7 @@ std::vector<NormConfig> candidates(const NormPlan& plan) {
   return all;
 }
 
-// What make_norm_plan makes of a preset; problems are those of the plan, which the edits will mend or repeat.
+// The plan of a preset. Its problems are ignored: the edits will mend or repeat them.
 NormPlan plan_before_edits(const NormConfig& config, const ModelConfig& model) {
   Problems ignored;
   return make_norm_plan(config, model, ignored);
@@ -69,57 +72,39 @@ std::int64_t differences(const NormPlan& a, const NormPlan& b) {
   return count;
 }
 
-template <class Edit>
-Edit site_edit(const NormSite& before, const NormSite& wanted) {
-  Edit edit;
-  if (before == wanted) return edit;
+// The edit that turns one value into another, by type.
+
+void find_edit(const NormSite& before, const NormSite& wanted, SiteEdit& edit) {
+  if (before == wanted) return;
   edit.kind = wanted.kind;
-  if (!wanted.present()) return edit;
+  if (!wanted.present()) return;
   edit.eps = wanted.eps;
   edit.gain_init = wanted.gain_init;
-  return edit;
 }
 
-InnerSiteEdit inner_edit(const InnerSite& before, const InnerSite& wanted) {
-  InnerSiteEdit edit = site_edit<InnerSiteEdit>(before, wanted);
+void find_edit(const HeadSite& before, const HeadSite& wanted, HeadSiteEdit& edit) {
+  find_edit(before, wanted, static_cast<SiteEdit&>(edit));
   if (wanted.present() && before.granularity != wanted.granularity) edit.granularity = wanted.granularity;
-  return edit;
 }
 
 template <class T>
-std::optional<T> if_changed(const T& before, const T& wanted) {
-  return before == wanted ? std::nullopt : std::optional(wanted);
+void find_edit(const T& before, const T& wanted, std::optional<T>& edit) {
+  if (before != wanted) edit = wanted;
 }
 
-WiringEdit wiring_edit(const ResidualWiring& before, const ResidualWiring& wanted) {
-  WiringEdit edit;
-  edit.in = site_edit<SiteEdit>(before.in, wanted.in);
-  edit.out = site_edit<SiteEdit>(before.out, wanted.out);
-  edit.sum = site_edit<SiteEdit>(before.sum, wanted.sum);
-  edit.skip = if_changed(before.skip, wanted.skip);
-  edit.in_gain = if_changed(before.in_gain, wanted.in_gain);
-  edit.alpha = if_changed(before.alpha, wanted.alpha);
-  edit.beta = if_changed(before.beta, wanted.beta);
-  edit.branch_init_scale = if_changed(before.branch_init_scale, wanted.branch_init_scale);
-  return edit;
-}
+constexpr auto kFindEdit = [](const auto&, const auto& before, const auto& wanted, auto& edit) {
+  find_edit(before, wanted, edit);
+};
 
 LayerEdit layer_edit(const LayerPolicy& before, const LayerPolicy& wanted) {
   LayerEdit edit;
-  edit.attention = wiring_edit(before.attention, wanted.attention);
-  edit.mlp = wiring_edit(before.mlp, wanted.mlp);
-  const InnerNorms &a = before.inner, &b = wanted.inner;
-  edit.inner.q = inner_edit(a.q, b.q);
-  edit.inner.k = inner_edit(a.k, b.k);
-  edit.inner.v = inner_edit(a.v, b.v);
-  edit.inner.context = inner_edit(a.context, b.context);
-  edit.inner.q_latent = site_edit<SiteEdit>(a.q_latent, b.q_latent);
-  edit.inner.kv_latent = site_edit<SiteEdit>(a.kv_latent, b.kv_latent);
-  edit.inner.rope_key = site_edit<SiteEdit>(a.rope_key, b.rope_key);
+  visit_sites(kFindEdit, before, wanted, edit);
+  visit_wiring_settings(kFindEdit, before.attention, wanted.attention, edit.attention);
+  visit_wiring_settings(kFindEdit, before.mlp, wanted.mlp, edit.mlp);
   return edit;
 }
 
-// Edits by runs of layers that are changed alike.
+// One edit for each run of layers that are changed in the same way.
 void edit_layers(const NormPlan& before, const NormPlan& wanted, NormConfig& config) {
   const std::size_t count = wanted.layers.size();
   for (std::size_t first = 0, end = 0; first < count; first = end) {
@@ -146,8 +131,7 @@ NormConfig norm_config_of(const NormPlan& plan, const ModelConfig& model) {
     nearest = config;
     before = of_preset;
   }
-  nearest.embedding = site_edit<SiteEdit>(before.embedding, plan.embedding);
-  nearest.final = site_edit<SiteEdit>(before.final, plan.final);
+  visit_outer_sites(kFindEdit, before, plan, nearest);
   edit_layers(before, plan, nearest);
   return nearest;
 }

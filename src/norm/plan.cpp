@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "norma/base/error.h"
 #include "norma/base/text.h"
 
 #include "edits.h"
@@ -15,7 +16,7 @@ bool NormSite::operator==(const NormSite& other) const {
   return kind == other.kind && eps == other.eps && gain_init == other.gain_init;
 }
 
-bool InnerSite::operator==(const InnerSite& other) const {
+bool HeadSite::operator==(const HeadSite& other) const {
   return static_cast<const NormSite&>(*this) == other && (!present() || granularity == other.granularity);
 }
 
@@ -43,76 +44,97 @@ std::int64_t mix_post_layers(const NormConfig& config, std::int64_t num_layers, 
     problems.push_back(
         {"norm.mix_alpha", 0,
          cat("floor(", shortest(config.mix_alpha), " * ", num_layers, " layers) is 0, so ", config.preset,
-             " would be Pre-Norm; raise norm.mix_alpha or write norm.post_layers: 0 if that is meant")});
+             " would be Pre-Norm; raise norm.mix_alpha, or write norm.post_layers: 0 if that is meant")});
   }
   return k;
 }
 
-PresetOptions preset_options(const NormConfig& config, std::int64_t num_layers, Problems& problems) {
+PresetOptions preset_options(const NormConfig& config, const Preset& preset, std::int64_t num_layers,
+                             Problems& problems) {
   PresetOptions options;
   options.norm = {config.kind, config.eps, 1.0};
   options.num_layers = num_layers;
   options.span_scaling = config.span.scaling;
-  if (config.preset == "mix" || config.preset == "mix_shifted") {
+  if (preset.reads_post_layers) {
     options.post_layers = mix_post_layers(config, num_layers, problems);
   } else if (config.post_layers) {
     problems.push_back(
         {"norm.post_layers", 0, cat("is for the presets mix and mix_shifted; norm.preset is '", config.preset, "'")});
   }
-  if (config.kind == NormKind::none) {
-    problems.push_back({"norm.kind", 0, "the preset's norms must be rms or layer; got none"});
-  }
   return options;
+}
+
+// What stands for a preset that does not exist, so that the rest of a config is still checked: no norms.
+Preset unknown_preset(const std::string& name, Problems& problems) {
+  std::vector<std::string> whole_names;
+  for (const Preset& preset : named_presets()) whole_names.push_back(preset.name);
+  problems.push_back(
+      {"norm.preset", 0,
+       cat("unknown preset '", name, "'", did_you_mean(name, preset_names()), "; allowed: ", join(whole_names, ", "),
+           ", or an ablation <attention>[_<ffn>] with attention pre, post, INNER or pre_INNER, INNER qk, kv, kc, qkv, "
+           "qkc or qkvc, and ffn pre or post")});
+  const auto make = [](const PresetOptions& options) {
+    NormPlan plan;
+    plan.layers.resize(static_cast<std::size_t>(options.num_layers));
+    return plan;
+  };
+  return {.name = name, .make = make};
 }
 
 }  // namespace
 
 NormPlan make_norm_plan(const NormConfig& config, const ModelConfig& model, Problems& problems) {
-  const std::int64_t num_layers = model.num_layers;
-  const PresetOptions options = preset_options(config, num_layers, problems);
-  NormPlan plan;
-  if (const Preset preset = find_preset(config.preset)) {
-    plan = preset(options);
-  } else if (auto ablation = ablation_plan(config.preset, options)) {
-    plan = *ablation;
-  } else {
-    problems.push_back({"norm.preset", 0,
-                        cat("unknown preset '", config.preset, "'", did_you_mean(config.preset, preset_names()),
-                            "; allowed: ", join(whole_preset_names(), ", "),
-                            ", or an ablation <attention>[_<ffn>] with attention pre, post, INNER or pre_INNER, INNER "
-                            "qk, kv, kc, qkv, qkc or qkvc, and ffn pre or post")});
-    plan.layers.resize(static_cast<std::size_t>(num_layers));
+  const Preset* const known = find_preset(config.preset);
+  const Preset preset = known != nullptr ? *known : unknown_preset(config.preset, problems);
+  const PresetOptions options = preset_options(config, preset, model.num_layers, problems);
+  if (config.kind == NormKind::none) {
+    problems.push_back({"norm.kind", 0, "the preset's norms must be rms or layer; got none"});
   }
+  NormPlan plan = preset.make(options);
   plan.scaled_ffn = config.deepnorm_ffn;
-  if (model.is_latent()) place_latent_norms(options.norm, model, plan);
+  if (model.is_latent()) place_latent_norms(options.norm, model, preset.norms_whole_keys, plan);
   apply_edits(config, options.norm, model, plan, problems);
   if (model.is_latent()) check_latent_norms(config, plan, problems);
   return plan;
 }
 
 std::vector<std::string> preset_names() {
-  std::vector<std::string> names = whole_preset_names();
-  for (const std::string& name : ablation_names()) {
-    if (!find_preset(name)) names.push_back(name);
-  }
+  std::vector<std::string> names;
+  for (const Preset& preset : all_presets()) names.push_back(preset.name);
   return names;
 }
 
-InnerWidths inner_widths(const InnerNorms& inner, const ModelConfig& model) {
-  const auto width = [](const InnerSite& site, std::int64_t heads, std::int64_t of_head) {
-    return site.granularity == Granularity::per_head ? of_head : heads * of_head;
-  };
-  const bool shared_key_apart = model.is_latent() && inner.rope_key.present();
-  const std::int64_t key = shared_key_apart ? model.nope_dim() : model.head_width();
-  InnerWidths widths;
-  widths.q = width(inner.q, model.num_heads, model.head_width());
-  widths.k = width(inner.k, model.kv_heads(), key);
-  widths.v = width(inner.v, model.kv_heads(), model.value_width());
-  widths.context = width(inner.context, model.num_heads, model.value_width());
-  widths.q_latent = model.q_rank();
-  widths.kv_latent = model.kv_rank();
-  widths.rope_key = model.rope_dim();
-  return widths;
+// ---- Sites ----
+
+std::string LayerSite::key() const {
+  const char* const groups[] = {"attention", "mlp", "inner"};
+  return cat(groups[static_cast<std::size_t>(group)], ".", name);
+}
+
+std::string LayerSite::parameter() const {
+  return cat(group == SiteGroup::mlp ? "mlp" : "attention", ".norm_", name);
+}
+
+SiteShape site_shape(SiteInput input, const InnerNorms& inner, const ModelConfig& model) {
+  switch (input) {
+    case SiteInput::stream:
+      return {1, model.d_model};
+    case SiteInput::q_latent:
+      return {1, model.q_rank()};
+    case SiteInput::kv_latent:
+      return {1, model.kv_rank()};
+    case SiteInput::rope_key:
+      return {1, model.rope_dim()};
+    case SiteInput::q:
+      return {model.num_heads, model.head_width()};
+    case SiteInput::k:
+      return {model.kv_heads(), model.is_latent() && !norms_whole_keys(inner) ? model.nope_dim() : model.head_width()};
+    case SiteInput::v:
+      return {model.kv_heads(), model.value_width()};
+    case SiteInput::context:
+      return {model.num_heads, model.value_width()};
+  }
+  throw CheckFailure("[norm] unknown input of a site");
 }
 
 std::vector<NormParameter> norm_parameters(const NormPlan& plan, const ModelConfig& model) {
@@ -123,22 +145,11 @@ std::vector<NormParameter> norm_parameters(const NormPlan& plan, const ModelConf
   add("embedding.norm", plan.embedding, model.d_model);
   for (std::size_t l = 0; l < plan.layers.size(); ++l) {
     const LayerPolicy& layer = plan.layers[l];
-    const auto add_wiring = [&](const std::string& name, const ResidualWiring& wiring) {
-      add(name + ".norm_in", wiring.in, model.d_model);
-      add(name + ".norm_out", wiring.out, model.d_model);
-      add(name + ".norm_sum", wiring.sum, model.d_model);
+    const auto add_site = [&](const LayerSite& where, const auto& site) {
+      const SiteShape shape = site_shape(where.input, layer.inner, model);
+      add(cat("blocks.", l, ".", where.parameter()), site, shape.gain_width(site));
     };
-    const std::string attention = cat("blocks.", l, ".attention");
-    add_wiring(attention, layer.attention);
-    const InnerWidths widths = inner_widths(layer.inner, model);
-    add(attention + ".norm_q_latent", layer.inner.q_latent, widths.q_latent);
-    add(attention + ".norm_kv_latent", layer.inner.kv_latent, widths.kv_latent);
-    add(attention + ".norm_rope_key", layer.inner.rope_key, widths.rope_key);
-    add(attention + ".norm_q", layer.inner.q, widths.q);
-    add(attention + ".norm_k", layer.inner.k, widths.k);
-    add(attention + ".norm_v", layer.inner.v, widths.v);
-    add(attention + ".norm_context", layer.inner.context, widths.context);
-    add_wiring(cat("blocks.", l, ".mlp"), layer.mlp);
+    visit_sites(add_site, layer);
   }
   add("head.norm", plan.final, model.d_model);
   return all;

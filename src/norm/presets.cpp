@@ -1,7 +1,9 @@
 #include "presets.h"
 
+#include <algorithm>
 #include <cmath>
-#include <utility>
+
+#include "norma/base/text.h"
 
 namespace norma {
 namespace {
@@ -9,29 +11,29 @@ namespace {
 // Wirings of one sub-layer, named by where its norm sits.
 
 ResidualWiring at_input(const NormSite& norm) {  // x + F(N(x))
-  return {.in = norm};
+  return {{.in = norm}};
 }
 
 ResidualWiring at_input_and_skip(const NormSite& norm) {  // N(x) + F(N(x))
-  return {.in = norm, .skip = SkipSource::normed};
+  return {{.in = norm}, SkipSource::normed};
 }
 
 ResidualWiring at_output(const NormSite& norm) {  // x + N(F(x))
-  return {.out = norm};
+  return {{.out = norm}};
 }
 
 ResidualWiring at_both_ends(const NormSite& norm) {  // x + N(F(N(x)))
-  return {.in = norm, .out = norm};
+  return {{.in = norm, .out = norm}};
 }
 
 ResidualWiring at_sum(const NormSite& norm) {  // N(x + F(x))
-  return {.sum = norm};
+  return {{.sum = norm}};
 }
 
-// Norms inside attention, by the letters of "qkvc".
+// Norms inside attention, named by the letters of "qkvc".
 InnerNorms inner_norms(const std::string& letters, const NormSite& norm, Granularity granularity) {
   const auto site = [&](char letter) {
-    return letters.find(letter) == std::string::npos ? InnerSite{} : InnerSite{norm, granularity};
+    return letters.find(letter) == std::string::npos ? HeadSite{} : HeadSite{norm, granularity};
   };
   return {.q = site('q'), .k = site('k'), .v = site('v'), .context = site('c')};
 }
@@ -52,8 +54,8 @@ NormPlan post(const PresetOptions& o) {
   return uniform(o, {at_sum(o.norm), at_sum(o.norm), {}}, {});
 }
 
-// HybridNorm's official code: every norm moved to the input of the next sub-layer, the first one on the
-// embedding.
+// Post-Norm as in HybridNorm's official code: every norm is moved to the input of the next sub-layer, and so the
+// embedding is normed too.
 NormPlan post_shifted(const PresetOptions& o) {
   return uniform(o, {at_input_and_skip(o.norm), at_input_and_skip(o.norm), {}}, o.norm);
 }
@@ -67,8 +69,8 @@ NormPlan qkv(const PresetOptions& o) {
   return uniform(o, {ResidualWiring{}, at_input(o.norm), inner_norms("qkv", o.norm, Granularity::per_head)}, o.norm);
 }
 
-// HybridNorm, arXiv 2503.04598 eq. 6: QKV-norm attention on the raw stream; the MLP's norm also starts its
-// skip.
+// HybridNorm, arXiv 2503.04598 eq. 6: attention with QKV-norm reads the raw stream; the MLP's skip starts after its
+// norm.
 NormPlan hybrid(const PresetOptions& o) {
   return uniform(o, {ResidualWiring{}, at_input_and_skip(o.norm), inner_norms("qkv", o.norm, Granularity::per_head)},
                  o.norm);
@@ -83,7 +85,7 @@ NormPlan hybrid_star(const PresetOptions& o) {
   return plan;
 }
 
-// Mix-LN, arXiv 2412.13795: textbook Post-Norm below, Pre-Norm above.
+// Mix-LN, arXiv 2412.13795: textbook Post-Norm in the first layers, Pre-Norm in the others.
 NormPlan mix(const PresetOptions& o) {
   NormPlan plan = pre(o);
   for (std::int64_t l = 0; l < o.post_layers; ++l) {
@@ -92,8 +94,8 @@ NormPlan mix(const PresetOptions& o) {
   return plan;
 }
 
-// Mix-LN with the official HybridNorm knobs: the Post-Norm layers in shifted form; the norm that would follow
-// the last of them is the attention input norm, and skip, of the next layer.
+// Mix-LN as HybridNorm's official code can express it: the Post-Norm layers in shifted form. The norm that would follow
+// the last of them is on the input of the next layer's attention, and that attention's skip starts after it.
 NormPlan mix_shifted(const PresetOptions& o) {
   NormPlan plan = pre(o);
   for (std::int64_t l = 0; l < o.post_layers; ++l) {
@@ -105,8 +107,8 @@ NormPlan mix_shifted(const PresetOptions& o) {
   return plan;
 }
 
-// DeepNorm, arXiv 2203.00555, decoder only: alpha = (2L)^(1/4), initial weights of the value path times
-// (8L)^(-1/4).
+// DeepNorm, arXiv 2203.00555, for a decoder: alpha = (2L)^(1/4), and the initial weights of the value path are
+// multiplied by (8L)^(-1/4).
 NormPlan deep(const PresetOptions& o) {
   const double depth = static_cast<double>(o.num_layers);
   ResidualWiring wiring = at_sum(o.norm);
@@ -115,7 +117,8 @@ NormPlan deep(const PresetOptions& o) {
   return uniform(o, {wiring, wiring, {}}, {});
 }
 
-// SpanNorm, arXiv 2601.22580: the MLP's skip spans the whole block; block 0 reads a normed embedding.
+// SpanNorm, arXiv 2601.22580: the MLP's skip spans the whole block; attention of block 0 reads a normed embedding. The
+// scaling with depth is derived here, not taken from the paper: the variance of the branches' sum stays bounded.
 NormPlan span(const PresetOptions& o) {
   const double scale = std::sqrt(2.0 * static_cast<double>(o.num_layers));
   ResidualWiring attention = at_sum(o.norm);
@@ -125,10 +128,13 @@ NormPlan span(const PresetOptions& o) {
   mlp.skip = SkipSource::block;
   NormPlan plan = uniform(o, {attention, mlp, {}}, {});
   if (!plan.layers.empty()) plan.layers[0].attention.in = o.norm;
+  if (o.span_scaling == SpanScaling::init) {
+    plan.init_need = {InitScheme::megatron,
+                      "norm.preset: span scales its branches with depth through the initial weights, unless "
+                      "norm.span.scaling is branch, skip or none"};
+  }
   if (o.span_scaling != SpanScaling::none) {
-    plan.notes.push_back(
-        "span: the scaling with depth is derived here from bounded signal propagation; it is not the paper's "
-        "formula");
+    plan.notes.push_back("span: the scaling with depth is derived here, not taken from the paper");
   }
   return plan;
 }
@@ -166,84 +172,84 @@ NormPlan lns(const PresetOptions& o) {
   return plan;
 }
 
-const std::vector<std::pair<std::string, Preset>>& presets() {
-  static const std::vector<std::pair<std::string, Preset>> all = {
-      {"pre", pre},
-      {"post", post},
-      {"post_shifted", post_shifted},
-      {"qk", qk},
-      {"qkv", qkv},
-      {"hybrid", hybrid},
-      {"hybrid_star", hybrid_star},
-      {"mix", mix},
-      {"mix_shifted", mix_shifted},
-      {"deep", deep},
-      {"span", span},
-      {"olmo2", olmo2},
-      {"olmoe", olmoe},
-      {"sandwich", sandwich},
-      {"peri", peri},
-      {"lns", lns},
-  };
-  return all;
-}
+// The ablation grammar. Its word `post` means a norm on the input from which the skip starts too; INNER stands for
+// norms inside attention.
 
-const std::vector<std::string>& inner_words() {
-  static const std::vector<std::string> words = {"qk", "kv", "kc", "qkv", "qkc", "qkvc"};
-  return words;
-}
-
-// The attention side of the ablation grammar: word -> (wiring, letters of the inner norms).
 struct AttentionWord {
   std::string word;
   bool input_norm = false;
   bool skip_normed = false;
-  std::string letters;
+  std::string inner;  // letters of the inner norms
+  bool norms_whole_keys = false;
 };
 
 std::vector<AttentionWord> attention_words() {
+  const std::vector<std::string> inner_words = {"qk", "kv", "kc", "qkv", "qkc", "qkvc"};
   std::vector<AttentionWord> words = {{"pre", true, false, ""}, {"post", true, true, ""}};
-  for (const std::string& inner : inner_words()) words.push_back({inner, false, false, inner});
-  for (const std::string& inner : inner_words()) words.push_back({"pre_" + inner, true, false, inner});
+  for (const std::string& inner : inner_words) words.push_back({inner, false, false, inner});
+  for (const std::string& inner : inner_words) {
+    words.push_back({"pre_" + inner, true, false, inner, /*norms_whole_keys=*/inner == "qk"});
+  }
   return words;
+}
+
+Preset ablation(const AttentionWord& attention, const std::string& ffn) {
+  const auto make = [attention, ffn](const PresetOptions& o) {
+    LayerPolicy layer;
+    if (attention.input_norm) layer.attention.in = o.norm;
+    if (attention.skip_normed) layer.attention.skip = SkipSource::normed;
+    layer.mlp = ffn == "_post" ? at_input_and_skip(o.norm) : at_input(o.norm);
+    layer.inner = inner_norms(attention.inner, o.norm, Granularity::per_head);
+    return uniform(o, layer, o.norm);
+  };
+  return {.name = attention.word + ffn, .make = make, .norms_whole_keys = attention.norms_whole_keys};
+}
+
+const Preset* find(const std::vector<Preset>& presets, const std::string& name) {
+  const auto found = std::ranges::find(presets, name, &Preset::name);
+  return found == presets.end() ? nullptr : &*found;
 }
 
 }  // namespace
 
-Preset find_preset(const std::string& name) {
-  for (const auto& [known, preset] : presets()) {
-    if (known == name) return preset;
-  }
-  return nullptr;
+const std::vector<Preset>& named_presets() {
+  static const std::vector<Preset> kPresets = {
+      {.name = "pre", .make = pre},
+      {.name = "post", .make = post},
+      {.name = "post_shifted", .make = post_shifted},
+      {.name = "qk", .make = qk, .norms_whole_keys = true},
+      {.name = "qkv", .make = qkv},
+      {.name = "hybrid", .make = hybrid},
+      {.name = "hybrid_star", .make = hybrid_star},
+      {.name = "mix", .make = mix, .reads_post_layers = true},
+      {.name = "mix_shifted", .make = mix_shifted, .reads_post_layers = true},
+      {.name = "deep", .make = deep},
+      {.name = "span", .make = span, .reads_span_scaling = true},
+      {.name = "olmo2", .make = olmo2},
+      {.name = "olmoe", .make = olmoe},
+      {.name = "sandwich", .make = sandwich},
+      {.name = "peri", .make = peri},
+      {.name = "lns", .make = lns},
+  };
+  return kPresets;
 }
 
-std::vector<std::string> whole_preset_names() {
-  std::vector<std::string> names;
-  for (const auto& entry : presets()) names.push_back(entry.first);
-  return names;
-}
-
-std::optional<NormPlan> ablation_plan(const std::string& name, const PresetOptions& o) {
-  for (const AttentionWord& attention : attention_words()) {
-    for (const char* ffn : {"", "_pre", "_post"}) {
-      if (attention.word + ffn != name) continue;
-      LayerPolicy layer;
-      if (attention.input_norm) layer.attention.in = o.norm;
-      if (attention.skip_normed) layer.attention.skip = SkipSource::normed;
-      layer.mlp = ffn == std::string("_post") ? at_input_and_skip(o.norm) : at_input(o.norm);
-      layer.inner = inner_norms(attention.letters, o.norm, Granularity::per_head);
-      return uniform(o, layer, o.norm);
+const std::vector<Preset>& all_presets() {
+  static const std::vector<Preset> kPresets = [] {
+    std::vector<Preset> presets = named_presets();
+    for (const AttentionWord& attention : attention_words()) {
+      for (const char* ffn : {"", "_pre", "_post"}) {
+        Preset preset = ablation(attention, ffn);
+        if (find(presets, preset.name) == nullptr) presets.push_back(std::move(preset));
+      }
     }
-  }
-  return std::nullopt;
+    return presets;
+  }();
+  return kPresets;
 }
 
-std::vector<std::string> ablation_names() {
-  std::vector<std::string> names;
-  for (const AttentionWord& attention : attention_words()) {
-    for (const char* ffn : {"", "_pre", "_post"}) names.push_back(attention.word + ffn);
-  }
-  return names;
+const Preset* find_preset(const std::string& name) {
+  return find(all_presets(), name);
 }
 
 }  // namespace norma

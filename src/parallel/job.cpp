@@ -8,8 +8,7 @@
 #include <unistd.h>
 
 #include "norma/base/log.h"
-#include "norma/config/keys.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 #include "norma/parallel/strategy.h"
 
 namespace norma {

@@ -4,7 +4,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 #include "resume_check.h"
 

@@ -4,8 +4,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
-#include "norma/config/keys.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 
 namespace norma {
 namespace {

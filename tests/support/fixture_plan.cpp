@@ -7,8 +7,8 @@ NormSite site_of(const Json& present, double eps) {
   return {present.get<bool>() ? NormKind::rms : NormKind::none, eps, 1.0};
 }
 
-InnerSite inner_of(const Json& text, double eps) {
-  InnerSite site;
+HeadSite inner_of(const Json& text, double eps) {
+  HeadSite site;
   const std::string word = text.get<std::string>();
   site.kind = word == "none" ? NormKind::none : NormKind::rms;
   site.eps = eps;
@@ -18,9 +18,7 @@ InnerSite inner_of(const Json& text, double eps) {
 
 ResidualWiring wiring_of(const Json& text, bool is_attention, double eps) {
   ResidualWiring w;
-  w.in = site_of(text.at("in"), eps);
-  w.out = site_of(text.at("out"), eps);
-  w.sum = site_of(text.at("sum"), eps);
+  visit_wiring_sites([&](const SiteInfo& info, NormSite& site) { site = site_of(text.at(info.name), eps); }, w);
   const std::string skip = text.at("skip").get<std::string>();
   w.skip = skip == "normed" ? SkipSource::normed : SkipSource::stream;
   if (skip == "block" && !is_attention) w.skip = SkipSource::block;  // attention's block input is the stream
@@ -65,8 +63,10 @@ NormPlan fixture_plan(const Json& fixture) {
     const Json& inner = layer.at("inner");
     plan.layers.push_back({wiring_of(layer.at("attention"), true, eps),
                            wiring_of(layer.at("mlp"), false, eps),
-                           {inner_of(inner.at("q"), eps), inner_of(inner.at("k"), eps), inner_of(inner.at("v"), eps),
-                            inner_of(inner.at("context"), eps)}});
+                           {.q = inner_of(inner.at("q"), eps),
+                            .k = inner_of(inner.at("k"), eps),
+                            .v = inner_of(inner.at("v"), eps),
+                            .context = inner_of(inner.at("context"), eps)}});
   }
   return plan;
 }

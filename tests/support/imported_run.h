@@ -6,7 +6,7 @@
 
 #include "norma/base/error.h"
 #include "norma/checkpoint/commit.h"
-#include "norma/config/schema.h"
+#include "norma/config/yaml.h"
 #include "norma/model/parameters.h"
 #include "norma/model/transformer.h"
 #include "norma/parallel/shard_engine.h"

@@ -1,4 +1,4 @@
-// YAML of other programs as JSON values, under the limits of our own files.
+// YAML of other programs as JSON values, with the same limits as our own files.
 #pragma once
 
 #include "norma/base/file.h"
@@ -6,9 +6,9 @@
 
 namespace norma {
 
-// Plain scalars are what OmegaConf makes of them: true, false, numbers (1e12 and 1_000 too), null; quoted ones are
-// text. Throws DataError naming file and line: a file that cannot be read, that is not YAML, with keys that stand
-// twice, or with tags.
+// Plain scalars are read as OmegaConf reads them: true, false, numbers (1e12 and 1_000 too) and null; quoted scalars
+// are text. Throws DataError naming file and line when the file cannot be read, is not YAML, has a key twice or has
+// tags.
 Json read_foreign_yaml(const fs::path& file);
 
 }  // namespace norma

@@ -1,4 +1,4 @@
-// Keys that name layers, as model.layers and norm.layers use them: "all", "3" or "1-3", counted from 0.
+// The keys of model.layers and norm.layers, which name layers: "all", "3" or "1-3", counted from 0.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ struct LayerRange {
   bool contains(std::int64_t layer) const { return layer >= first && layer <= last; }
 };
 
-// The ranges that `keys` name, in the order in which they apply. Problems, under `section`.key: keys that name no
-// layer of the model, ranges that overlap.
+// The ranges that `keys` name, in the order in which they apply. Keys that name no layer of the model and ranges that
+// overlap are problems; their key is `section`.<key>.
 std::vector<LayerRange> layer_ranges(const std::string& section, const std::vector<std::string>& keys,
                                      std::int64_t num_layers, Problems& problems);
 

@@ -1,4 +1,4 @@
-// How enumerators are spelled in YAML, messages and tables: one place.
+// How enumerators are spelled in YAML, messages and tables.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace norma {
 
-// The names of an enum's values in order; a list that does not end at `last` does not compile.
+// The names of an enum's values in order. A list whose last name is not that of `last` does not compile.
 template <class E, class... Names>
 consteval auto names_up_to(E last, Names... names) {
   if (static_cast<std::size_t>(last) + 1 != sizeof...(names)) throw "every enumerator needs one name";

@@ -23,14 +23,14 @@ struct Duration {
   bool operator==(const Duration&) const = default;
 };
 
-// nullopt when the text is not such a number. parse_integer also takes "1e12" and "4.0" (exactly, not through
-// a double), refuses "1.5" and anything outside of 64 bits.
+// These return nullopt when the text is not such a number. parse_integer also reads "1e12" and "4.0", exactly and not
+// through a double; it refuses "1.5" and anything beyond 64 bits.
 std::optional<std::int64_t> parse_integer(std::string_view text);
 std::optional<double> parse_double(std::string_view text);
 
-// Steps and epochs are integers up to 2^53; a fraction of a token is dropped, as OLMo does.
+// Steps and epochs are integers up to 2^53. A fraction of a token is dropped, as in OLMo.
 std::optional<Duration> parse_duration(std::string_view text);
 
-std::string to_string(const Duration& duration);  // "500", "1e9T", "2ep": reads back as the same duration
+std::string to_string(const Duration& duration);  // "500", "1e9T", "2ep"; parses to the same duration
 
 }  // namespace norma

@@ -30,7 +30,7 @@ std::vector<InitPiece> init_pieces(const ParameterSpec& parameter, const ModelCo
 void draw_weights(const std::string& name, const std::vector<InitPiece>& pieces, double cutoff, std::uint64_t seed,
                   std::int64_t begin, std::int64_t count, double* out);
 
-// What plan and scheme ask of each other (SpanNorm's default scaling is the megatron scheme).
-Problems check_init(const RunConfig& config);
+// Reports a scheme that is not the one that the plan needs.
+Problems check_init(const InitConfig& init, const NormPlan& plan);
 
 }  // namespace norma

@@ -1,12 +1,13 @@
-"""What a Norma model is made of, as data.
+"""The config of a Norma model.
 
-Where its norms sit is `norm_plan`: {"embedding": site, "final": site, "layers": [layer, ...]}, where a layer is
-{"attention": wiring, "mlp": wiring, "inner": {name: site}}. A site is null (no norm) or {"kind": "rms" | "layer",
-"eps": float, "gain_init": float}; inner sites say their "granularity" too. A wiring holds every factor and site of
+`norm_plan` says where its norms are: {"embedding": site, "final": site, "layers": [layer, ...]}, where a layer is
+{"attention": wiring, "mlp": wiring, "inner": {name: site}}. A site is {"kind": "rms" | "layer", "eps": float,
+"gain_init": float}, or null where there is no norm; q, k, v and context have a "granularity" too. An inner site that is
+left out has no norm. A wiring holds every factor and site of
 
     u = in_gain * in(x)      y = out(F(u))      x' = sum(alpha * skip + beta * y)
 
-with skip "stream" (x), "normed" (u) or "block" (the input of the whole block). gain_init, branch_init_scale and
+where skip is "stream" (x), "normed" (u) or "block" (the input of the whole block). gain_init, branch_init_scale and
 scaled_ffn describe how training began; nothing here reads them.
 """
 
@@ -15,7 +16,6 @@ import math
 from transformers import PretrainedConfig
 
 ROPE_TYPES = ("default", "yarn")
-INNER_SITES = ("q", "k", "v", "context", "q_latent", "kv_latent", "rope_key")
 
 
 def pre_norm_plan(num_layers, eps=1e-5):
@@ -23,7 +23,7 @@ def pre_norm_plan(num_layers, eps=1e-5):
     norm = {"kind": "rms", "eps": eps, "gain_init": 1.0}
     sites = {"in": norm, "out": None, "sum": None, "skip": "stream"}
     wiring = {**sites, "in_gain": 1.0, "alpha": 1.0, "beta": 1.0, "branch_init_scale": 1.0}
-    layer = {"attention": wiring, "mlp": wiring, "inner": {name: None for name in INNER_SITES}}
+    layer = {"attention": wiring, "mlp": wiring, "inner": {}}
     return {"embedding": None, "final": norm, "scaled_ffn": "all", "layers": [layer] * num_layers}
 
 
@@ -34,7 +34,7 @@ class NormaConfig(PretrainedConfig):
     def __init__(
         self,
         vocab_size=8192,  # rows of the embedding and the head
-        unpadded_vocab_size=None,  # ids of the tokenizer; the rows beyond are ordinary trained ones
+        unpadded_vocab_size=None,  # ids of the tokenizer; the other rows are trained like all others
         hidden_size=256,
         num_hidden_layers=6,
         intermediate_size=704,
@@ -51,7 +51,7 @@ class NormaConfig(PretrainedConfig):
         qk_rope_head_dim=None,
         v_head_dim=None,
         clip_qkv=None,
-        # which channels RoPE turns together: neighbours (2i, 2i + 1), or (i, i + n / 2)
+        # which channels RoPE rotates together: true for neighbours (2i, 2i + 1), false for (i, i + n / 2)
         rope_interleave=False,
         rope_theta=10000.0,
         rope_parameters=None,
@@ -106,7 +106,7 @@ class NormaConfig(PretrainedConfig):
         self.rope_parameters["rope_type"] = self.rotary_kind()
 
         self.mlp_kinds = ["dense"] * num_hidden_layers if mlp_kinds is None else mlp_kinds
-        if "moe" in self.mlp_kinds:  # every attribute is saved, and a dense model has none of these
+        if "moe" in self.mlp_kinds:  # transformers saves every attribute, and a dense model has none of these
             self.num_experts = num_experts
             self.num_experts_per_tok = num_experts_per_tok
             self.moe_intermediate_size = moe_intermediate_size
@@ -138,7 +138,7 @@ class NormaConfig(PretrainedConfig):
         return name
 
     def rotary(self):
-        """(frequencies by pair in radians per position, factor on cosines and sines, scale of q k^T).
+        """Returns (frequency of each pair in radians per position, factor on cosines and sines, scale of q k^T).
 
         YaRN (arXiv 2309.00071) with the factors of DeepSeek-V2 (arXiv 2405.04434).
         """
@@ -151,7 +151,7 @@ class NormaConfig(PretrainedConfig):
 
         factor, length = rope["factor"], rope["original_max_position_embeddings"]
 
-        def pair_of_turns(turns):  # the pair that turns so often within the original length, as a real index
+        def pair_of_turns(turns):  # the index, as a real number, of the pair that makes so many turns within the length
             return width * math.log(length / (2.0 * math.pi * turns)) / (2.0 * math.log(theta))
 
         def magnitude(mscale):

@@ -1,4 +1,4 @@
-"""A transformer in which the placement of every norm is data (config.norm_plan).
+"""A transformer whose norms are placed by data (config.norm_plan).
 
 There is one residual equation, NormaResidual; attention and the MLP are branches of it. Shapes: B batch, T time,
 S time of the keys, D model, H query heads, K key-value heads, E width of a head, N = B * T tokens.
@@ -25,7 +25,7 @@ TINY = torch.finfo(torch.float32).tiny  # keeps a row of zeros zero when eps is 
 
 
 def wide(x):
-    """Statistics, rotations and softmax are computed in float32, of float64 input in float64."""
+    """Statistics, rotations and softmax are computed in float32, or in float64 if the input is float64."""
     return x.double() if x.dtype == torch.float64 else x.float()
 
 
@@ -39,7 +39,7 @@ class NormaNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):
-        """Over the last dimension; of heads [..., H, E] over both when the gain is that of all heads together."""
+        """Norms over the last dimension, or over both of heads [..., H, E] if the gain has all their channels."""
         if x.shape[-1] != self.weight.numel():
             return self.norm(x.flatten(-2)).view(x.shape)
         return self.norm(x)
@@ -58,7 +58,7 @@ class NormaLayerNorm(NormaNorm):
 
 
 def make_norm(site, width, heads=1):
-    """The norm of a site, of vectors or of heads; where there is none, the identity."""
+    """The norm of a site, for vectors or for heads of this width; the identity where there is none."""
     if site is None:
         return nn.Identity()
     if site.get("granularity") == "whole":
@@ -95,7 +95,7 @@ class NormaResidual(nn.Module):
 
 
 def rotary_table(config, position_ids, dtype):
-    """Cosines and sines of every position, [B, T, 1, n / 2]. Made anew in each pass: they are cheap, and a buffer would
+    """Cosines and sines of every position, [B, T, 1, n / 2]. Each pass computes them: that is cheap, and a buffer would
     not survive loading, where modules are built without memory."""
     frequencies, factor, _ = config.rotary()
     exact = torch.float32 if position_ids.device.type == "mps" else torch.float64
@@ -106,14 +106,14 @@ def rotary_table(config, position_ids, dtype):
 
 
 def rotate(x, table, adjacent):
-    """Turns pairs of channels of x [B, T, heads, n], each result in the place of its input."""
+    """Rotates pairs of channels of x [B, T, heads, n]; each result keeps the index of its input."""
     cos, sin = table
     if adjacent:
         a, b = wide(x).unflatten(-1, (-1, 2)).unbind(-1)
     else:
         a, b = wide(x).chunk(2, -1)
-    turned = (a * cos - b * sin, b * cos + a * sin)
-    return (torch.stack(turned, -1).flatten(-2) if adjacent else torch.cat(turned, -1)).to(x.dtype)
+    rotated = (a * cos - b * sin, b * cos + a * sin)
+    return (torch.stack(rotated, -1).flatten(-2) if adjacent else torch.cat(rotated, -1)).to(x.dtype)
 
 
 def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
@@ -143,18 +143,18 @@ class NormaAttention(nn.Module):
         self.scaling = config.rotary()[2]
         self.make_projections(config, inner)
         self.o_proj = nn.Linear(self.heads * self.value_dim, config.hidden_size, bias=False)
-        self.q_norm = make_norm(inner["q"], self.head_dim, self.heads)
-        self.v_norm = make_norm(inner["v"], self.value_dim, self.kv_heads)
-        self.context_norm = make_norm(inner["context"], self.value_dim, self.heads)
+        self.q_norm = make_norm(inner.get("q"), self.head_dim, self.heads)
+        self.v_norm = make_norm(inner.get("v"), self.value_dim, self.kv_heads)
+        self.context_norm = make_norm(inner.get("context"), self.value_dim, self.heads)
 
     def make_projections(self, config, inner):
         self.q_proj = nn.Linear(config.hidden_size, self.heads * self.head_dim, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=False)
-        self.k_norm = make_norm(inner["k"], self.head_dim, self.kv_heads)
+        self.k_norm = make_norm(inner.get("k"), self.head_dim, self.kv_heads)
 
     def remember(self, cache, *states):
-        """Adds two tensors [B, T, heads, n] of the new tokens to the cache; returns those of all, [B, S, heads, n]."""
+        """Adds two tensors of the new tokens, [B, T, heads, n], to the cache; returns those of all tokens, with S."""
         if cache is None:
             return states
         return (x.transpose(1, 2) for x in cache.update(*(x.transpose(1, 2) for x in states), self.layer_idx))
@@ -169,7 +169,7 @@ class NormaAttention(nn.Module):
         return q, *self.remember(cache, k, self.v_norm(v))
 
     def forward(self, u, table, attention_mask, past_key_values=None, attentions=None, **kwargs):
-        """u [B, T, D] -> [B, T, D]; a list `attentions` gets the weights [B, H, T, S], which eager attention has."""
+        """u [B, T, D] -> [B, T, D]. Eager attention appends its weights [B, H, T, S] to the list `attentions`."""
         q, k, v = (x.transpose(1, 2) for x in self.project(u, table, past_key_values))  # [B, heads, T or S, E]
         attend = eager_attention
         if self.config._attn_implementation != "eager":
@@ -183,8 +183,8 @@ class NormaAttention(nn.Module):
 
 class NormaLatentAttention(NormaAttention):
     """Latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads come from one latent per token,
-    which has a norm of its own, and the part of the key that RoPE turns is shared by all heads. The cache holds these
-    two. Where the shared part is normed (rope_key), k norms the other part only; else k norms both as one vector, and
+    which has a norm of its own, and all heads share the part of the key that RoPE rotates. The cache holds these two.
+    Where the shared part has a norm (rope_key), k norms the other part only; else k norms both parts as one vector, and
     the cache holds keys and values."""
 
     def make_projections(self, config, inner):
@@ -194,14 +194,14 @@ class NormaLatentAttention(NormaAttention):
             self.q_proj = nn.Linear(config.hidden_size, q_width, bias=False)
         else:
             self.q_a_proj = nn.Linear(config.hidden_size, config.q_lora_rank, bias=False)
-            self.q_a_layernorm = make_norm(inner["q_latent"], config.q_lora_rank)
+            self.q_a_layernorm = make_norm(inner.get("q_latent"), config.q_lora_rank)
             self.q_b_proj = nn.Linear(config.q_lora_rank, q_width, bias=False)
         self.kv_a_proj_with_mqa = nn.Linear(config.hidden_size, rank + self.rope, bias=False)
-        self.kv_a_layernorm = make_norm(inner["kv_latent"], rank)
+        self.kv_a_layernorm = make_norm(inner.get("kv_latent"), rank)
         self.kv_b_proj = nn.Linear(rank, self.heads * (self.nope + self.value_dim), bias=False)
-        self.norms_whole_keys = inner["k"] is not None and inner["rope_key"] is None
-        self.k_rope_norm = make_norm(inner["rope_key"], self.rope)
-        self.k_norm = make_norm(inner["k"], self.head_dim if self.norms_whole_keys else self.nope, self.heads)
+        self.norms_whole_keys = inner.get("k") is not None and inner.get("rope_key") is None
+        self.k_rope_norm = make_norm(inner.get("rope_key"), self.rope)
+        self.k_norm = make_norm(inner.get("k"), self.head_dim if self.norms_whole_keys else self.nope, self.heads)
 
     def rotate_tail(self, x, table):
         head, tail = x.split((self.nope, self.rope), -1)
@@ -245,8 +245,9 @@ class NormaMLP(nn.Module):
 
 
 class NormaRouter(nn.Module):
-    """Which experts a token goes to, with what weight. Softmax before the choice (OLMoE), or sigmoid scores, groups and
-    a bias that only chooses (DeepSeek-V3, arXiv 2412.19437). No nn.Linear: adapters and quantizers replace those."""
+    """Chooses the experts of each token and their weights: by softmax scores (OLMoE), or by sigmoid scores with groups
+    and a bias that is used for choosing only (DeepSeek-V3, arXiv 2412.19437). It is no nn.Linear, because adapters and
+    quantizers replace those."""
 
     def __init__(self, config):
         super().__init__()
@@ -285,7 +286,7 @@ class NormaRouter(nn.Module):
 
 
 def first_best(values, count):
-    """Places of the largest values of each row; of equal ones, the first."""
+    """Indices of the largest values of each row; of equal values the first."""
     return values.sort(dim=-1, descending=True, stable=True).indices[:, :count]
 
 
@@ -302,8 +303,8 @@ class NormaExperts(nn.Module):
         chosen, weights = self.gate(x)
         results = x.new_zeros(*chosen.shape, x.shape[-1])  # [N, k, D]
         for index, expert in enumerate(self.experts):
-            place = torch.where(chosen == index)
-            results[place] = expert(x[place[0]]).to(x.dtype)
+            tokens, ranks = torch.where(chosen == index)
+            results[tokens, ranks] = expert(x[tokens]).to(x.dtype)
         y = (wide(results) * weights.unsqueeze(-1)).sum(1).to(x.dtype).view(u.shape)
         return y if self.shared_experts is None else y + self.shared_experts(u)
 
@@ -345,13 +346,13 @@ class NormaPreTrainedModel(PreTrainedModel):
 
     def post_init(self):
         super().post_init()
-        # Set here: version 4 insists on a parameter of that name, and it is a buffer.
+        # Set only here, because transformers 4 requires a parameter of that name, and this is a buffer.
         if getattr(self.config, "selection_bias", False):
             self._keep_in_fp32_modules_strict = {"e_score_correction_bias"}
 
 
 def causal_mask(**offered):
-    """create_causal_mask, whose arguments changed their names between versions of transformers."""
+    """Calls create_causal_mask, whose arguments have other names in other versions of transformers."""
     offered["input_embeds"] = offered["inputs_embeds"]
     return create_causal_mask(**{name: value for name, value in offered.items() if name in _MASK_ARGUMENTS})
 
@@ -418,7 +419,7 @@ class NormaModel(NormaPreTrainedModel):
         )
 
     def wanted_outputs(self, attentions, hidden_states):
-        """What the call asks for, else the config; ValueError for attention weights that are never made."""
+        """What the call asks for, or else the config. ValueError if attention weights are not computed."""
         attentions = self.config.output_attentions if attentions is None else attentions
         kind = self.config._attn_implementation
         if attentions and kind != "eager":

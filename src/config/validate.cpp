@@ -1,11 +1,10 @@
-// Ranges and cross-field checks. Upper bounds catch slips of the keyboard and keep every product of sizes
-// that is computed later inside of 64 bits.
-#include "norma/config/config.h"
-
+// Checks of ranges and of fields against each other. Upper bounds catch typing errors, and keep every product of sizes
+// that is computed later within 64 bits.
 #include <algorithm>
 #include <cmath>
 
 #include "norma/base/text.h"
+#include "norma/config/config.h"
 #include "norma/config/names.h"
 
 #include "checker.h"
@@ -16,6 +15,7 @@ namespace {
 constexpr std::int64_t kMaxSteps = std::int64_t{1} << 53;  // steps and tokens are also counted in doubles
 constexpr std::int64_t kMaxBatch = 1 << 24;
 constexpr std::int64_t kMaxSeed = std::int64_t{1} << 62;  // leaves room to add the epoch
+
 bool is_word(const std::string& text, std::string_view more) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
@@ -45,7 +45,7 @@ void check_model(const ModelConfig& model, Checker& check) {
   check.integer("model.sequence_length", model.sequence_length, 2, std::int64_t{1} << 24);
 }
 
-// The placement itself (preset names, layers, sites) is judged by room norm.
+// Room norm checks the placement itself: names of presets, layers and sites.
 void check_norm(const NormConfig& norm, const ModelConfig& model, Checker& check) {
   check.require(norm.kind != NormKind::none, "norm.kind", "must be rms or layer; got none");
   check.below("norm.eps", norm.eps, 0.0, 1.0);
@@ -53,8 +53,8 @@ void check_norm(const NormConfig& norm, const ModelConfig& model, Checker& check
   check.number("norm.mix_alpha", norm.mix_alpha, 0.0, 1.0);
 }
 
-// Bytes are counted in 64 bits: those of all parameters (at most 32 each: fp64 weights, gradients, two moments), and
-// those of all activations (at most 8 an element), stay below half of that each.
+// Bytes are counted in 64 bits. Parameters take at most 32 bytes each (fp64 weights, gradients and two moments), and
+// activations at most 8 bytes per element; each of the two sums must stay below 2^62.
 void check_memory(const RunConfig& config, Checker& check) {
   constexpr double kMostBytes = 4611686018427387904.0;  // 2^62
   const ModelConfig& m = config.model;
@@ -66,7 +66,7 @@ void check_memory(const RunConfig& config, Checker& check) {
       std::max(number(m.mlp_dim), has_experts ? number(m.moe.num_experts) * (experts + 1.0) + shared : 0.0);
   const double mlp_kept = std::max(number(m.mlp_dim), has_experts ? number(m.moe.top_k) * (experts + d) + shared : 0.0);
   const AttentionSize attention = attention_size(m);
-  const double norms = 6.0 * d + 2.0 * attention.widths;  // of one layer, at most
+  const double norms = 6.0 * d + 2.0 * attention.widths;  // upper bound for one layer
   const double parameters =
       layers * (attention.parameters + d * 3.0 * mlp_weights + norms) + 2.0 * number(m.rows()) * d;
   if (!check.require(parameters <= kMostBytes / 32.0, "model",
@@ -199,7 +199,7 @@ Problems validate(const RunConfig& config) {
   check_init(config.init, check);
   check_data(config, check);
   check_train(config.train, config.model, check);
-  if (check.empty()) check_memory(config, check);  // of sizes that are right one by one
+  if (check.empty()) check_memory(config, check);  // sizes that are each within their range
   check_optim(config.optim, check);
   check_schedule(config.schedule, check);
   check.integer("checkpoint.every", config.checkpoint.every, 0, kMaxSteps);

@@ -1,9 +1,8 @@
-#include "norma/config/schema.h"
-
 #include <algorithm>
 
 #include "norma/base/error.h"
 #include "norma/base/file.h"
+#include "norma/config/yaml.h"
 
 #include "node.h"
 #include "reader.h"
@@ -19,7 +18,7 @@ std::string read_config_file(const std::string& file) {
   }
 }
 
-// The value under its dotted key, as the file would nest it.
+// The value below sections for each part of its dotted key, as a file would nest it.
 ConfigNode nest(const std::string& key, ConfigNode value) {
   const std::vector<std::string> parts = split(key, '.');
   for (auto part = parts.rbegin(); part != parts.rend(); ++part) {
@@ -38,7 +37,7 @@ bool is_dotted_key(const std::string& key) {
          std::none_of(parts.begin(), parts.end(), [](const std::string& part) { return part.empty(); });
 }
 
-// "@configs/recipes/mix.yaml": every key of that file, on top of what stands.
+// The override "@configs/recipes/mix.yaml" applies every key of that file.
 void apply_file(const std::string& argument, LoadedConfig& loaded) {
   Problems problems;
   const ConfigNode root = parse_yaml(read_config_file(argument.substr(1)), problems);
@@ -76,20 +75,20 @@ std::string enclosing(const std::string& key) {
   return end == std::string::npos ? "" : key.substr(0, end);
 }
 
-// A problem with its place, in the order in which it is shown.
-struct Placed {
+// A problem as it is shown. Problems are sorted by rank, then by line.
+struct Located {
   int rank = 0;  // 0: the file as a whole, 1: a line, 2: an argument
   int line = 0;
   std::string text;
 };
 
-// The override that made `key` by setting something inside of it, or "".
+// The override that created `key` by setting something inside it, or "".
 std::string argument_inside(const std::string& key, const ConfigSource& source) {
   const auto found = source.arguments.lower_bound(key + ".");
   return found != source.arguments.end() && found->first.starts_with(key + ".") ? found->second : "";
 }
 
-Placed place(const Problem& problem, const ConfigSource& source) {
+Located locate(const Problem& problem, const ConfigSource& source) {
   const std::string text = problem.key.empty() ? problem.text : cat(problem.key, ": ", problem.text);
   std::string argument = problem.argument;
   int line = problem.line;
@@ -129,13 +128,13 @@ LoadedConfig load_config(const std::string& file, const std::vector<std::string>
 }
 
 std::vector<std::string> describe(const Problems& problems, const ConfigSource& source) {
-  std::vector<Placed> placed;
-  for (const Problem& problem : problems) placed.push_back(place(problem, source));
-  std::stable_sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) {
+  std::vector<Located> located;
+  for (const Problem& problem : problems) located.push_back(locate(problem, source));
+  std::stable_sort(located.begin(), located.end(), [](const Located& a, const Located& b) {
     return a.rank != b.rank ? a.rank < b.rank : a.line < b.line;
   });
   std::vector<std::string> lines;
-  for (Placed& one : placed) lines.push_back(std::move(one.text));
+  for (Located& one : located) lines.push_back(std::move(one.text));
   return lines;
 }
 
