@@ -6,10 +6,6 @@
 
 namespace norma {
 
-std::string commit_hash() {
-  return NORMA_COMMIT;
-}
-
 std::string libtorch_version() {
   return TORCH_VERSION;
 }
