@@ -35,13 +35,16 @@ memory_mib() {
   say "${mib:-3072}"
 }
 
+# Cores that this process may use. Left to itself nproc obeys OMP_NUM_THREADS.
+cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }
+
 # One compiler per core, but each needs up to 3 GiB with LibTorch's headers.
 parallel_jobs() {
-  local cores by_memory
-  cores=$(nproc)
+  local jobs by_memory
+  jobs=$(cores)
   by_memory=$(($(memory_mib) / 3072))
   if [ "$by_memory" -lt 1 ]; then by_memory=1; fi
-  say $((cores < by_memory ? cores : by_memory))
+  say $((jobs < by_memory ? jobs : by_memory))
 }
 
 # Runs a command with its output in a log file, which is shown (its end) only when the command fails.

@@ -1,4 +1,4 @@
-// The commands beside training, as their users meet them: what they accept, what they refuse and in which words.
+// The commands other than train as users run them: what they accept, what they refuse and with which words.
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
@@ -24,7 +24,7 @@ using testing::ProgramResult;
 using testing::run_norma;
 using testing::Workplace;
 
-// Another working folder for as long as it lives.
+// Changes the working folder while it lives.
 class WorkingFolder {
  public:
   explicit WorkingFolder(const fs::path& path) : before_(fs::current_path()) { fs::current_path(path); }
@@ -36,7 +36,7 @@ class WorkingFolder {
   fs::path before_;
 };
 
-// A project with text, tokens and a run made with relative names, as people do.
+// A folder with text, tokens and a run that were made with relative names, as people do.
 class TextProject {
  public:
   TextProject() {
@@ -56,7 +56,7 @@ class TextProject {
   static void write_tokenizer(const std::string& file, const testing::MergeList& merges) {
     std::ofstream(file) << testing::small_tokenizer_json(merges).dump();
   }
-  // The same number of ids, other meanings.
+  // By one with the same number of ids, of which some mean another text.
   void replace_tokenizer() const {
     testing::MergeList merges = testing::kSmallMerges;
     std::swap(merges[0], merges[2]);
@@ -73,7 +73,7 @@ class TextProject {
   Workplace work_;
 };
 
-// The lines of a run's metrics without what depends on time.
+// The lines of metrics.jsonl without the metrics that depend on time.
 std::vector<Json> metrics_of(const std::string& run) {
   std::vector<Json> lines;
   for (const std::string& line : split(trim(read_file(run + "/metrics.jsonl", 1 << 24)), '\n')) {
@@ -113,7 +113,7 @@ TEST(ProgramExperts, AreReportedUnderOLMosNamesAndResumeBitwise) {
   EXPECT_LT(plan.at("active_parameters").get<double>(), plan.at("parameters").get<double>());
 }
 
-// Latent attention, alone and with experts: stopped and resumed, the run is the same bit for bit; it generates.
+// A run with latent attention, without and with experts, is the same bit by bit when it is stopped and resumed.
 TEST(ProgramLatents, ResumeBitwise) {
   const Workplace work;
   const std::string latents =
@@ -176,7 +176,7 @@ TEST(ProgramGenerate, RefusesATokenizerOfAnotherVocabulary) {
   const WorkingFolder inside(project.path(""));
   testing::MergeList merges = testing::kSmallMerges;
   std::swap(merges[0], merges[2]);
-  TextProject::write_tokenizer("other.json", merges);  // as many ids
+  TextProject::write_tokenizer("other.json", merges);  // it has the same number of ids
   expect_failure(TextProject::generate("run", {"--tokenizer", "other.json"}), 3,
                  {"other.json has another vocabulary", "tokens/tokenizer.json", "stands for another text"});
 }
@@ -242,7 +242,7 @@ TEST(ProgramUsage, BaselineIsFoundInTheHelp) {
 TEST(ProgramSignals, AClosedTerminalSavesLikeATermination) {
   const Workplace work;
   Program program(work.train_arguments("run", {"train.max_duration=1000000"}));
-  ASSERT_TRUE(program.wait_for("step 5/", 60));
+  ASSERT_TRUE(program.wait_for("step 5/"));
   program.send(SIGHUP);
   const ProgramResult result = program.wait();
   EXPECT_EQ(result.exit_code, 75) << result.err;
@@ -256,7 +256,7 @@ TEST(ProgramRuntime, MoreThreadsThanTheMachineBearsAreNotStarted) {
   EXPECT_LT(read_json(work.path("run") + "/env.json", 1 << 20)["threads"].get<int>(), 4096);
 }
 
-// Without it an evaluation, where hardly two batches have one shape, grew by gigabytes (see src/app/main.cpp).
+// Without jemalloc the memory of an evaluation grew by gigabytes: src/app/main.cpp says why.
 TEST(ProgramRuntime, FreedMemoryIsKeptByJemalloc) {
   Program version({"--version"}, {{"MALLOC_CONF", "confirm_conf:true"}});
   expect_failure(version.wait(), 0, {"<jemalloc>: -- Set conf value: dirty_decay_ms:-1"});
@@ -295,7 +295,7 @@ TEST(ProgramInspect, ShowsWhatAHuggingFaceFolderIsInOurTerms) {
   expect_failure(run_norma({"inspect", fs::path(work.path("config.json")).parent_path()}), 3, {"model.safetensors"});
 }
 
-// One file of whole tensors, however many processes saved them; never half of it.
+// Whole tensors in one file, which is either complete or not there.
 TEST(ProgramExport, WritesTheWeightsAsOneFile) {
   const Workplace work;
   ASSERT_EQ(work.train("run").exit_code, 0);
@@ -317,7 +317,7 @@ TEST(ProgramExport, WritesTheWeightsAsOneFile) {
   EXPECT_EQ(run_norma({"export", work.path("run"), "--out", out}).exit_code, 0);  // again: replaces it
 }
 
-// Out under OLMo's names, in again as a run of the same weights.
+// Weights that are exported with OLMo's names and imported again are the same.
 TEST(ProgramExport, WritesOlmosNamesAndReadsThemAgain) {
   const Workplace work;
   ASSERT_EQ(work.train("run", {"norm.preset=hybrid"}).exit_code, 0);
@@ -353,7 +353,7 @@ TEST(ProgramPlan, ListsEveryParameterAndWhatBecomesOfIt) {
 TEST(ProgramInspect, AFolderThatCannotBeReadIsACheckpointError) {
   const Workplace work;
   fs::create_directory(work.path("run"));
-  fs::create_symlink("manifest.json", work.path("run/manifest.json"));  // a loop: unreadable even to root
+  fs::create_symlink("manifest.json", work.path("run/manifest.json"));  // a link to itself, which even root cannot read
   for (const char* command : {"inspect", "generate"}) {
     expect_failure(run_norma({command, work.path("run")}), 4, {"cannot look into"});
   }

@@ -177,9 +177,9 @@ TEST(Freeze, EveryStrategyTrainsTheSameAndSendsLess) {
   for (std::size_t c = 0; c < cases.size(); ++c) {
     testing::TrainCase alone = cases[c];
     alone.strategy = "single";
-    const auto want = testing::merge_outcomes({run_train_case(alone, {})});
+    const auto& want = train_alone(alone);
     alone.steps = 0;
-    const auto start = testing::merge_outcomes({run_train_case(alone, {})});
+    const auto& start = train_alone(alone);
     EXPECT_EQ(outcomes[c].traffic, outcomes[c].forecast) << cases[c].text();
     for (std::size_t s = 0; s < want.losses.size(); ++s) {
       EXPECT_NEAR(outcomes[c].losses[s], want.losses[s], 1e-12 * want.losses[s]) << cases[c].text();

@@ -1,5 +1,5 @@
-// norma eval as a user runs it: any batch and any number of processes give the same numbers, in the loop and offline,
-// and what is wrong is said.
+// norma eval as a user runs it: the numbers are the same for every batch size and number of processes, and the same as
+// in the training loop; errors are named.
 #include <cmath>
 #include <random>
 
@@ -12,10 +12,10 @@ namespace {
 
 using testing::expect_exit;
 using testing::expect_failure;
-using testing::free_port;
 using testing::Program;
 using testing::ProgramResult;
 using testing::rank_environment;
+using testing::ReservedPort;
 using testing::run_norma;
 using Arguments = std::vector<std::string>;
 
@@ -37,7 +37,7 @@ std::string some_text(std::mt19937& random, int words) {
   return text;
 }
 
-// A trained run with its tokenizer, and evaluation data of two tasks: 40 documents of different lengths.
+// A trained run with its tokenizer, and data of two tasks: 40 documents of different lengths.
 class EvalWorkplace : public testing::Workplace {
  public:
   EvalWorkplace() : Workplace(kConfig) {
@@ -99,7 +99,7 @@ class EvalWorkplace : public testing::Workplace {
   testing::DataFolder data_;
 };
 
-// Every number of two results, relative; names must be equal.
+// Compares every number of two results with a relative tolerance; keys and texts must be equal.
 void expect_near(const Json& a, const Json& b, double tolerance, const std::string& where = "") {
   if (a.is_number_float() && b.is_number()) {
     EXPECT_NEAR(a.get<double>(), b.get<double>(), tolerance * std::abs(a.get<double>())) << where;
@@ -130,7 +130,7 @@ TEST(EvalProgram, BatchesReuseAndProcessesChangeNothing) {
   const Json whole = work.evaluate("run", "whole.json");
   EXPECT_EQ(whole.at("tasks").at("arc_easy").at("documents"), 30);
   EXPECT_EQ(whole.at("tasks").at("arc_easy").at("requests"), 120);
-  EXPECT_GT(whole.at("tasks").at("arc_easy").at("cut_requests"), 0);  // longer than the model sees
+  EXPECT_GT(whole.at("tasks").at("arc_easy").at("cut_requests"), 0);  // requests longer than the model's context
   const std::vector<Json> predictions = predictions_of(work.path("whole.json.jsonl"));
   ASSERT_EQ(predictions.size(), 1U + 30U + 10U);
   const auto expect_equal_run = [&](const std::string& out) {
@@ -139,7 +139,7 @@ TEST(EvalProgram, BatchesReuseAndProcessesChangeNothing) {
     ASSERT_EQ(other.size(), predictions.size());
     for (std::size_t i = 0; i < other.size(); ++i) expect_near(predictions[i], other[i], 1e-6, std::to_string(i));
   };
-  for (const char* tokens : {"1", "448", "4096"}) {  // requests of up to 64 tokens: one, 7 and 64 at a time
+  for (const char* tokens : {"1", "448", "4096"}) {  // requests have up to 64 tokens: 1, 7 and 64 in a batch
     work.evaluate("run", "batched.json", {"--batch-tokens", tokens, "--batch-size", "3"});
     expect_equal_run("batched.json");
   }
@@ -150,10 +150,10 @@ TEST(EvalProgram, BatchesReuseAndProcessesChangeNothing) {
       Arguments arguments = work.eval_arguments("run", "ranks.json", {"--batch-tokens", "200", "--reuse-context"});
       if (shard) arguments.emplace_back("--shard");
       std::vector<std::unique_ptr<Program>> ranks;
-      const int port = free_port();
+      const ReservedPort port;
       for (int rank = 0; rank < world; ++rank) {
-        if (rank == 2) arguments[1] = work.path("nowhere");  // rank 0 says which model it is
-        ranks.push_back(std::make_unique<Program>(arguments, rank_environment(rank, world, port)));
+        if (rank == 2) arguments[1] = work.path("nowhere");  // the model is the one that rank 0 names
+        ranks.push_back(std::make_unique<Program>(arguments, rank_environment(rank, world, port.number())));
       }
       std::vector<ProgramResult> results;
       for (const auto& rank : ranks) results.push_back(rank->wait());
@@ -190,7 +190,7 @@ TEST(EvalProgram, TheLoopAndTheCommandGiveTheSameNumbers) {
   EXPECT_EQ(logged.at("eval/downstream/arc_easy_acc"), tasks.at("arc_easy").at("value"));
   EXPECT_EQ(logged.at("eval/downstream/copa_acc"), tasks.at("copa").at("value"));
   EXPECT_EQ(logged.at("step"), offline.at("step"));
-  offline.erase("predictions");  // not asked for below, where the run's own evaluation is the default
+  offline.erase("predictions");  // not written below, where the command takes the run's own evaluation
   ASSERT_EQ(
       run_norma({"eval", work.path("run"), "--data", work.data(), "--out", work.path("own.json"), "--threads", "1"})
           .exit_code,

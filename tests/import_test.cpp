@@ -1,4 +1,4 @@
-// norma import: other programs' weights as a run that every command takes.
+// norma import makes a run, which every command takes, out of the weights of other programs.
 #include <cstring>
 #include <fstream>
 
@@ -54,7 +54,7 @@ void hf_case(const fs::path& path) {
 
 const bool kRegistered = testing::announce([] { testing::register_folder_cases("ImportFixtures", "hf", &hf_case); });
 
-// A copy of a fixture folder that can be changed.
+// A copy of a fixture's folder, to be changed.
 class Copy {
  public:
   explicit Copy(const std::string& name) : path_(folder_.path() / name) {
@@ -80,7 +80,7 @@ TEST(Import, TrainingStartsFromTheImportedWeights) {
   const testing::Workplace work;
   const fs::path run = work.path("imported");
   ASSERT_EQ(import(hf_fixture("qwen3_tied"), run, {"train.global_batch_size=8"}).exit_code, 0);
-  // Before the first step nothing counts in batches or in their length.
+  // Before the first step another batch size or sequence length is no difference.
   const std::vector<std::string> settings = {"data.paths=[" + work.path("train.npy") + "]",
                                              "data.dtype=uint16",
                                              "checkpoint.resume=" + (run / "step-0").string(),
@@ -104,7 +104,7 @@ TEST(Import, TrainingStartsFromTheImportedWeights) {
     const double moved =
         largest_difference(before.engine->flat_units()[u].master, after.engine->flat_units()[u].master);
     EXPECT_GT(moved, 0.0) << u;
-    EXPECT_LT(moved, 2.1e-4) << u;  // AdamW's first step is the learning rate at most, and some decay
+    EXPECT_LT(moved, 2.1e-4) << u;  // AdamW's first step is at most the learning rate, and decay adds a little
   }
 }
 
@@ -121,7 +121,7 @@ TEST(Import, TheConfigItWritesResumesWithoutMore) {
   EXPECT_TRUE(fs::exists(run / "step-1"));
 }
 
-TEST(CheckpointWeights, OfSeveralRanksAreThoseOfOneFile) {
+TEST(CheckpointWeights, SeveralRanksGiveTheWeightsOfOneFile) {
   const testing::JobWorkplace work;
   testing::Job job(work, 2, "run", {"parallel.strategy=full_shard", "train.max_duration=2", "schedule.warmup=0"});
   testing::expect_exit(job.wait(), 0);
@@ -152,8 +152,9 @@ TEST(Import, TheTokenizerComesAlong) {
   EXPECT_TRUE(testing::contains(left.err, "the tokenizer is left behind"));
 }
 
-// A model with room for the tokenizer: ids beyond it are padding, and the run finds it wherever it is asked for text.
-TEST(Import, ATokenizerThatIsNamedIsTheRuns) {
+// The model has more ids than the tokenizer, and those beyond it are padding. Commands that need text find the
+// tokenizer in the run.
+TEST(Import, ANamedTokenizerBecomesTheRuns) {
   const testing::Workplace work;
   const testing::ProgramResult trained =
       work.train("run", {"model.vocab_size=288", "model.embedding_rows=288", "train.max_duration=1",
@@ -204,7 +205,7 @@ TEST(Import, RefusesWhatWouldBeAnotherModel) {
   EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 
-// Left to its default, or spelled as edits of another preset, a setting may mean the same.
+// A setting that is left to its default, or a placement written as edits of another preset, may mean the same model.
 TEST(Import, SettingsMayDescribeTheSameModelInOtherWords) {
   const TemporaryFolder folder;
   const fs::path ours = folder.path() / "ours.yaml", out = folder.path() / "run";
@@ -220,7 +221,7 @@ TEST(Import, SettingsMayDescribeTheSameModelInOtherWords) {
   EXPECT_EQ(ImportedRun(out).config.optim.lr, 0.25);
 }
 
-TEST(Import, RefusesPlacesByName) {
+TEST(Import, RefusesPathsByName) {
   const TemporaryFolder folder;
   const fs::path out = folder.path() / "run";
   expect_failure(import(folder.path() / "nowhere", out), 3, {"does not exist"});

@@ -10,18 +10,17 @@ namespace {
 
 using testing::every_strategy;
 using testing::expect_equal;
-using testing::merge_outcomes;
-using testing::run_train_case;
 using testing::run_train_cases;
+using testing::train_alone;
 using testing::TrainCase;
 using testing::TrainOutcome;
 
-TrainOutcome one_process(TrainCase one) {
+const TrainOutcome& one_process(TrainCase one) {
   one.strategy = "single";
   one.recompute = "none";
   one.replicas = 0;
   one.poison = false;
-  return merge_outcomes({run_train_case(one, {})});
+  return train_alone(one);
 }
 
 class LatentEngine : public ::testing::TestWithParam<int> {};
@@ -56,11 +55,11 @@ TEST(LatentEngine, RecomputingChangesNoBit) {
       plain.preset = preset;
       plain.precision = precision;
       plain.micro_batch = 5;
-      const TrainOutcome want = merge_outcomes({run_train_case(plain, {})});
+      const TrainOutcome& want = train_alone(plain);
       for (const char* recompute : {"block", "every_n", "selective"}) {
         TrainCase one = plain;
         one.recompute = recompute;
-        expect_equal(merge_outcomes({run_train_case(one, {})}), want, {0, 0, 0}, cat(preset, " ", one.text()));
+        expect_equal(train_alone(one), want, {0, 0, 0}, cat(preset, " ", one.text()));
       }
     }
   }

@@ -13,14 +13,13 @@ namespace {
 
 using testing::every_strategy;
 using testing::expect_equal;
-using testing::merge_outcomes;
-using testing::run_train_case;
 using testing::run_train_cases;
+using testing::train_alone;
 using testing::TrainCase;
 using testing::TrainOutcome;
 
 // One process that takes the ranks' micro-batches one after the other.
-TrainOutcome reference(TrainCase one, int world) {
+const TrainOutcome& reference(TrainCase one, int world) {
   one.strategy = "single";
   one.rows_of = world;
   one.micro_batch = std::min(one.micro_batch, one.batch / world);
@@ -28,7 +27,7 @@ TrainOutcome reference(TrainCase one, int world) {
   one.recompute = "none";
   one.reduce = "auto";
   one.poison = one.evaluate_between = false;
-  return merge_outcomes({run_train_case(one, {})});
+  return train_alone(one);
 }
 
 void expect_same_routing(const TrainOutcome& got, const TrainOutcome& want, const std::string& what) {
@@ -63,7 +62,7 @@ TEST_P(Experts, EqualOneProcessUnderEveryStrategy) {
   const std::vector<TrainOutcome> outcomes = run_train_cases(world, cases);
   ASSERT_EQ(outcomes.size(), cases.size());
   for (std::size_t c = 0; c < cases.size(); ++c) {
-    const TrainOutcome want = reference(cases[c], world);
+    const TrainOutcome& want = reference(cases[c], world);
     expect_equal(outcomes[c], want, {1e-12, 1e-12, 1e-11}, cases[c].text());
     expect_same_routing(outcomes[c], want, cases[c].text());
     for (const int idle : outcomes[c].idle_experts) EXPECT_GT(idle, 0) << "some expert should get no token of a rank";
@@ -102,7 +101,7 @@ TEST_P(Experts, APassOfNoWeightAddsNothing) {
     TrainCase alone = cases[c];
     alone.strategy = "single";
     alone.replicas = 0;
-    expect_equal(outcomes[c], merge_outcomes({run_train_case(alone, {})}), {1e-12, 1e-12, 1e-11}, cases[c].text());
+    expect_equal(outcomes[c], train_alone(alone), {1e-12, 1e-12, 1e-11}, cases[c].text());
   }
 }
 
@@ -114,11 +113,11 @@ TEST(ExpertsAlone, RecomputingChangesNoBit) {
     plain.model = "moe_deepseek";
     plain.precision = precision;
     plain.micro_batch = 5;
-    const TrainOutcome want = merge_outcomes({run_train_case(plain, {})});
+    const TrainOutcome& want = train_alone(plain);
     for (const char* recompute : {"block", "every_n", "selective"}) {
       TrainCase one = plain;
       one.recompute = recompute;
-      const TrainOutcome got = merge_outcomes({run_train_case(one, {})});
+      const TrainOutcome& got = train_alone(one);
       expect_equal(got, want, {0, 0, 0}, one.text());
       EXPECT_EQ(got.tokens, want.tokens);
       EXPECT_EQ(got.balance, want.balance);
@@ -129,7 +128,7 @@ TEST(ExpertsAlone, RecomputingChangesNoBit) {
 TEST(ExpertsAlone, ASelectionBiasNeverChanges) {
   TrainCase one;
   one.model = "moe_deepseek";
-  const TrainOutcome outcome = merge_outcomes({run_train_case(one, {})});
+  const TrainOutcome& outcome = train_alone(one);
   EXPECT_EQ(outcome.weights.at("blocks.2.mlp.selection_bias"), std::vector<double>(24, 0.0));
 }
 

@@ -15,13 +15,12 @@ namespace {
 
 using testing::every_strategy;
 using testing::expect_equal;
-using testing::merge_outcomes;
-using testing::run_train_case;
 using testing::run_train_cases;
+using testing::train_alone;
 using testing::TrainCase;
 using testing::TrainOutcome;
 
-TrainOutcome reference(TrainCase one) {
+const TrainOutcome& reference(TrainCase one) {
   one.strategy = "single";
   one.replicas = 0;
   one.micro_batch = one.batch;
@@ -30,7 +29,7 @@ TrainOutcome reference(TrainCase one) {
   one.reduce_dtype = "fp32";
   one.poison = one.evaluate_between = false;
   one.throw_in_step = -1;
-  return merge_outcomes({run_train_case(one, {})});
+  return train_alone(one);
 }
 
 // E1: strategies x micro-batches x tied or not x recompute x reduction.
@@ -121,11 +120,11 @@ TEST(ShardEngine, RecomputingChangesNoBit) {
       plain.preset = preset;
       plain.precision = precision;
       plain.micro_batch = 5;
-      const TrainOutcome want = merge_outcomes({run_train_case(plain, {})});
+      const TrainOutcome& want = train_alone(plain);
       for (const char* recompute : {"block", "every_n", "selective"}) {
         TrainCase one = plain;
         one.recompute = recompute;
-        expect_equal(merge_outcomes({run_train_case(one, {})}), want, {0, 0, 0}, cat(preset, " ", one.text()));
+        expect_equal(train_alone(one), want, {0, 0, 0}, cat(preset, " ", one.text()));
       }
     }
   }

@@ -1,4 +1,4 @@
-// The way from text to tokens as a user meets it: norma prepare and scripts/train_tokenizer.py.
+// From text to tokens as a user does it: scripts/train_tokenizer.py and norma prepare.
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
@@ -57,7 +57,7 @@ TEST(PrepareCommand, TakesOneFile) {
   EXPECT_NE(repaired.err.find("1 of the documents had ill-formed text"), std::string::npos) << repaired.err;
 }
 
-// A signal within one long document: an exit code that promises nothing, and nothing left behind.
+// A signal within a long document ends the command with the signal's exit code, and nothing is written.
 TEST(PrepareCommand, EndsAtASignal) {
   for (const int signal : {SIGINT, SIGTERM}) {
     const Workplace work;
@@ -66,7 +66,7 @@ TEST(PrepareCommand, EndsAtASignal) {
     text.close();
     Program program(
         {"prepare", work.path("long.txt"), "--tokenizer", work.path("tokenizer.json"), "--out", work.path("tokens")});
-    ASSERT_TRUE(program.wait_for("prepare", 60));
+    ASSERT_TRUE(program.wait_for("prepare"));
     program.send(signal);
     const ProgramResult result = program.wait();
     EXPECT_EQ(result.exit_code, 128 + signal) << result.err;

@@ -1,4 +1,4 @@
-// Preparing token files, n-gram baselines.
+// Text into token files, and the n-gram baselines that are counted on them.
 #include "norma/data/prepare.h"
 
 #include <cmath>
@@ -52,90 +52,90 @@ std::string numbered_documents(int n) {
 }
 
 TEST(Prepare, StripsSkipsEncodesAndEndsDocuments) {
-  Workplace place;
-  place.add("a.jsonl", "{\"text\": \"  ab\\n\"}\n{\"text\": \" \\u3000 \"}\n{\"text\": \"c<|endoftext|>\"}\n");
-  place.add("b.txt", "d\n");
-  const PrepareReport report = prepare(place.options, {});
-  EXPECT_EQ(slurp(place.out("train-00000.npy")), raw<std::uint16_t>({'a', 'b', 256, 'c', 256, 'd', 256}));
+  Workplace work;
+  work.add("a.jsonl", "{\"text\": \"  ab\\n\"}\n{\"text\": \" \\u3000 \"}\n{\"text\": \"c<|endoftext|>\"}\n");
+  work.add("b.txt", "d\n");
+  const PrepareReport report = prepare(work.options, {});
+  EXPECT_EQ(slurp(work.out("train-00000.npy")), raw<std::uint16_t>({'a', 'b', 256, 'c', 256, 'd', 256}));
   EXPECT_EQ(report.documents, 3);
   EXPECT_EQ(report.skipped, 1);
   EXPECT_EQ(report.train_tokens, 7);
   EXPECT_EQ(report.text_bytes, 2 + 14 + 1);
-  EXPECT_EQ(report.files, std::vector<fs::path>{place.out("train-00000.npy")});
-  const Sidecar sidecar = *read_sidecar(place.out("train-00000.npy"));
+  EXPECT_EQ(report.files, std::vector<fs::path>{work.out("train-00000.npy")});
+  const Sidecar sidecar = *read_sidecar(work.out("train-00000.npy"));
   EXPECT_EQ(sidecar.tokens, 7);
   EXPECT_EQ(sidecar.documents, 3);
   EXPECT_EQ(sidecar.vocab_size, 257);
   EXPECT_EQ(sidecar.eos_id, 256);
   EXPECT_EQ(sidecar.split, "train");
-  EXPECT_EQ(slurp(place.out("tokenizer.json")), slurp(place.options.tokenizer));
-  EXPECT_EQ(place.contents().size(), 3U);  // no remains of the work
+  EXPECT_EQ(slurp(work.out("tokenizer.json")), slurp(work.options.tokenizer));
+  EXPECT_EQ(work.contents().size(), 3U);  // tokens, sidecar and tokenizer: no temporary file is left
 
-  const TokenDataset dataset = open({place.out("train-*.npy").string()}, 3);
+  const TokenDataset dataset = open({work.out("train-*.npy").string()}, 3);
   dataset.verify();
   EXPECT_EQ(instance(dataset, 1), (Ids{'c', 256, 'd'}));
-  EXPECT_EQ(*dataset.tokenizer(), place.out("tokenizer.json"));
+  EXPECT_EQ(*dataset.tokenizer(), work.out("tokenizer.json"));
 }
 
 TEST(Prepare, OutputDoesNotDependOnThreads) {
-  Workplace place;
-  place.add("a.jsonl.zst", zstd(numbered_documents(9000)));
-  place.add("b.jsonl.gz", gzip(numbered_documents(3000)));
-  place.options.validation_fraction = 0.1;
-  place.options.max_tokens_per_file = 100000;
+  Workplace work;
+  work.add("a.jsonl.zst", zstd(numbered_documents(9000)));
+  work.add("b.jsonl.gz", gzip(numbered_documents(3000)));
+  work.options.validation_fraction = 0.1;
+  work.options.max_tokens_per_file = 100000;
   std::map<std::string, std::string> first;
   for (const int threads : {1, 2, 5}) {
-    place.options.threads = threads;
-    place.options.overwrite = threads > 1;
-    const PrepareReport report = prepare(place.options, {});
+    work.options.threads = threads;
+    work.options.overwrite = threads > 1;
+    const PrepareReport report = prepare(work.options, {});
     EXPECT_EQ(report.documents, 12000);
     EXPECT_NEAR(static_cast<double>(report.validation_documents), 1200, 150);
     EXPECT_GE(report.files.size(), 5U);
-    if (threads == 1) first = place.contents();
-    EXPECT_EQ(place.contents(), first) << threads << " threads";
+    if (threads == 1) first = work.contents();
+    EXPECT_EQ(work.contents(), first) << threads << " threads";
   }
-  place.options.seed = 1;
-  prepare(place.options, {});
-  EXPECT_NE(place.contents(), first);
+  work.options.seed = 1;
+  prepare(work.options, {});
+  EXPECT_NE(work.contents(), first);
 }
 
 TEST(Prepare, FilesEndAtDocumentBorders) {
-  Workplace place;
-  place.add("a.jsonl",
-            "{\"text\": \"1234\"}\n{\"text\": \"12\"}\n{\"text\": \"12\"}\n{\"text\": "
-            "\"123456789\"}\n{\"text\": \"1\"}\n");
-  place.options.max_tokens_per_file = 8;
-  place.options.validation_every = 3;
-  place.options.dtype = TokenDtype::uint32;
-  const PrepareReport report = prepare(place.options, {});
+  Workplace work;
+  work.add("a.jsonl",
+           "{\"text\": \"1234\"}\n{\"text\": \"12\"}\n{\"text\": \"12\"}\n{\"text\": "
+           "\"123456789\"}\n{\"text\": \"1\"}\n");
+  work.options.max_tokens_per_file = 8;
+  work.options.validation_every = 3;
+  work.options.dtype = TokenDtype::uint32;
+  const PrepareReport report = prepare(work.options, {});
   EXPECT_EQ(report.validation_documents, 1);
-  EXPECT_EQ(fs::file_size(place.out("train-00000.npy")), 4 * (5 + 3));
-  EXPECT_EQ(fs::file_size(place.out("train-00001.npy")), 4 * 10);
-  EXPECT_EQ(fs::file_size(place.out("train-00002.npy")), 4 * 2);
-  EXPECT_EQ(slurp(place.out("validation-00000.npy")), raw<std::uint32_t>({'1', '2', 256}));
+  EXPECT_EQ(fs::file_size(work.out("train-00000.npy")), 4 * (5 + 3));
+  EXPECT_EQ(fs::file_size(work.out("train-00001.npy")), 4 * 10);
+  EXPECT_EQ(fs::file_size(work.out("train-00002.npy")), 4 * 2);
+  EXPECT_EQ(slurp(work.out("validation-00000.npy")), raw<std::uint32_t>({'1', '2', 256}));
   EXPECT_EQ(report.files.size(), 4U);
 }
 
 TEST(Prepare, AnEarlierOutputIsKeptUnlessOverwritten) {
-  Workplace place;
-  place.add("a.jsonl", numbered_documents(100));
-  place.options.max_tokens_per_file = 500;
-  prepare(place.options, {});
-  const auto before = place.contents();
-  expect_error<ConfigError>([&] { prepare(place.options, {}); }, {"out/train-00000.npy", "overwrite"});
-  EXPECT_EQ(place.contents(), before);
-  // The shorter output leaves no file of the longer one behind.
-  place.options.max_tokens_per_file = 1 << 20;
-  place.options.overwrite = true;
-  prepare(place.options, {});
-  EXPECT_EQ(place.contents().size(), 3U);
+  Workplace work;
+  work.add("a.jsonl", numbered_documents(100));
+  work.options.max_tokens_per_file = 500;
+  prepare(work.options, {});
+  const auto before = work.contents();
+  expect_error<ConfigError>([&] { prepare(work.options, {}); }, {"out/train-00000.npy", "overwrite"});
+  EXPECT_EQ(work.contents(), before);
+  // One large file replaces many small ones, of which none is left.
+  work.options.max_tokens_per_file = 1 << 20;
+  work.options.overwrite = true;
+  prepare(work.options, {});
+  EXPECT_EQ(work.contents().size(), 3U);
 }
 
 TEST(Prepare, AnErrorLeavesNothingThatLooksWhole) {
-  Workplace place;
-  place.add("a.jsonl", numbered_documents(9000) + "{\"text\": 1}\n");
-  expect_error<DataError>([&] { prepare(place.options, {}); }, {"a.jsonl:9001"});
-  EXPECT_TRUE(place.contents().empty());
+  Workplace work;
+  work.add("a.jsonl", numbered_documents(9000) + "{\"text\": 1}\n");
+  expect_error<DataError>([&] { prepare(work.options, {}); }, {"a.jsonl:9001"});
+  EXPECT_TRUE(work.contents().empty());
 
   Workplace cancelled;
   cancelled.add("a.jsonl", numbered_documents(9000));
@@ -152,54 +152,54 @@ TEST(Prepare, AnErrorLeavesNothingThatLooksWhole) {
 }
 
 TEST(Prepare, ASecondOneIntoTheSameFolderIsRefused) {
-  Workplace place;
-  place.add("a.jsonl", numbered_documents(100));
+  Workplace work;
+  work.add("a.jsonl", numbered_documents(100));
   bool tried = false;
   const auto meanwhile = [&](const PrepareProgress&) {
     if (tried) return;
     tried = true;
-    expect_error<ConfigError>([&] { prepare(place.options, {}); }, {"another prepare", place.options.output.string()});
+    expect_error<ConfigError>([&] { prepare(work.options, {}); }, {"another prepare", work.options.output.string()});
   };
-  EXPECT_EQ(prepare(place.options, meanwhile).documents, 100);
+  EXPECT_EQ(prepare(work.options, meanwhile).documents, 100);
   EXPECT_TRUE(tried);
-  EXPECT_EQ(place.contents().size(), 3U);
+  EXPECT_EQ(work.contents().size(), 3U);
 }
 
 TEST(Prepare, CountsRepairedDocuments) {
-  Workplace place;
-  place.add("a.jsonl", "{\"text\": \"good\"}\n{\"text\": \"a\\ud800\"}\n{\"text\": \"b\xff\", \"x\": NaN}\n");
-  place.add("b.txt", "\xc3");
-  const PrepareReport report = prepare(place.options, {});
+  Workplace work;
+  work.add("a.jsonl", "{\"text\": \"good\"}\n{\"text\": \"a\\ud800\"}\n{\"text\": \"b\xff\", \"x\": NaN}\n");
+  work.add("b.txt", "\xc3");
+  const PrepareReport report = prepare(work.options, {});
   EXPECT_EQ(report.documents, 4);
   EXPECT_EQ(report.repaired, 3);
 }
 
 TEST(Prepare, CanBeStoppedWithinADocument) {
-  Workplace place;
+  Workplace work;
   std::string text;
   for (int i = 0; text.size() < (std::size_t{32} << 20); ++i) text += cat("word", i, " ");
-  place.add("a.txt", text);
+  work.add("a.txt", text);
   const auto stop = [](const PrepareProgress& progress) {
     EXPECT_EQ(progress.documents, 0);
     throw DiskError("stopped");
   };
-  expect_error<DiskError>([&] { prepare(place.options, stop); }, {"stopped"});
-  EXPECT_TRUE(place.contents().empty());
+  expect_error<DiskError>([&] { prepare(work.options, stop); }, {"stopped"});
+  EXPECT_TRUE(work.contents().empty());
 }
 
 TEST(Prepare, OneDocumentIsCutAtAParagraph) {
-  Workplace place;
+  Workplace work;
   std::string text;
   for (int i = 0; i < 100; ++i) text += cat("First line of ", i, ".\nSecond line.\n\n");
-  place.add("one.txt", text);
-  place.options.validation_fraction = 0.05;
-  const PrepareReport report = prepare(place.options, {});
+  work.add("one.txt", text);
+  work.options.validation_fraction = 0.05;
+  const PrepareReport report = prepare(work.options, {});
   EXPECT_EQ(report.documents, 2);
   EXPECT_EQ(report.validation_documents, 1);
   EXPECT_EQ(report.skipped, 0);
   EXPECT_NE(report.note.find("one document"), std::string::npos);
   EXPECT_NEAR(static_cast<double>(report.validation_tokens), 0.05 * static_cast<double>(report.tokens()), 40);
-  const auto ids = [&](const char* file) { return slurp(place.out(file)); };
+  const auto ids = [&](const char* file) { return slurp(work.out(file)); };
   const std::size_t cut = text.find("First line of 95.");
   Ids train, validation;
   for (const char c : strip(std::string_view(text).substr(0, cut))) train.push_back(c);
@@ -211,45 +211,45 @@ TEST(Prepare, OneDocumentIsCutAtAParagraph) {
 }
 
 TEST(Prepare, OneDocumentWithoutBordersIsCutBetweenCharacters) {
-  Workplace place;
-  place.add("one.jsonl", "\n{\"text\": \"aaaaaaa\u00e9\u00e9\u00e9\"}\n{\"text\": \" \"}\n");
-  place.options.validation_every = 4;
-  const PrepareReport report = prepare(place.options, {});
+  Workplace work;
+  work.add("one.jsonl", "\n{\"text\": \"aaaaaaa\u00e9\u00e9\u00e9\"}\n{\"text\": \" \"}\n");
+  work.options.validation_every = 4;
+  const PrepareReport report = prepare(work.options, {});
   EXPECT_EQ(report.validation_documents, 1);
   EXPECT_EQ(report.skipped, 1);
-  EXPECT_EQ(slurp(place.out("validation-00000.npy")), raw<std::uint16_t>({0xC3, 0xA9, 0xC3, 0xA9, 256}));
+  EXPECT_EQ(slurp(work.out("validation-00000.npy")), raw<std::uint16_t>({0xC3, 0xA9, 0xC3, 0xA9, 256}));
 }
 
-TEST(Prepare, OfFewDocumentsTheNearestIsMoved) {
+TEST(Prepare, TheNearestDocumentIsMovedWhenASplitIsEmpty) {
   for (const double fraction : {0.001, 0.999}) {
-    Workplace place;
-    place.add("a.txt", "first");
-    place.add("b.txt", "second one");
-    place.options.validation_fraction = fraction;
-    const PrepareReport report = prepare(place.options, {});
+    Workplace work;
+    work.add("a.txt", "first");
+    work.add("b.txt", "second one");
+    work.options.validation_fraction = fraction;
+    const PrepareReport report = prepare(work.options, {});
     EXPECT_EQ(report.documents, 2);
     EXPECT_EQ(report.validation_documents, 1);
     EXPECT_NE(report.note.find(fraction < 0.5 ? "left validation" : "left training"), std::string::npos) << report.note;
     EXPECT_EQ(report.files.size(), 2U);
-    EXPECT_EQ(place.contents().size(), 5U);
+    EXPECT_EQ(work.contents().size(), 5U);
   }
-  Workplace place;
-  place.add("a.jsonl", numbered_documents(3));
-  place.options.validation_every = 10;
-  EXPECT_EQ(prepare(place.options, {}).validation_documents, 1);
-  EXPECT_EQ(slurp(place.out("validation-00000.npy")).size(), 2 * (12 + 1));  // the last one
-  place.options.validation_every = 2;
-  place.options.overwrite = true;
-  EXPECT_EQ(prepare(place.options, {}).note, "");
+  Workplace work;
+  work.add("a.jsonl", numbered_documents(3));
+  work.options.validation_every = 10;
+  EXPECT_EQ(prepare(work.options, {}).validation_documents, 1);
+  EXPECT_EQ(slurp(work.out("validation-00000.npy")).size(), 2 * (12 + 1));  // the last document
+  work.options.validation_every = 2;
+  work.options.overwrite = true;
+  EXPECT_EQ(prepare(work.options, {}).note, "");
 }
 
 TEST(Prepare, RefusesOptionsThatCannotWork) {
   const auto refuses = [](auto error, const std::function<void(PrepareOptions&)>& edit,
                           const std::vector<std::string>& parts) {
-    Workplace place;
-    place.add("a.jsonl", numbered_documents(3));
-    edit(place.options);
-    expect_error<decltype(error)>([&] { prepare(place.options, {}); }, parts);
+    Workplace work;
+    work.add("a.jsonl", numbered_documents(3));
+    edit(work.options);
+    expect_error<decltype(error)>([&] { prepare(work.options, {}); }, parts);
   };
   const ConfigError usage("");
   const DataError data("");
@@ -270,7 +270,7 @@ TEST(Prepare, RefusesOptionsThatCannotWork) {
   refuses(data, [](auto& o) { o.tokenizer = "none.json"; }, {"none.json"});
 }
 
-// Counts and hashes of the books, made with Hugging Face tokenizers 0.22.2 and Python's json and str.strip.
+// The expected counts and hashes were made with Hugging Face tokenizers 0.22.2 and Python's json and str.strip.
 void expect_books(const std::string& tokenizer, TokenDtype dtype, std::int64_t tokens, const std::string& sha256) {
   const fs::path books = data_root() / "books/validation-00-of-01.jsonl.zst";
   const fs::path json = data_root() / "tokenizers" / tokenizer;
@@ -318,7 +318,7 @@ TEST(NgramBaseline, IsAddOneCountingOverTheScoredPositions) {
 }
 
 TEST(NgramBaseline, ManyPairsAreCountedRight) {
-  // Every id is followed by the next: the table of pairs grows past several of its sizes.
+  // Each id is followed by the next one, so there are 199,999 pairs and their table grows several times.
   const TemporaryFolder folder;
   const std::string path = (folder.path() / "x.npy").string();
   write(path, raw<std::uint32_t>(counting(0, 200000)));

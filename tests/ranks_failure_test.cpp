@@ -1,4 +1,4 @@
-// The program on several processes when one of them is stopped, killed, hangs or fails.
+// The program on several processes, of which one is stopped, is killed, hangs or fails.
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -18,10 +18,10 @@ using testing::Program;
 using testing::ProgramResult;
 using testing::tensors_of;
 
-TEST(Ranks, ASignalToOneStopsAllAtTheSameStep) {
+TEST(RankFailures, ASignalToOneStopsAllAtTheSameStep) {
   const testing::JobWorkplace work;
   Job job(work, 3, "run", {"train.max_duration=100000"});
-  ASSERT_TRUE(job.rank(0).wait_for("step 3/", 60));
+  ASSERT_TRUE(job.rank(0).wait_for("step 3/"));
   job.rank(2).send(SIGTERM);
   expect_exit(job.wait(), 75);
   const Json summary = read_json(work.path("run") + "/summary.json", 1 << 20);
@@ -30,15 +30,14 @@ TEST(Ranks, ASignalToOneStopsAllAtTheSameStep) {
   EXPECT_EQ(testing::run_norma({"inspect", folder, "--verify"}).exit_code, 0);
 }
 
-TEST(Ranks, AKilledOneEndsTheOthersAndTheNextRunLosesNothing) {
+TEST(RankFailures, AKilledRankEndsTheOthersAndTheNextRunLosesNothing) {
   const testing::JobWorkplace work;
   expect_exit(Job(work, 3, "straight", {"train.max_duration=40"}).wait(), 0);
-  Job job(work, 3, "run", {"train.max_duration=40", "checkpoint.every=3"});
-  ASSERT_TRUE(job.rank(0).wait_for("step 8/", 60));
+  // The timeout is so long that the test ends only when the others notice the death by themselves.
+  Job job(work, 3, "run", {"train.max_duration=40", "checkpoint.every=3", "parallel.timeouts.training=100000"});
+  ASSERT_TRUE(job.rank(0).wait_for("step 8/"));
   job.rank(1).send(SIGKILL);
-  const auto killed = std::chrono::steady_clock::now();
   const std::vector<ProgramResult> results = job.wait();
-  EXPECT_LT(std::chrono::steady_clock::now() - killed, std::chrono::seconds(20));
   EXPECT_EQ(results[0].exit_code, 6) << results[0].err;
   EXPECT_EQ(results[2].exit_code, 6) << results[2].err;
   EXPECT_NE((results[0].err + results[2].err).find("rank 1 does not answer: it is lost"), std::string::npos)
@@ -53,9 +52,9 @@ int from_environment(const char* name, int otherwise) {
   return value != nullptr ? std::atoi(value) : otherwise;
 }
 
-// Random ranks die at random moments, also while a checkpoint is written: the run always goes on from the newest
-// complete one and ends as if nothing had happened. scripts/campaign.sh kills asks for a hundred.
-TEST(Ranks, RandomKillsLoseNothing) {
+// Random ranks are killed at random moments, some of them while a checkpoint is written. Each time the run goes on from
+// the newest complete checkpoint, and it ends as if nothing had happened. scripts/campaign.sh kills does so 100 times.
+TEST(RankFailures, RandomKillsLoseNothing) {
   const int kills = from_environment("NORMA_KILLS", 3), world = 3;
   std::mt19937 random(static_cast<unsigned>(from_environment("NORMA_SEED", 1)));
   const auto below = [&](int bound) { return static_cast<int>(random() % static_cast<unsigned>(bound)); };
@@ -67,7 +66,7 @@ TEST(Ranks, RandomKillsLoseNothing) {
   for (int kill = 0; kill < kills; ++kill) {
     Job job(work, world, "run", more);
     reached += 1 + below(8);
-    ASSERT_TRUE(job.rank(0).wait_for(cat("step ", reached, "/"), 120)) << "kill " << kill;
+    ASSERT_TRUE(job.rank(0).wait_for(cat("step ", reached, "/"))) << "kill " << kill;
     std::this_thread::sleep_for(std::chrono::milliseconds(below(60)));
     const int victim = below(world);
     job.rank(static_cast<std::size_t>(victim)).send(SIGKILL);
@@ -86,10 +85,10 @@ TEST(Ranks, RandomKillsLoseNothing) {
   std::printf("%d kills survived\n", kills);
 }
 
-TEST(Ranks, AHungOneIsNamed) {
+TEST(RankFailures, AHungRankIsNamed) {
   const testing::JobWorkplace work;
   Job job(work, 3, "run", {"train.max_duration=100000", "parallel.timeouts.training=3"});
-  ASSERT_TRUE(job.rank(0).wait_for("step 3/", 60));
+  ASSERT_TRUE(job.rank(0).wait_for("step 3/"));
   job.rank(1).send(SIGSTOP);
   const ProgramResult first = job.rank(0).wait(), third = job.rank(2).wait();
   EXPECT_EQ(first.exit_code, 6) << first.err;
@@ -100,24 +99,24 @@ TEST(Ranks, AHungOneIsNamed) {
   EXPECT_EQ(job.rank(1).wait().exit_code, 6);
 }
 
-// Rank 0 keeps the store through which ranks learn of each other: without it they end all the same.
-TEST(Ranks, AHungKeeperOfTheStoreEndsTheOthersToo) {
+// Rank 0 keeps the store through which the ranks learn about each other. The others must end without it, too.
+TEST(RankFailures, AHungKeeperOfTheStoreEndsTheOthersToo) {
   const testing::JobWorkplace work;
   Job job(work, 3, "run", {"train.max_duration=100000", "parallel.timeouts.training=3"});
-  ASSERT_TRUE(job.rank(0).wait_for("step 3/", 60));
+  ASSERT_TRUE(job.rank(0).wait_for("step 3/"));
   job.rank(0).send(SIGSTOP);
   for (const std::size_t r : {1U, 2U}) testing::expect_failure(job.rank(r).wait(), 6, {"at step "});
   job.rank(0).send(SIGKILL);
   job.rank(0).wait();
 }
 
-TEST(Ranks, OneWithAnotherMeshIsRefused) {
+TEST(RankFailures, ARankWithAnotherMeshIsRefused) {
   const testing::JobWorkplace work;
   const std::vector<ProgramResult> results = Job(work, 2, "run", {}, {"parallel.strategy=ddp"}).wait();
   for (const ProgramResult& result : results) testing::expect_failure(result, 2, {"1 shards x 2 replicas"});
 }
 
-TEST(Ranks, OneThatLacksAFileTellsTheOthers) {
+TEST(RankFailures, ARankThatLacksAFileTellsTheOthers) {
   const testing::JobWorkplace work;
   const std::vector<ProgramResult> results = Job(work, 3, "run", {}, {"data.paths=[/nowhere/x.npy]"}).wait();
   EXPECT_EQ(results[2].exit_code, 3) << results[2].err;
@@ -127,7 +126,7 @@ TEST(Ranks, OneThatLacksAFileTellsTheOthers) {
   EXPECT_NE(results[0].err.find("rank 2"), std::string::npos) << results[0].err;
 }
 
-TEST(Ranks, DivergenceStopsAllBeforeTheUpdate) {
+TEST(RankFailures, DivergenceStopsAllBeforeTheUpdate) {
   const testing::JobWorkplace work;
   const std::vector<ProgramResult> results =
       Job(work, 2, "run", {"optim.lr=1e30", "schedule.warmup=0", "eval.every=0"}).wait();
@@ -136,8 +135,8 @@ TEST(Ranks, DivergenceStopsAllBeforeTheUpdate) {
   EXPECT_FALSE(fs::exists(work.path("run") + "/step-4"));
 }
 
-// Other tokens than its peers would train nonsense without a sign.
-TEST(Ranks, OneThatReadsOtherTokensIsRefused) {
+// Training on other tokens than the other ranks would give a wrong model and no error.
+TEST(RankFailures, ARankThatReadsOtherTokensIsRefused) {
   const testing::JobWorkplace work;
   testing::write_tokens(work.path("train-less.npy"), 7000, 61);
   const std::vector<ProgramResult> results =
@@ -146,20 +145,19 @@ TEST(Ranks, OneThatReadsOtherTokensIsRefused) {
   for (const std::size_t r : {0U, 1U}) testing::expect_failure(results[r], 6, {"rank 2", "same data"});
 }
 
-TEST(Ranks, OneWithAnotherConfigIsRefused) {
+TEST(RankFailures, ARankWithAnotherConfigIsRefused) {
   const testing::JobWorkplace work;
   const std::vector<ProgramResult> results = Job(work, 2, "run", {}, {"optim.lr=2e-3"}).wait();
   testing::expect_failure(results[1], 2, {"optim.lr: 0.001, here 0.002"});
   testing::expect_failure(results[0], 6, {"rank 1", "optim.lr"});
 }
 
-// While a validation runs, the step is over: that step is saved, and the next run evaluates it anew.
-TEST(Ranks, ASignalDuringAValidationStopsAllAtTheStepBefore) {
+// The step before the validation is over, so it is saved; the next run evaluates it again.
+TEST(RankFailures, ASignalDuringAValidationStopsAllAtTheStepBefore) {
   const testing::JobWorkplace work;
   testing::write_tokens(work.path("valid.npy"), 8'000'000, 61);
   Job job(work, 3, "run", {"eval.every=2", "eval.max_instances=0", "train.max_duration=6"});
-  ASSERT_TRUE(job.rank(0).wait_for("step 2/", 60));
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ASSERT_TRUE(job.rank(0).wait_for("step 2/"));  // said just before the validation begins
   job.rank(1).send(SIGTERM);
   expect_exit(job.wait(), 75);
   const Json summary = read_json(work.path("run") + "/summary.json", 1 << 20);
@@ -170,44 +168,46 @@ TEST(Ranks, ASignalDuringAValidationStopsAllAtTheStepBefore) {
   EXPECT_EQ(losses_of(work.path("run")).size(), 6U);
 }
 
-// One rank's disk is full (its files may not pass a size): the save fails on all, the checkpoint before stays.
-TEST(Ranks, OneWithoutDiskSpaceEndsAllAndHarmsNoCheckpoint) {
+// A limit on the size of its files stands for a full disk on one rank. Saving fails on all ranks, and the checkpoint
+// before it stays.
+TEST(RankFailures, ARankWithoutDiskSpaceEndsAllAndHarmsNoCheckpoint) {
   const testing::JobWorkplace work;
   expect_exit(Job(work, 3, "run", {"train.stop_at=4"}).wait(), 75);
-  const int port = testing::free_port();
+  const testing::ReservedPort port;
   std::vector<std::unique_ptr<Program>> ranks;
   for (int rank = 0; rank < 3; ++rank) {
     std::vector<std::string> arguments = {rank == 1 ? "--fsize=20000" : "--fsize=unlimited",
                                           std::string(NORMA_BINARY_DIR) + "/norma"};
     for (const std::string& one : work.train_arguments("run")) arguments.push_back(one);
-    ranks.push_back(std::make_unique<Program>("/usr/bin/prlimit", arguments, testing::rank_environment(rank, 3, port)));
+    ranks.push_back(
+        std::make_unique<Program>("/usr/bin/prlimit", arguments, testing::rank_environment(rank, 3, port.number())));
   }
   std::vector<ProgramResult> results;
   for (const auto& rank : ranks) results.push_back(rank->wait());
   expect_exit(results, 8);
-  testing::expect_failure(results[0], 8, {"rank 1 could not save"});  // one rank says it
+  testing::expect_failure(results[0], 8, {"rank 1 could not save"});
   EXPECT_EQ(testing::run_norma({"inspect", work.path("run"), "--verify"}).exit_code, 0);
   EXPECT_FALSE(fs::exists(work.path("run") + "/step-8"));
   expect_exit(Job(work, 3, "run").wait(), 0);
 }
 
-// The launcher itself: workers that fail are started again and go on from the last good checkpoint.
+// torchrun starts the ranks again when one of them fails; they go on from the last good checkpoint.
 TEST(Torchrun, RestartsAfterAKillAndLosesNothing) {
   const std::string torchrun = std::string(NORMA_SOURCE_DIR) + "/.venv/bin/torchrun";
   if (!fs::exists(torchrun)) GTEST_SKIP() << torchrun << " is not installed";
   const testing::JobWorkplace work;
   expect_exit(Job(work, 2, "straight", {"train.max_duration=30"}).wait(), 0);
-  std::vector<std::string> arguments = {"--no-python", "--nproc-per-node=2", "--max-restarts=2",
-                                        "--monitor-interval=0.2", std::string(NORMA_BINARY_DIR) + "/norma"};
+  const std::string norma = std::string(NORMA_BINARY_DIR) + "/norma";
+  std::vector<std::string> arguments = {
+      "--standalone", "--no-python", "--nproc-per-node=2", "--max-restarts=2", "--monitor-interval=0.2", norma};
   for (const std::string& one : work.train_arguments("run", {"train.max_duration=30", "checkpoint.every=3"})) {
     arguments.push_back(one);
   }
   Program program(torchrun, arguments, {{"OMP_NUM_THREADS", "1"}});
-  ASSERT_TRUE(program.wait_for("step 8/", 90));
-  // The second rank's process is found by its log file's name in /proc.
-  const ProgramResult killed =
-      Program("/usr/bin/pkill", {"-KILL", "-n", "-f", "norma train " + work.path("tiny.yaml")}, {}).wait();
-  EXPECT_EQ(killed.exit_code, 0) << killed.err;
+  ASSERT_TRUE(program.wait_for("step 8/"));
+  const std::vector<int> ranks = program.children_running(norma);
+  ASSERT_EQ(ranks.size(), 2U);
+  kill(ranks[1], SIGKILL);
   const ProgramResult result = program.wait();
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(tensors_of(work.path("straight") + "/step-30"), tensors_of(work.path("run") + "/step-30"));

@@ -1,4 +1,4 @@
-// The program on several processes: the same run whatever their number.
+// The program on several processes: the run is the same for any number of them.
 #include <algorithm>
 #include <memory>
 
@@ -57,7 +57,7 @@ std::map<std::string, std::vector<TraceSpan>> spans_of(const std::string& file) 
   return spans;
 }
 
-// Gloo makes a reduce-scatter out of an all-reduce, so that is its name here.
+// Gloo makes a reduce-scatter out of an all-reduce, and the trace shows it under that name.
 TEST(Ranks, ATraceShowsCollectivesBesideCompute) {
   const testing::JobWorkplace work;
   const std::vector<std::string> more = {"metrics.trace_steps=4", "metrics.trace_from=3",
@@ -82,8 +82,8 @@ TEST(Ranks, ReplicasAreCompared) {
       0);
 }
 
-// Two hosts of this machine's own making: network namespaces joined by a cable. In both the machine's name stands for
-// 127.0.0.1, as on many real ones.
+// Two network namespaces, joined by a virtual cable, stand for two hosts. In both of them the machine's name means
+// 127.0.0.1, as it does on many real hosts.
 class TwoHosts {
  public:
   TwoHosts() : names_{cat("norma-", getpid(), "-a"), cat("norma-", getpid(), "-b")} {

@@ -40,11 +40,10 @@ class Job {
  public:
   Job(const JobWorkplace& work, int world, const std::string& run, const std::vector<std::string>& more = {},
       const std::vector<std::string>& last_rank_more = {}) {
-    const int port = free_port();
     for (int rank = 0; rank < world; ++rank) {
       std::vector<std::string> arguments = work.train_arguments(run, more);
       if (rank == world - 1) arguments.insert(arguments.end(), last_rank_more.begin(), last_rank_more.end());
-      ranks_.push_back(std::make_unique<Program>(arguments, rank_environment(rank, world, port)));
+      ranks_.push_back(std::make_unique<Program>(arguments, rank_environment(rank, world, port_.number())));
     }
   }
   Program& rank(std::size_t r) { return *ranks_[r]; }
@@ -55,6 +54,7 @@ class Job {
   }
 
  private:
+  ReservedPort port_;
   std::vector<std::unique_ptr<Program>> ranks_;
 };
 

@@ -70,17 +70,27 @@ void Program::send(int signal) const {
   kill(pid_, signal);
 }
 
-bool Program::wait_for(const std::string& text, double seconds) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-  while (std::chrono::steady_clock::now() < end) {
-    if (contents(err_).find(text) != std::string::npos) return true;
+bool Program::wait_for(const std::string& text) {
+  for (;;) {
     siginfo_t info{};
-    if (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid_) {
-      return contents(err_).find(text) != std::string::npos;
-    }
+    waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
+    const bool ended = info.si_pid == pid_;  // looked at before the text, which then is whole
+    if (contents(err_).find(text) != std::string::npos) return true;
+    if (ended) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-  return false;
+}
+
+std::vector<int> Program::children_running(const fs::path& path) const {
+  std::vector<int> children;
+  for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(pid_) + "/task")) {
+    std::ifstream list(entry.path() / "children");
+    std::error_code gone;
+    for (int child = 0; list >> child;) {
+      if (fs::read_symlink("/proc/" + std::to_string(child) + "/exe", gone) == path) children.push_back(child);
+    }
+  }
+  return children;
 }
 
 ProgramResult Program::wait() {

@@ -29,9 +29,11 @@ class Program {
   Program& operator=(const Program&) = delete;
 
   void send(int signal) const;
-  // Waits until standard error holds `text`; false when the program ends or `seconds` pass before.
-  bool wait_for(const std::string& text, double seconds);
+  // Waits until standard error holds `text`; false when the program ends without it.
+  bool wait_for(const std::string& text);
   ProgramResult wait();
+  // Processes that this one has started and that run the program at `path`.
+  std::vector<int> children_running(const std::filesystem::path& path) const;
 
  private:
   std::filesystem::path out_, err_;

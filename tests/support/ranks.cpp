@@ -71,35 +71,41 @@ bool run_as_worker(int& exit_code) {
 
 std::vector<RankResult> run_ranks(int world, const std::string& worker, const Json& argument) {
   const TemporaryFolder folder;
-  const std::string place = folder.path().string();
-  std::ofstream(place + "/argument") << argument.dump();
-  const int port = free_port();
+  const std::string path = folder.path().string();
+  std::ofstream(path + "/argument") << argument.dump();
+  const ReservedPort port;
   std::vector<pid_t> pids;
-  for (int rank = 0; rank < world; ++rank) pids.push_back(start_rank(rank, world, port, worker, place));
+  for (int rank = 0; rank < world; ++rank) pids.push_back(start_rank(rank, world, port.number(), worker, path));
   std::vector<RankResult> results(static_cast<std::size_t>(world));
   for (int rank = 0; rank < world; ++rank) {
     RankResult& result = results[static_cast<std::size_t>(rank)];
     int status = 0;
     waitpid(pids[static_cast<std::size_t>(rank)], &status, 0);
     result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    result.error = text_of(cat(place, "/error-", rank));
-    const std::string text = text_of(cat(place, "/result-", rank));
+    result.error = text_of(cat(path, "/error-", rank));
+    const std::string text = text_of(cat(path, "/result-", rank));
     if (!text.empty()) result.result = parse_json(text, "result");
   }
   return results;
 }
 
-int free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+ReservedPort::ReservedPort() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_family = AF_INET;  // any address, and port 0: the system chooses one
   socklen_t length = sizeof address;
-  const bool bound = bind(socket, reinterpret_cast<sockaddr*>(&address), length) == 0 &&
-                     getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) == 0;
-  close(socket);
-  if (!bound) throw std::runtime_error("no free port");
-  return ntohs(address.sin_port);
+  const int yes = 1;
+  const bool bound = setsockopt(socket_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
+                     bind(socket_, reinterpret_cast<sockaddr*>(&address), length) == 0 &&
+                     getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0;
+  if (!bound) {
+    close(socket_);
+    throw std::runtime_error("no free port");
+  }
+  number_ = ntohs(address.sin_port);
+}
+
+ReservedPort::~ReservedPort() {
+  close(socket_);
 }
 
 std::vector<std::pair<std::string, std::string>> rank_environment(int rank, int world, int port) {

@@ -9,7 +9,7 @@
 
 namespace norma::testing {
 
-// What one rank does. It finds its place by read_launch_environment(). The result goes back to the test.
+// What one rank does, which learns its number from read_launch_environment(). The result goes back to the test.
 using Worker = std::function<Json(const Json& argument)>;
 
 // At namespace scope: const bool kX = testing::register_worker("name", worker);
@@ -27,8 +27,19 @@ struct RankResult {
 // Starts `world` processes, each with `argument`, and waits for all of them.
 std::vector<RankResult> run_ranks(int world, const std::string& worker, const Json& argument);
 
-// A port of this machine that nobody uses at the moment.
-int free_port();
+// A port of this machine that no other program is given while this lives: it is bound here, but nobody listens on it.
+// The server of the ranks may bind it as well, for it sets SO_REUSEADDR as this does.
+class ReservedPort {
+ public:
+  ReservedPort();
+  ~ReservedPort();
+  ReservedPort(const ReservedPort&) = delete;
+  ReservedPort& operator=(const ReservedPort&) = delete;
+  int number() const { return number_; }
+
+ private:
+  int socket_ = -1, number_ = 0;
+};
 
 // Environment of rank `rank` as torchrun gives it, for a job whose rank 0 keeps the store on `port`.
 std::vector<std::pair<std::string, std::string>> rank_environment(int rank, int world, int port);

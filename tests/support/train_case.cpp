@@ -128,14 +128,6 @@ void fail_in_forward(Transformer& model, ShardEngine& engine, const at::Tensor& 
   EXPECT_THROW(model.loss(ids, {1.0, 0.0, 64, 0.0}, failing), DataError);
 }
 
-}  // namespace
-
-std::string TrainCase::text() const {
-  return cat(model, " ", strategy, " ", precision, " recompute ", recompute, " reduce ", reduce, " ", reduce_dtype,
-             " replicas ", replicas, " batch ", batch, "/", micro_batch, tied ? " tied" : " untied",
-             freeze.empty() ? "" : " frozen " + join(freeze, " "));
-}
-
 Json to_json(const TrainCase& c) {
   return {{"model", c.model},
           {"rows_of", c.rows_of},
@@ -178,6 +170,7 @@ TrainCase parse_train_case(const Json& j) {
   return c;
 }
 
+// What this rank gives back to the test.
 Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
   at::set_num_threads(1);
   const RunConfig config = config_of(one);
@@ -238,6 +231,7 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
   return result;
 }
 
+// The answers of all ranks to one case.
 TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks) {
   TrainOutcome outcome;
   const Json& first = of_ranks.front();
@@ -266,9 +260,7 @@ TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks) {
   return outcome;
 }
 
-namespace {
-
-// One store for all cases, kept by rank 0; each case has a prefix of its own in it.
+// Rank 0 keeps one store for all cases, in which each case has a prefix of its own.
 Json train_worker(const Json& argument) {
   LaunchEnvironment launch = read_launch_environment();
   c10d::TCPStoreOptions options;
@@ -288,6 +280,20 @@ Json train_worker(const Json& argument) {
 const bool kRegistered = register_worker("train", train_worker);
 
 }  // namespace
+
+std::string TrainCase::text() const {
+  return cat(model, " ", strategy, " ", precision, " recompute ", recompute, " reduce ", reduce, " ", reduce_dtype,
+             " replicas ", replicas, " batch ", batch, "/", micro_batch, tied ? " tied" : " untied",
+             freeze.empty() ? "" : " frozen " + join(freeze, " "));
+}
+
+const TrainOutcome& train_alone(const TrainCase& one) {
+  static std::map<std::string, TrainOutcome> known;
+  const std::string key = to_json(one).dump();
+  auto found = known.find(key);
+  if (found == known.end()) found = known.emplace(key, merge_outcomes({run_train_case(one, {})})).first;
+  return found->second;
+}
 
 std::vector<TrainOutcome> run_train_cases(int world, const std::vector<TrainCase>& cases) {
   EXPECT_TRUE(kRegistered);

@@ -35,9 +35,6 @@ struct TrainCase {
   std::string text() const;
 };
 
-Json to_json(const TrainCase& one);
-TrainCase parse_train_case(const Json& json);
-
 // What one rank gives back.
 struct TrainOutcome {
   std::vector<double> losses, norms;
@@ -45,17 +42,15 @@ struct TrainOutcome {
   std::vector<std::vector<double>> tokens;             // of each layer's experts, in the last step
   std::vector<int> idle_experts;                       // by rank: experts without a token of its first row
   std::map<std::string, std::vector<double>> weights;  // whole tensors once merged; else this rank's ranges
-  Json ranges;                                         // name -> [begin, values] of this rank
   Json traffic, forecast;                              // of one step: counted, and by the formulas
   std::int64_t pooled_bytes = 0, forecast_pooled_bytes = 0;
   int weight_buffers = 0, gradient_buffers = 0;
 };
 
-Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch);
-// The ranks' answers to one case as a whole.
-TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks);
+// The case in this process, without others. A case that was run before is not run again.
+const TrainOutcome& train_alone(const TrainCase& one);
 
-// Runs all cases on `world` processes; outcomes in the order of the cases.
+// Runs all cases on `world` processes; the outcomes stand in the order of the cases.
 std::vector<TrainOutcome> run_train_cases(int world, const std::vector<TrainCase>& cases);
 
 // The case under every strategy of several processes.
