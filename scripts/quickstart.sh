@@ -174,20 +174,6 @@ prepare_tokens() {
   mv "$folder/tokens.part" "$folder/tokens"
 }
 
-# What plain counting reaches on the same tokens, for two rows of the report.
-count_baseline() {
-  local sequence_length
-  if [ -e "$folder/baseline.json" ]; then
-    reused "$folder/baseline.json"
-    return
-  fi
-  sequence_length=$(sed -n 's/^ *sequence_length: *\([0-9]*\).*/\1/p' "$config")
-  build/norma baseline "$folder/tokens/train-*.npy" --validation "$folder/tokens/validation-*.npy" \
-    --sequence-length "$sequence_length" --vocab-size "$vocab_size" >"$folder/baseline.json.part"
-  mv "$folder/baseline.json.part" "$folder/baseline.json"
-  cat "$folder/baseline.json"
-}
-
 # ---- Training ----
 
 # What both runs have in common, as overrides of the config.
@@ -198,62 +184,34 @@ data_overrides() {
   say "eval.every=200"
 }
 
-# Tokens that a placement trains on in the minutes asked for; measured once, then remembered.
-measure_duration() {
-  local speed
-  if [ ! -e "$folder/duration.txt" ]; then
-    speed=$(build/norma bench "$config" "norm.preset=${presets%% *}" | grep -o '"tok_s_median": *[0-9]*' | grep -o '[0-9]*$')
-    [ -n "$speed" ] || fail "norma bench gave no tok_s_median"
-    say "$((speed * minutes * 60))T" >"$folder/duration.txt.part"
-    mv "$folder/duration.txt.part" "$folder/duration.txt"
-  fi
-  say "$(tr -d T <"$folder/duration.txt") tokens for each model"
-}
-
-is_finished() { grep -q '"outcome": *"finished"' "$folder/$1/summary.json" 2>/dev/null; }
-
+# Every placement trains for the steps that the first one's minutes turned out to be.
 train_model() {
-  local preset="$1" status=0 overrides
-  if is_finished "$preset"; then
-    reused "$folder/$preset"
-    return
-  fi
+  local preset="$1" first="$folder/${presets%% *}" run="$folder/$1" status=0 overrides
   mapfile -t overrides < <(data_overrides)
-  if [ -n "$minutes" ]; then overrides+=("train.max_duration=$(cat "$folder/duration.txt")"); fi
-  build/norma train "$config" "norm.preset=$preset" "run.name=$name-$preset" \
-    "run.folder=$(quoted "$folder/$preset")" "${overrides[@]}" || status=$?
-  if [ "$status" = 75 ]; then
-    say "stopped early with a good checkpoint: run the same command again to go on"
-    exit 75
+  if [ -n "$minutes" ]; then
+    overrides+=("train.max_duration=${minutes}min")
+    mkdir -p "$run"
+    if [ -e "$first/length.json" ] && [ ! -e "$run/length.json" ]; then cp "$first/length.json" "$run/"; fi
   fi
+  build/norma train "$config" "norm.preset=$preset" "run.name=$name-$preset" "run.folder=$(quoted "$run")" \
+    "${overrides[@]}" || status=$?
+  if [ "$status" = 75 ]; then exit 75; fi
   [ "$status" = 0 ] || fail "norma train ended with exit code $status" "$status"
 }
 
 # ---- What came out ----
 
-write_sample() {
-  local preset="$1" sample="$folder/$1/sample.txt"
-  if [ ! -e "$sample" ]; then
-    build/norma generate "$folder/$preset" --prompt "$prompt" --max-tokens 100 --temperature 0.8 --top-p 0.95 --seed 1 \
-      >"$sample.part"
-    mv "$sample.part" "$sample"
-  fi
-  printf '\n%s writes:\n%s\n' "$preset" "$(sed 's/^/  | /' "$sample")"
-}
-
-write_report() {
-  local preset runs=()
-  for preset in $presets; do runs+=("$folder/$preset"); done
-  build/norma report "${runs[@]}" --baseline "$folder/baseline.json" --introduction "$expectation" \
-    --out "$folder/report.md"
-}
-
 show_results() {
-  local preset
-  for preset in $presets; do write_sample "$preset"; done
-  write_report
+  local preset runs=()
+  for preset in $presets; do
+    runs+=("$folder/$preset")
+    printf '\n%s writes:\n' "$preset"
+    build/norma generate "$folder/$preset" --prompt "$prompt" --max-tokens 100 --temperature 0.8 --top-p 0.95 --seed 1 \
+      --keep | sed 's/^/  | /'
+  done
   say
-  sed -n '/^| run /,/^$/p' "$folder/report.md"
+  build/norma baseline "${runs[0]}" >/dev/null
+  build/norma report "${runs[@]}" --introduction "$expectation" --out "$folder/report.md"
   say "What to expect: $expectation"
 }
 
@@ -276,8 +234,6 @@ stage build "Build" scripts/build.sh norma
 stage data "Text" get_text
 stage data "Tokenizer" train_tokenizer
 stage data "Tokens" prepare_tokens
-stage data "Counts" count_baseline
-if [ -n "$minutes" ]; then stage training "Speed" measure_duration; fi
 for preset in $presets; do stage training "Training: $preset" train_model "$preset"; done
 stage training "Results" show_results
 show_places

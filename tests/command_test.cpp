@@ -359,12 +359,31 @@ TEST(ProgramInspect, AFolderThatCannotBeReadIsACheckpointError) {
   }
 }
 
-TEST(ProgramReport, AValidationSetOfThatNameStandsOnce) {
-  const Workplace work;
-  ASSERT_EQ(work.train("run", {"eval.sets={validation: " + work.path("valid.npy") + "}"}).exit_code, 0);
-  const std::string report = run_norma({"report", work.path("run")}).out;
-  EXPECT_NE(report.find("| validation |"), std::string::npos) << report;
-  EXPECT_NE(report.find("## Validation over time\n"), std::string::npos) << report;
+// A length in minutes is measured once and kept; counts and samples go where the report finds them.
+TEST(ProgramReport, ARunFolderHoldsAllThatTheReportShows) {
+  const TextProject project;
+  const WorkingFolder inside(project.path(""));
+  const auto train = [](const std::string& more) {
+    return run_norma({"train", "tiny.yaml", "data.paths=[tokens/train-*.npy]", "run.folder=timed", "data.dtype=auto",
+                      "eval.sets={validation: [tokens/train-*.npy]}", "model.vocab_size=280",
+                      "model.embedding_rows=288", "train.max_duration=0.002min", "schedule.warmup=0", more});
+  };
+  EXPECT_EQ(train("train.stop_at=1").exit_code, 75);
+  const Json length = read_json("timed/length.json", 1 << 20);
+  EXPECT_EQ(length.at("asked"), "0.002min");
+  ASSERT_EQ(train("eval.every=4").exit_code, 0);
+  EXPECT_EQ(read_json("timed/length.json", 1 << 20), length);
+  const Json summary = read_json("timed/summary.json", 1 << 20);
+  EXPECT_EQ(summary.at("max_steps"), length.at("steps"));
+  EXPECT_EQ(summary.at("step"), length.at("steps"));
+  ASSERT_EQ(run_norma({"baseline", "timed"}).exit_code, 0);
+  ASSERT_EQ(TextProject::generate("timed", {"--keep"}).exit_code, 0);
+  const std::string report = run_norma({"report", "timed"}).out;
+  for (const char* text : {"| validation |", "## Validation over time\n", "| bigram counts |", "## Sample: "}) {
+    EXPECT_NE(report.find(text), std::string::npos) << text << " is missing in:\n" << report;
+  }
+  expect_failure(run_norma({"baseline", "tokens/train-00000.npy"}), 2, {"--validation", "--vocab-size"});
+  expect_failure(run_norma({"baseline", "timed", "--vocab-size", "9"}), 2, {"--vocab-size means nothing beside"});
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ class Compare : public ::testing::Test {
     return {{"norma_predictions", 1},
             {"model", model},
             {"step", 100},
+            {"precision", "fp32"},
             {"tokenizer_checksum", "abc"},
             {"context_length", 512}};
   }
@@ -94,7 +95,7 @@ TEST_F(Compare, AnAccuracyIsComparedDocumentByDocument) {
   const ModelComparison result = compare(answers("t", {1, 0, 1, 0}), answers("t", {1, 1, 1, 1}));
   ASSERT_EQ(result.tasks.size(), 1U);
   const TaskComparison& task = result.tasks[0];
-  EXPECT_EQ(task.metric, "acc");
+  EXPECT_EQ(task.metric, TaskMetric::acc);
   EXPECT_EQ(task.documents, 4);
   EXPECT_DOUBLE_EQ(task.pair.a, 0.5);
   EXPECT_DOUBLE_EQ(task.pair.b, 1.0);
@@ -207,7 +208,7 @@ TEST_F(Compare, OtherTokenizersAndContextsAreNoted) {
   other["context_length"] = 2048;
   other["step"] = nullptr;
   const Comparison result = compare_predictions({{write("a", documents), write("b", other, documents)}, ""});
-  EXPECT_FALSE(result.others[0].other.step);
+  EXPECT_FALSE(result.others[0].other.model.step);
   ASSERT_EQ(result.others[0].notes.size(), 2U);
   EXPECT_TRUE(contains(result.others[0].notes[0], "tokenizers differ"));
   EXPECT_TRUE(contains(result.others[0].notes[1], "(512 and 2048)"));
@@ -268,19 +269,22 @@ TEST_F(Compare, AMalformedLineIsNamed) {
 TEST_F(Compare, ResultsLeadToTheirPredictions) {
   fs::create_directory(path("below"));
   write("below/predictions.jsonl", answers("t", {1, 0}));
-  Json results = {{"norma_results", 1}, {"predictions", "predictions.jsonl"}};
+  Json results = header("runs/a");
+  results.erase("norma_predictions");
+  results["norma_results"] = 1;
+  results["predictions"] = "predictions.jsonl";
   const fs::path first = write("below/results.json", results.dump(2));
   const fs::path second = write("b", answers("t", {1, 1}));
   const Comparison result = compare_predictions({{first, second, first}, ""});
   ASSERT_EQ(result.others.size(), 2U);
-  EXPECT_EQ(result.first.model, "runs/below/predictions.jsonl");
+  EXPECT_EQ(result.first.model.path, "runs/below/predictions.jsonl");
   EXPECT_DOUBLE_EQ(result.others[0].tasks.at(0).pair.difference, 0.5);
   EXPECT_DOUBLE_EQ(result.others[1].tasks.at(0).pair.difference, 0.0);
   // In one line, which then holds the other key's words too.
   fs::copy_file(path("below/predictions.jsonl"), path("below/norma_predictions.jsonl"));
   results["predictions"] = "norma_predictions.jsonl";
   write("below/results.json", results.dump());
-  EXPECT_EQ(compare_predictions({{first, second}, ""}).first.model, "runs/below/predictions.jsonl");
+  EXPECT_EQ(compare_predictions({{first, second}, ""}).first.model.path, "runs/below/predictions.jsonl");
   results.erase("predictions");
   write("below/results.json", results.dump(2));
   EXPECT_TRUE(contains(error_text<DataError>([&] {

@@ -171,12 +171,13 @@ void check_log_probabilities(const std::vector<EvalDocument>& documents, const T
 
 // near_ties: some choices hang on float32's rounding.
 void check_metrics(const nlohmann::json& expected, const TaskResult& result, bool near_ties) {
-  for (const NamedEstimate& one : result.estimates) {
-    if (!expected.contains(one.name) || expected.at(one.name).is_null()) continue;
-    const bool chooses = one.name == "acc" || one.name == "len_norm";
+  for (const MetricEstimate& one : result.estimates) {
+    const std::string name = metric_name(one.metric);
+    if (!expected.contains(name) || expected.at(name).is_null()) continue;
+    const bool chooses = one.metric == TaskMetric::acc || one.metric == TaskMetric::len_norm;
     if (chooses && near_ties) continue;
-    const double value = expected.at(one.name);
-    EXPECT_NEAR(one.estimate.value, value, chooses ? 1e-6 : 5e-6 * value) << one.name;
+    const double value = expected.at(name);
+    EXPECT_NEAR(one.estimate.value, value, chooses ? 1e-6 : 5e-6 * value) << name;
   }
 }
 

@@ -62,7 +62,10 @@ TEST(Numbers, DurationsAreStepsTokensOrEpochs) {
   EXPECT_EQ(parse_duration("8_388_608_000T"), (Duration{8388608000.0, DurationUnit::tokens}));
   EXPECT_EQ(parse_duration("1.9T"), (Duration{1, DurationUnit::tokens}));  // int(float("1.9"))
   EXPECT_EQ(parse_duration("2ep"), (Duration{2, DurationUnit::epochs}));
-  for (const char* text : {"", "T", "ep", "1.5ep", "1.5", "5t", "5 steps", "1e300", "T5"}) {
+  EXPECT_EQ(parse_duration("30min"), (Duration{30, DurationUnit::minutes}));
+  EXPECT_EQ(parse_duration("0.5 min"), (Duration{0.5, DurationUnit::minutes}));
+  EXPECT_EQ(parse_duration("1.5h"), (Duration{90, DurationUnit::minutes}));
+  for (const char* text : {"", "T", "ep", "min", "h", "1.5ep", "1.5", "5t", "5 steps", "1e300", "T5"}) {
     EXPECT_EQ(parse_duration(text), std::nullopt) << text;
   }
 }
@@ -72,6 +75,7 @@ TEST(Numbers, PrintedDurationsReadBackEqual) {
   EXPECT_EQ(to_string(Duration{1.5e11, DurationUnit::tokens}), "1.5e11T");
   EXPECT_EQ(to_string(Duration{500, DurationUnit::steps}), "500");
   EXPECT_EQ(to_string(Duration{2, DurationUnit::epochs}), "2ep");
+  EXPECT_EQ(to_string(Duration{0.5, DurationUnit::minutes}), "0.5min");
   for (const double value : {1.0, 1000.0, 8388608000.0, 1234567.0, 1e15, 9007199254740991.0}) {
     for (const auto unit : {DurationUnit::steps, DurationUnit::tokens, DurationUnit::epochs}) {
       const Duration duration{value, unit};

@@ -12,7 +12,6 @@
 
 #include "norma/base/error.h"
 #include "norma/base/json.h"
-#include "norma/base/random.h"
 #include "norma/config/names.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/strategy.h"
@@ -22,6 +21,7 @@
 
 #include "checked_config.h"
 #include "commands.h"
+#include "random_batch.h"
 #include "session.h"
 #include "version.h"
 
@@ -54,23 +54,6 @@ void wait_for(const at::Device& device) {
   if (device.is_cuda()) torch::cuda::synchronize();
 }
 
-// This rank's part of each.
-std::vector<at::Tensor> random_batches(const RunPlan& plan, const World& world, const at::Device& device) {
-  const ModelConfig& model = plan.config.model;
-  const std::int64_t rows = (plan.config.train.global_batch_size - world.rank() + world.size() - 1) / world.size();
-  std::vector<at::Tensor> batches;
-  for (std::uint64_t b = 0; b < kBatches; ++b) {
-    at::Tensor ids = at::empty({rows, model.sequence_length}, at::kLong);
-    auto* values = ids.mutable_data_ptr<std::int64_t>();
-    for (std::int64_t i = 0; i < ids.numel(); ++i) {
-      values[i] =
-          static_cast<std::int64_t>(uniform(b, static_cast<std::uint64_t>(i)) * static_cast<double>(model.vocab_size));
-    }
-    batches.push_back(ids.to(device));
-  }
-  return batches;
-}
-
 struct Measurement {
   std::vector<double> step_ms;
   std::map<std::string, double> phase_ms;  // summed over measured steps
@@ -96,7 +79,10 @@ Measurement measure(const RunPlan& plan, Session& session, World& world, const B
                   .optimizer = *session.optimizer,
                   .peers = world},
                  options);
-  const std::vector<at::Tensor> batches = random_batches(plan, world, session.device);
+  std::vector<at::Tensor> batches;
+  for (std::uint64_t seed = 0; seed < kBatches; ++seed) {
+    batches.push_back(random_batch(plan, world, session.device, seed));
+  }
   std::clock_t cpu = 0;
   for (int i = 0; i < arguments.warmup + arguments.steps; ++i) {
     measuring = i >= arguments.warmup;

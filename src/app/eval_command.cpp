@@ -14,11 +14,11 @@
 #include "norma/parallel/job.h"
 #include "norma/parallel/launch.h"
 #include "norma/study/compare.h"
+#include "norma/study/report.h"
 #include "norma/train/runtime.h"
 
 #include "checkpoint_model.h"
 #include "commands.h"
-#include "eval_results.h"
 #include "evaluation_input.h"
 #include "option_checks.h"
 
@@ -131,16 +131,18 @@ void check_outputs(const EvalArguments& arguments) {
   }
 }
 
-// Everything that is written appears whole, predictions first: results name them.
-void write_results(const EvalArguments& arguments, const EvaluationResult& result, const EvaluatedModel& model) {
-  if (!arguments.predictions.empty()) write_file_atomic(arguments.predictions, predictions_jsonl(result, model));
+// Prints the results and writes what was asked for: predictions first, because the results name them.
+void show_and_write(const EvalArguments& arguments, const EvaluationResult& result, const EvaluatedModel& model) {
+  EvaluationRecord results = results_of(result, model);
+  std::printf("%s", results_table(results).c_str());
+  std::fflush(stdout);
+  if (!arguments.predictions.empty()) write_predictions(arguments.predictions, predictions_of(result, model));
   if (arguments.out.empty()) return;
-  const fs::path folder = fs::absolute(arguments.out).parent_path();
-  const std::string predictions =
-      arguments.predictions.empty() ? "" : fs::proximate(fs::absolute(arguments.predictions), folder).string();
-  write_file_atomic(
-      arguments.out,
-      results_json(result, model, predictions).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  if (!arguments.predictions.empty()) {
+    const fs::path folder = fs::absolute(arguments.out).parent_path();
+    results.predictions = fs::proximate(fs::absolute(arguments.predictions), folder).string();
+  }
+  write_results(arguments.out, results);
 }
 
 // Of this process, before the model is known.
@@ -217,11 +219,7 @@ int evaluate_together(const EvalArguments& arguments, at::Device device, World& 
     log_info("stopped; nothing was written");
     return stopped_exit_code();
   }
-  if (world.is_first()) {
-    std::printf("%s", results_table(result).c_str());
-    std::fflush(stdout);
-    write_results(arguments, result, model);
-  }
+  if (world.is_first()) show_and_write(arguments, result, model);
   world.barrier("the end");
   return 0;
 }

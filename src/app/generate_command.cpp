@@ -5,12 +5,13 @@
 #include <optional>
 
 #include "norma/base/error.h"
-#include "norma/base/json.h"
 #include "norma/base/log.h"
 #include "norma/base/process.h"
 #include "norma/config/names.h"
 #include "norma/eval/generate.h"
 #include "norma/eval/text_stream.h"
+#include "norma/record/run_folder.h"
+#include "norma/record/summary.h"
 
 #include "checkpoint_model.h"
 #include "commands.h"
@@ -26,6 +27,7 @@ struct GenerateArguments {
   GenerateOptions options;
   std::int64_t threads = 0;
   bool keep_going = false;  // past the end of text
+  bool keep = false;        // as samples of the run
 };
 
 constexpr std::uint64_t kMaxPromptBytes = 256 << 20;
@@ -83,6 +85,14 @@ const char* end_name(EndOfPrompt end) {
   return end == EndOfPrompt::stopped ? "stop" : end == EndOfPrompt::end_of_text ? "end_of_text" : "length";
 }
 
+// The run that a checkpoint belongs to.
+fs::path run_folder_of_checkpoint(const fs::path& checkpoint) {
+  const fs::path run = fs::canonical(checkpoint).parent_path();
+  if (is_run_folder(run)) return run;
+  throw ConfigError(cat("[generate] --keep needs a run folder to keep the texts in; ", checkpoint.string(),
+                        " lies in none; use --out FILE"));
+}
+
 // Texts under way, shown in the prompts' order: the first unfinished one as it grows when it is alone, else each when
 // it and those before it are complete.
 class Display {
@@ -110,18 +120,13 @@ class Display {
     }
   }
 
-  // One object a line, in the prompts' order.
-  std::string to_jsonl(const std::vector<TokenIds>& results) const {
-    std::string lines;
+  // In the prompts' order.
+  std::vector<GeneratedText> texts(const std::vector<TokenIds>& results) const {
+    std::vector<GeneratedText> texts;
     for (std::size_t i = 0; i < prompts_.size(); ++i) {
-      Json line;
-      line["prompt"] = prompts_[i];
-      line["text"] = streams_[i].text();
-      line["tokens"] = results[i].size();
-      line["end"] = end_name(ends_[i].value());
-      lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+      texts.push_back({prompts_[i], streams_[i].text(), std::ssize(results[i]), end_name(ends_[i].value())});
     }
-    return lines;
+    return texts;
   }
 
  private:
@@ -158,6 +163,9 @@ int run_generate(const GenerateArguments& arguments) {
   check_arguments(arguments);
   const std::vector<std::string> texts = gather_prompts(arguments.prompt, arguments.prompts);
   CheckpointModel loaded = load_checkpoint_model(arguments.checkpoint, device, arguments.threads);
+  std::vector<fs::path> outputs;
+  if (!arguments.out.empty()) outputs.emplace_back(arguments.out);
+  if (arguments.keep) outputs.push_back(run_folder_of_checkpoint(loaded.folder) / kSamplesFile);
   const Tokenizer tokenizer = load_run_tokenizer(arguments.tokenizer, loaded.config, loaded.folder);
   GenerateOptions options = arguments.options;
   options.vocab_size = tokenizer.vocab_size();
@@ -179,10 +187,12 @@ int run_generate(const GenerateArguments& arguments) {
   }
   if (stop) {
     std::printf("\n");
-    if (!arguments.out.empty()) log_warning(arguments.out + " is not written, for not all texts are complete");
+    for (const fs::path& file : outputs) {
+      log_warning(cat(file.string(), " is not written, because not all texts are complete"));
+    }
     return stopped_exit_code();
   }
-  if (!arguments.out.empty()) write_file_atomic(arguments.out, display.to_jsonl(results));
+  for (const fs::path& file : outputs) write_texts(file, display.texts(results));
   return 0;
 }
 
@@ -201,6 +211,8 @@ void add_generate_command(CLI::App& app, CommandContext& context) {
   command->add_option("--prompts", arguments->prompts, "file of prompts: a line each, or of .jsonl the \"prompt\"s");
   command->add_option("--stop", arguments->stops, "text to end before, as often as you like")->allow_extra_args(false);
   command->add_option("--out", arguments->out, "also write prompts and texts into this .jsonl file");
+  command->add_flag("--keep", arguments->keep,
+                    "also keep prompts and texts in the run folder (samples.jsonl), for norma report");
   command->add_option("--batch", options.batch_rows, "prompts continued at the same time")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));

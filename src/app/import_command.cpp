@@ -15,7 +15,7 @@
 
 #include "commands.h"
 #include "import_source.h"
-#include "run_folder.h"
+#include "run_description.h"
 
 namespace norma {
 namespace {
@@ -113,14 +113,14 @@ CheckedConfig settings_of(const ImportArguments& arguments, const ImportSource& 
   config.norm = source.norm;
   config.run.name = run_name(arguments.out);
   if (tokenizer) fit_vocabulary(*tokenizer, source, config.model);
-  const fs::path file = stage / "config.yaml", out = fs::absolute(arguments.out);
+  const fs::path file = stage / kConfigFile, out = fs::absolute(arguments.out);
   write_file_atomic(file, to_yaml(config));
   std::vector<std::string> overrides = arguments.overrides;
   if (!source.settings.empty()) overrides.insert(overrides.begin(), "@" + source.settings);
   CheckedConfig checked = load_checked_config(file.string(), overrides);
   require_same_model(source, checked);
   if (tokenizer) checked.config.data.tokenizer = (out / kTokenizerName).string();
-  checked.config.checkpoint.resume = (out / "step-0").string();
+  checked.config.checkpoint.resume = (out / checkpoint_name(0)).string();
   write_file_atomic(file, to_yaml(checked.config));
   return checked;
 }
@@ -128,7 +128,8 @@ CheckedConfig settings_of(const ImportArguments& arguments, const ImportSource& 
 void write_run(const CheckedConfig& checked, const ImportSource& source, const std::vector<std::string>& command_line,
                const fs::path& stage) {
   const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0, /*world_size=*/1);
-  RunFolder(stage).write_description(checked, plan, command_line, "none: imported");
+  const RunFolder folder(stage);
+  write_description(stage, describe_run(checked, plan, command_line, "none: imported"));
   write_imported_checkpoint(stage, training_manifest(checked.config, {}, /*optimizer_steps=*/0, ""),
                             model_parameters(checked.config.model, checked.norms), checked.config.precision,
                             source.read);

@@ -7,6 +7,7 @@
 #include "norma/config/foreign_yaml.h"
 #include "norma/interop/hf_folder.h"
 #include "norma/interop/olmo_folder.h"
+#include "norma/record/run_folder.h"
 
 namespace norma {
 namespace {
@@ -55,7 +56,7 @@ ImportSource open_olmo_file(const fs::path& file, const std::string& config) {
   std::string text = "holds no config.json (Hugging Face) and no model.safetensors (OLMo)";
   if (!fs::exists(path)) text = "does not exist";
   if (fs::is_regular_file(path)) text = "is no .safetensors file; Python pickles (.pt, .bin) are not read";
-  if (fs::exists(path / kManifestName) || fs::exists(path / "latest")) {
+  if (fs::exists(path / kManifestName) || fs::exists(path / kLatestFile)) {
     text = "is a checkpoint or a run already; name it in checkpoint.resume";
   }
   throw DataError(cat("[import] ", path.string(), " ", text));

@@ -2,12 +2,15 @@
 #include <cstdio>
 #include <memory>
 
-#include "norma/base/file.h"
-#include "norma/base/json.h"
+#include "norma/base/log.h"
 #include "norma/data/ngram.h"
+#include "norma/record/run_folder.h"
+#include "norma/record/summary.h"
 #include "norma/study/report.h"
 
+#include "checked_config.h"
 #include "commands.h"
+#include "option_checks.h"
 
 namespace norma {
 namespace {
@@ -18,7 +21,8 @@ struct ReportArguments {
 };
 
 struct BaselineArguments {
-  std::vector<std::string> train, validation;
+  std::vector<std::string> train, validation;  // `train` is token files, or one run folder
+  std::string out;
   std::int64_t sequence_length = 512;
   std::int64_t vocab_size = 0;
 };
@@ -28,16 +32,24 @@ void run_report(const ReportArguments& arguments) {
   input.runs.assign(arguments.runs.begin(), arguments.runs.end());
   if (!arguments.baseline.empty()) input.baseline = arguments.baseline;
   input.introduction = arguments.introduction;
-  const std::string report = make_report(input);
+  const Report report = make_report(input);
   if (arguments.out.empty()) {
-    std::printf("%s", report.c_str());
-  } else {
-    write_file_atomic(arguments.out, report);
-    std::printf("wrote %s\n", arguments.out.c_str());
+    std::printf("%s", report.markdown.c_str());
+    return;
   }
+  write_file_atomic(arguments.out, report.markdown);
+  std::printf("%s\nwrote %s\n", report.summary.c_str(), arguments.out.c_str());
 }
 
-void run_baseline(const BaselineArguments& arguments) {
+BaselineScores count(const TokenDataset& train, const TokenDataset& validation, std::int64_t vocab_size) {
+  const NgramBaseline counted = ngram_baseline(train, validation, vocab_size);
+  return {counted.unigram_nats, counted.bigram_nats, counted.tokens};
+}
+
+Baseline count_files(const BaselineArguments& arguments) {
+  if (arguments.validation.empty() || arguments.vocab_size == 0) {
+    throw ConfigError("[baseline] token files need --validation and --vocab-size; a run folder says both itself");
+  }
   TokenDatasetOptions options;
   options.sequence_length = arguments.sequence_length;
   options.id_bound = arguments.vocab_size;
@@ -46,43 +58,75 @@ void run_baseline(const BaselineArguments& arguments) {
   const TokenDataset train(options);
   options.paths = arguments.validation;
   options.key = "--validation";
-  const TokenDataset validation(options);
-  const NgramBaseline baseline = ngram_baseline(train, validation, arguments.vocab_size);
-  Json json;
-  json["unigram_nats"] = baseline.unigram_nats;
-  json["bigram_nats"] = baseline.bigram_nats;
-  json["tokens"] = baseline.tokens;
-  std::printf("%s\n", json.dump().c_str());
+  return {{"", count(train, TokenDataset(options), arguments.vocab_size)}};
+}
+
+// On the tokens that the run trains on, for each of its validation sets of tokens.
+Baseline count_run(const fs::path& run) {
+  const RunConfig config = read_resolved_config(run);
+  const TokenDataset train(token_options(config, config.data.paths, "data.paths"));
+  Baseline baseline;
+  for (const auto& [label, paths] : config.eval.sets) {
+    const std::string key = "eval.sets." + label;
+    if (!paths.front().ends_with(".npy")) {
+      log_warning(cat(key, " is left out: only token files (.npy) can be counted"));
+      continue;
+    }
+    baseline[label] = count(train, TokenDataset(token_options(config, paths, key)), config.model.vocab_size);
+  }
+  if (baseline.empty()) {
+    throw ConfigError(cat("[baseline] ", run.string(), " has no validation set of token files (eval.sets)"));
+  }
+  return baseline;
+}
+
+void run_baseline(const BaselineArguments& arguments, const CLI::App& command) {
+  check_output("baseline", "--out", arguments.out);
+  Baseline baseline;
+  fs::path out = arguments.out;
+  if (const fs::path run = arguments.train.front(); is_run_folder(run)) {
+    refuse_other_options(command, "train", {"--out"});
+    baseline = count_run(run);
+    if (out.empty()) out = run / kBaselineFile;
+  } else {
+    baseline = count_files(arguments);
+  }
+  const std::string text = to_json(baseline);
+  if (!out.empty()) write_file_atomic(out, text);
+  std::printf("%s", text.c_str());
 }
 
 }  // namespace
 
 void add_report_command(CLI::App& app) {
-  CLI::App* report = app.add_subcommand("report", "Compare finished runs: tables and samples as Markdown.");
+  CLI::App* report = app.add_subcommand("report", "Compare runs: tables and samples as Markdown.");
   const auto arguments = std::make_shared<ReportArguments>();
-  report->add_option("runs", arguments->runs, "run folders")->required();
-  report->add_option("--baseline", arguments->baseline, "JSON file that norma baseline printed, for two more rows");
+  report->add_option("runs", arguments->runs, "run folders, or folders that hold run folders")->required();
+  report->add_option("--baseline", arguments->baseline,
+                     "file that norma baseline wrote, for two more rows; default: the one in a run's folder");
   report->add_option("--introduction", arguments->introduction, "a paragraph to put above the tables");
   report->add_option("--out", arguments->out, "file to write; default: print");
   report->footer("Example: norma report runs/hybrid_star runs/pre --out report.md");
   report->callback([arguments] { run_report(*arguments); });
 
-  CLI::App* baseline = app.add_subcommand("baseline",
-                                          "Cross-entropy of unigram and add-one bigram counts, the floor a model must "
-                                          "beat, as JSON for report --baseline.");
+  CLI::App* baseline = app.add_subcommand(
+      "baseline", "Cross-entropy of unigram and add-one bigram counts, the floor a model must beat, for norma report.");
   const auto counts = std::make_shared<BaselineArguments>();
-  baseline->add_option("train", counts->train, "token files to count")->required();
-  baseline->add_option("--validation", counts->validation, "token files to score")->required();
-  baseline->add_option("--sequence-length", counts->sequence_length, "tokens per instance")
+  baseline->add_option("train", counts->train, "a run folder, or token files to count")->required();
+  baseline->add_option("--validation", counts->validation, "with token files: the ones to score");
+  baseline->add_option("--sequence-length", counts->sequence_length, "with token files: tokens per instance")
       ->capture_default_str()
       ->check(CLI::Range(2, 1 << 24));
-  baseline->add_option("--vocab-size", counts->vocab_size, "number of token ids")
-      ->required()
+  baseline->add_option("--vocab-size", counts->vocab_size, "with token files: number of token ids")
       ->check(CLI::Range(1, 1 << 30));
+  baseline->add_option("--out", counts->out,
+                       "also write the JSON here; default: baseline.json in the run folder, if one is given");
   baseline->footer(
-      "Example: norma baseline data/train-*.npy --validation data/validation-*.npy --vocab-size 8192 > baseline.json\n"
-      "         norma report runs/pre --baseline baseline.json");
-  baseline->callback([counts] { run_baseline(*counts); });
+      "Example: norma baseline runs/pre\n"
+      "         norma baseline data/train-*.npy --validation data/validation-*.npy --vocab-size 8192 --out "
+      "counts.json\n"
+      "         norma report runs/pre --baseline counts.json");
+  baseline->callback([counts, baseline] { run_baseline(*counts, *baseline); });
 }
 
 }  // namespace norma

@@ -1,31 +1,22 @@
 #include "run_tokenizer.h"
 
 #include "norma/base/error.h"
-#include "norma/base/json.h"
 #include "norma/base/log.h"
 #include "norma/data/token_file.h"
-
-#include "run_folder.h"
+#include "norma/record/run_folder.h"
 
 namespace norma {
 namespace {
 
-constexpr std::uint64_t kMaxRecordBytes = 1 << 20;
-
-// What env.json remembers of where the run was started; empty without one.
+// What a run's environment says of where the run was started; empty without one.
 struct RunRecord {
   std::string working_folder, tokenizer_checksum;
 };
 
-std::string text_of(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 RunRecord read_record(const fs::path& checkpoint) {
   try {
-    const Json env = read_json(fs::canonical(checkpoint).parent_path() / kEnvironmentName, kMaxRecordBytes);
-    return {text_of(env, "working_folder"), text_of(env, "tokenizer_checksum")};
+    const Environment environment = read_environment(fs::canonical(checkpoint).parent_path());
+    return {environment.working_folder.value_or(""), environment.tokenizer_checksum.value_or("")};
   } catch (const DataError&) {
     return {};  // a checkpoint may lie anywhere, without its run
   }

@@ -14,6 +14,7 @@
 #include "norma/config/names.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/strategy.h"
+#include "norma/record/summary.h"
 #include "norma/train/checkpointing.h"
 #include "norma/train/initial_weights.h"
 #include "norma/train/runtime.h"
@@ -21,7 +22,8 @@
 #include "checked_config.h"
 #include "commands.h"
 #include "evaluation_input.h"
-#include "run_folder.h"
+#include "measured_length.h"
+#include "run_description.h"
 #include "session.h"
 #include "version.h"
 
@@ -89,7 +91,7 @@ RunPlan checked_plan(const CheckedConfig& checked, std::int64_t batches_per_epoc
 void start_rank_log(const RunConfig& config, const LaunchEnvironment& launch, const fs::path& folder) {
   const std::vector<std::int64_t>& ranks = config.parallel.console_ranks;
   const bool shown = std::find(ranks.begin(), ranks.end(), launch.rank) != ranks.end();
-  start_log(shown ? LogLevel::info : LogLevel::error, (folder / "logs" / cat("rank", launch.rank, ".log")).string());
+  start_log(shown ? LogLevel::info : LogLevel::error, log_file(folder, launch.rank).string());
 }
 
 void log_start(const CheckedConfig& checked, const RunPlan& plan, const LaunchEnvironment& launch,
@@ -109,14 +111,36 @@ void log_start(const CheckedConfig& checked, const RunPlan& plan, const LaunchEn
   }
 }
 
+Summary summary_of(const RunPlan& plan, const RunSummary& run, const at::Device& device) {
+  Summary summary;
+  summary.name = plan.config.run.name;
+  summary.preset = plan.config.norm.preset;
+  summary.parameters = plan.cost.parameters;
+  summary.outcome = run.outcome;
+  summary.step = run.state.step;
+  summary.max_steps = plan.max_steps;
+  summary.tokens = run.state.position.tokens;
+  summary.final_loss = run.state.final_loss;
+  summary.best_loss = run.state.best_loss;
+  summary.validation = run.state.validation;
+  summary.seconds = run.state.seconds;
+  summary.training_seconds = run.state.throughput.seconds;
+  summary.training_tokens = run.state.throughput.tokens;
+  summary.tokens_per_second = run.state.throughput.tokens_per_second();
+  summary.flops_per_token_causal = plan.cost.flops_causal;
+  summary.flops_per_token_full = plan.cost.flops_full;
+  summary.peak_memory_bytes = peak_memory(device);
+  return summary;
+}
+
 int end_training(const RunPlan& plan, const RunSummary& summary, const at::Device& device, RunFolder* folder) {
-  if (folder != nullptr && (summary.changed || !fs::exists(folder->path() / "summary.json"))) {
-    folder->write_summary(plan, summary, peak_memory(device));
+  if (folder != nullptr && (summary.changed || !fs::exists(folder->path() / kSummaryFile))) {
+    write_summary(folder->path(), summary_of(plan, summary, device));
   }
   const bool finished = summary.outcome == Outcome::finished;
   log_info(cat(finished ? "finished" : "stopped", " at step ", summary.state.step, " of ", plan.max_steps, " after ",
-               human_seconds(summary.seconds), "; summary in ",
-               (run_folder_of(plan.config) / "summary.json").string()));
+               human_seconds(summary.state.seconds), "; summary in ",
+               (run_folder_of(plan.config) / kSummaryFile).string()));
   if (!finished) log_info("run the same command again to go on from here");
   return static_cast<int>(finished ? ExitCode::done : ExitCode::stopped_early);
 }
@@ -129,7 +153,7 @@ std::unique_ptr<RunFolder> open_run_folder(const RunConfig& config, World& world
     folder = std::make_unique<RunFolder>(path);
     return folder->mark();
   });
-  if (!RunFolder::has_mark(path, mark)) {
+  if (!has_mark(path, mark)) {
     throw DiskError(cat("[run.folder] rank ", world.rank(), " does not see what rank 0 wrote into ", path.string(),
                         "; it must lie on a file system that all hosts share"));
   }
@@ -137,22 +161,26 @@ std::unique_ptr<RunFolder> open_run_folder(const RunConfig& config, World& world
 }
 
 // The part of a run in which the processes depend on each other.
-int train_together(const CheckedConfig& checked, const CommandContext& context, const LaunchEnvironment& launch,
+int train_together(CheckedConfig checked, const CommandContext& context, const LaunchEnvironment& launch,
                    at::Device device, World& world, const std::atomic<bool>& stop) {
   const RunConfig& config = checked.config;
   const auto dataset = open_tokens(checked, config.data.paths, "data.paths");
   BatchStream stream(dataset, stream_options(config, launch));
   const EvaluationInput evaluation = open_evaluation_of(checked);
-  const RunPlan plan = checked_plan(checked, stream.batches_per_epoch(), world.size());
+  RunPlan plan = checked_plan(checked, stream.batches_per_epoch(), world.size());
   check_agreement(config, dataset->fingerprint() + " " + fingerprint(evaluation), world);
   const std::unique_ptr<RunFolder> folder = open_run_folder(config, world);
   start_rank_log(config, launch, run_folder_of(config));
+  if (config.train.max_duration.unit == DurationUnit::minutes) {
+    checked.config.train.max_duration = measured_length(plan, run_folder_of(config), device, world);
+    plan = checked_plan(checked, stream.batches_per_epoch(), world.size());
+  }
   log_start(checked, plan, launch, device_text(device), *dataset);
   Session session = make_session(config, checked.norms, device, Purpose::training, world);
   const TrainState start = start_state(checked, plan, *dataset, world, session);
   std::optional<MetricsWriter> metrics;
   if (folder) {
-    folder->write_description(checked, plan, context.arguments, device_text(device));
+    write_description(folder->path(), describe_run(checked, plan, context.arguments, device_text(device)));
     metrics.emplace(folder->path(), MetricsOptions{start.step, config.metrics.tensorboard});
   }
   Trainer trainer(plan,

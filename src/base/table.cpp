@@ -33,6 +33,18 @@ std::string aligned(const std::vector<std::vector<std::string>>& rows, std::size
   return text;
 }
 
+std::string markdown(const std::vector<std::vector<std::string>>& rows) {
+  std::string text;
+  const auto add_line = [&](const std::vector<std::string>& cells) { text += "| " + join(cells, " | ") + " |\n"; };
+  for (const std::vector<std::string>& row : rows) {
+    std::vector<std::string> cells;
+    for (const std::string& cell : row) cells.push_back(join(split(cell, '|'), "\\|"));
+    add_line(cells);
+    if (&row == &rows.front()) add_line(std::vector<std::string>(row.size(), "---"));
+  }
+  return text;
+}
+
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::vector<std::string> sizes;
   for (const std::int64_t size : shape) sizes.push_back(std::to_string(size));

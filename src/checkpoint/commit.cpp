@@ -10,31 +10,16 @@
 
 #include "norma/base/error.h"
 #include "norma/base/staged_path.h"
+#include "norma/record/run_folder.h"
 
 namespace norma {
 
 namespace {
 
-constexpr std::string_view kPrefix = "step-";
 constexpr std::string_view kTemporary = ".tmp-";
 
 std::string reason_of(int code) {
   return std::generic_category().message(code);
-}
-
-std::string step_name(std::int64_t step) {
-  return cat(kPrefix, step);
-}
-
-// 120 for "step-120"; nullopt for any other name, "step-007" included.
-std::optional<std::int64_t> step_of(std::string_view name) {
-  if (name.substr(0, kPrefix.size()) != kPrefix) return std::nullopt;
-  const std::string digits(name.substr(kPrefix.size()));
-  if (digits.empty() || digits.size() > 18 || digits.find_first_not_of("0123456789") != std::string::npos) {
-    return std::nullopt;
-  }
-  const std::int64_t step = std::stoll(digits);
-  return step_name(step) == name ? std::optional(step) : std::nullopt;
 }
 
 // Names in a folder, sorted. A folder that does not exist is empty; Failure is the error to throw for others.
@@ -146,7 +131,7 @@ PendingCheckpoint::PendingCheckpoint(const fs::path& root, std::int64_t step) : 
   std::error_code error;
   fs::create_directories(root, error);
   if (error) throw DiskError(cat("[checkpoint] cannot make '", root.string(), "': ", error.message()));
-  folder_ = root / cat(step_name(step), kTemporary, unique_suffix());
+  folder_ = root / cat(checkpoint_name(step), kTemporary, unique_suffix());
   const bool made = fs::create_directory(folder_, error);
   if (error) throw DiskError(cat("[checkpoint] cannot make '", folder_.string(), "': ", error.message()));
   NORMA_CHECK(made, "[checkpoint] '", folder_.string(), "' exists already");
@@ -169,7 +154,7 @@ void PendingCheckpoint::put_in_place(const fs::path& target) {
     return;
   }
   if (exchange_folders(folder_, target)) return;  // the old one now has the temporary name
-  const fs::path aside = root_ / cat(step_name(step_), kTemporary, unique_suffix());
+  const fs::path aside = root_ / cat(checkpoint_name(step_), kTemporary, unique_suffix());
   rename_folder(target, aside);
   rename_folder(folder_, target);
   rename_folder(aside, folder_);
@@ -187,12 +172,12 @@ fs::path PendingCheckpoint::commit(const Manifest& manifest, const CommitObserve
   reached(CommitStep::files_checked);
   write_file_atomic(folder_ / kManifestName, print_manifest(manifest));
   reached(CommitStep::manifest_written);
-  const fs::path target = root_ / step_name(step_);
+  const fs::path target = root_ / checkpoint_name(step_);
   put_in_place(target);
   committed_ = true;
   sync_folder(root_);
   reached(CommitStep::renamed);
-  write_file_atomic(root_ / kLatestName, step_name(step_) + "\n");
+  write_file_atomic(root_ / kLatestFile, checkpoint_name(step_) + "\n");
   reached(CommitStep::latest_updated);
   std::error_code error;
   if (fs::exists(folder_, error)) remove_checkpoint(folder_);  // the one that was replaced
@@ -228,12 +213,12 @@ Manifest verify_checkpoint(const fs::path& folder) {
 FoundCheckpoint find_newest_checkpoint(const fs::path& root, CheckpointCheck check) {
   std::vector<std::int64_t> steps;
   for (const std::string& name : list_names<CheckpointError>(root)) {
-    if (const auto step = step_of(name)) steps.push_back(*step);
+    if (const auto step = step_of_checkpoint(name)) steps.push_back(*step);
   }
   std::sort(steps.rbegin(), steps.rend());
   FoundCheckpoint found;
   for (const std::int64_t step : steps) {
-    const fs::path folder = root / step_name(step);
+    const fs::path folder = root / checkpoint_name(step);
     try {
       Manifest manifest = check == CheckpointCheck::checksums ? verify_checkpoint(folder) : open_checkpoint(folder);
       if (manifest.step != step) {
@@ -266,13 +251,13 @@ SweptTemporaries sweep_temporaries(const fs::path& root) {
     if (suffix == std::string::npos) continue;
     const std::string stem = name.substr(0, suffix);
     const fs::path path = root / name;
-    const auto step = step_of(stem);
+    const auto step = step_of_checkpoint(stem);
     if (step && !is_complete(root / stem) && is_complete(path)) {
       remove_tree(root / stem);  // a broken one of the same step, or nothing
       rename_folder(path, root / stem);
       sync_folder(root);
       swept.rescued.push_back(stem);
-    } else if (step || stem == kLatestName) {
+    } else if (step || stem == kLatestFile) {
       remove_tree(path);
       swept.removed.push_back(name);
     }

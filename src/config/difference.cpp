@@ -1,4 +1,4 @@
-// The keys in which two configs differ.
+// Configs key by key, and the keys in which two configs differ.
 #include "norma/config/yaml.h"
 
 #include "fields.h"
@@ -27,20 +27,21 @@ class Flattener {
   Values values;
 };
 
-Values flatten(RunConfig config) {
+}  // namespace
+
+std::map<std::string, std::string> values_by_key(const RunConfig& config) {
+  RunConfig copy = config;  // visit() hands out references that could be written through
   Flattener flattener;
-  flattener.add("", config);
+  flattener.add("", copy);
   return flattener.values;
 }
-
-}  // namespace
 
 bool is_inside(const std::string& key, const std::string& section) {
   return key == section || key.starts_with(section + ".");
 }
 
 std::vector<KeyDifference> differing_keys(const RunConfig& before, const RunConfig& now) {
-  const Values old_values = flatten(before), new_values = flatten(now);
+  const Values old_values = values_by_key(before), new_values = values_by_key(now);
   Values all = old_values;
   all.insert(new_values.begin(), new_values.end());
   const auto text = [](const Values& values, const std::string& key) {

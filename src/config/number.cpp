@@ -141,6 +141,12 @@ std::optional<Duration> parse_duration(std::string_view text) {
     if (!tokens) return std::nullopt;
     return Duration{std::trunc(*tokens), DurationUnit::tokens};
   }
+  for (const auto& [suffix, minutes] : {std::pair{std::string_view("min"), 1.0}, {std::string_view("h"), 60.0}}) {
+    if (!text.ends_with(suffix)) continue;
+    const auto number = parse_double(trim(text.substr(0, text.size() - suffix.size())));
+    if (!number) return std::nullopt;
+    return Duration{*number * minutes, DurationUnit::minutes};
+  }
   const bool epochs = text.ends_with("ep");
   const auto count = parse_integer(epochs ? trim(text.substr(0, text.size() - 2)) : std::string(text));
   if (!count || std::abs(static_cast<double>(*count)) > kExactIntegers) return std::nullopt;
@@ -158,6 +164,8 @@ std::string to_string(const Duration& duration) {
       return number + "T";
     case DurationUnit::epochs:
       return number + "ep";
+    case DurationUnit::minutes:
+      return number + "min";
   }
   return number;
 }

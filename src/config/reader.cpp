@@ -142,7 +142,7 @@ void Reader::read(const ConfigNode& node, const std::string& key, Duration& valu
   if (const auto given = node.kind == ConfigNode::Kind::scalar ? parse_duration(node.text) : std::nullopt) {
     value = *given;
   } else {
-    report_type(node, key, "a duration: 500 (steps), 1e9T (tokens) or 2ep (epochs)");
+    report_type(node, key, "a duration: 500 (steps), 1e9T (tokens), 2ep (epochs), 30min or 2h");
   }
 }
 

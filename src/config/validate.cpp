@@ -107,7 +107,7 @@ void check_data(const RunConfig& config, Checker& check) {
 void check_train(const TrainConfig& train, const ModelConfig& model, Checker& check) {
   const Duration& duration = train.max_duration;
   check.require(duration.value > 0 && duration.value <= static_cast<double>(kMaxSteps), "train.max_duration",
-                cat("must be above 0 and at most 2^53 steps, tokens or epochs; got ", to_string(duration)));
+                cat("must be above 0 and at most 2^53 steps, tokens, epochs or minutes; got ", to_string(duration)));
   const bool batch = check.integer("train.global_batch_size", train.global_batch_size, 1, kMaxBatch);
   if (batch) check.integer("train.micro_batch_size", train.micro_batch_size, 1, train.global_batch_size);
   check.number("train.max_grad_norm", train.max_grad_norm, 0.0);

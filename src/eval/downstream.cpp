@@ -42,7 +42,7 @@ ScoredDocument scored(const TokenizedTask& task, const DocumentRange& range, con
 }  // namespace
 
 const Estimate& TaskResult::primary() const {
-  const auto found = std::ranges::find(estimates, metric_name(metric), &NamedEstimate::name);
+  const auto found = std::ranges::find(estimates, metric, &MetricEstimate::metric);
   NORMA_CHECK(found != estimates.end(), "[eval] task ", name, " has no ", metric_name(metric));
   return found->estimate;
 }
@@ -84,12 +84,6 @@ TaskResult evaluate_task(Transformer& model, UnitRunner& runner, const Tokenized
   result.requests = static_cast<std::int64_t>(requests.size());
   result.complete = true;
   return result;
-}
-
-std::string downstream_metric_name(const TaskResult& result) {
-  const std::string metric = metric_name(result.metric);
-  const bool apart = result.metric == TaskMetric::ce_loss || result.metric == TaskMetric::bpb;
-  return cat("eval/downstream", apart ? "_" + metric : "", "/", result.name, "_", metric);
 }
 
 }  // namespace norma

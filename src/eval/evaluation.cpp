@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "norma/base/error.h"
+#include "norma/eval/tasks.h"
 
 namespace norma {
 namespace {
@@ -82,20 +83,19 @@ EvaluationResult evaluate(Transformer& model, UnitRunner& runner, const Evaluati
   return result;
 }
 
-std::vector<std::pair<std::string, double>> metrics_of(const EvaluationResult& result) {
-  std::vector<std::pair<std::string, double>> metrics;
+Metrics metrics_of(const EvaluationResult& result) {
+  Metrics metrics;
   for (const SetResult& set : result.sets) {
-    const std::string prefix = cat("eval/", set.label, "/");
-    metrics.emplace_back(prefix + "CrossEntropyLoss", set.by_instance.cross_entropy);
-    metrics.emplace_back(prefix + "Perplexity", set.by_instance.perplexity());
+    metrics.emplace_back(metrics::validation_loss(set.label), set.by_instance.cross_entropy);
+    metrics.emplace_back(metrics::validation_perplexity(set.label), set.by_instance.perplexity());
     if (!set.by_document) continue;
-    metrics.emplace_back(prefix + "TokenCrossEntropyLoss", set.by_document->nats_per_token.value);
+    metrics.emplace_back(metrics::document_loss(set.label), set.by_document->nats_per_token.value);
     if (set.by_document->bits_per_byte) {
-      metrics.emplace_back(prefix + "BitsPerByte", set.by_document->bits_per_byte->value);
+      metrics.emplace_back(metrics::bits_per_byte(set.label), set.by_document->bits_per_byte->value);
     }
   }
   for (const TaskResult& task : result.tasks) {
-    metrics.emplace_back(downstream_metric_name(task), task.primary().value);
+    metrics.emplace_back(metrics::task_score(task.name, metric_name(task.metric)), task.primary().value);
   }
   return metrics;
 }

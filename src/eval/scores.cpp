@@ -49,7 +49,7 @@ std::int64_t best(const ScoredDocument& document, const Worth& worth) {
 
 // How a metric looks at a document.
 struct MeanMetric {
-  std::string name;
+  TaskMetric metric;
   Worth worth;
   bool chooses;         // 1 when the label has the highest worth; else minus the label's worth, times `factor`
   double factor = 1.0;  // nats to the metric's unit
@@ -59,13 +59,13 @@ const std::vector<MeanMetric>& metrics() {
   // OLMo multiplies by this many digits of 1 / ln 2.
   constexpr double kBitsPerNat = 1.44269504089;
   static const std::vector<MeanMetric> kMetrics = {
-      {"acc", log_probability, true},
-      {"len_norm", per_character, true},
-      {"len_norm_v2", per_character_of_all, true},
-      {"ce_loss", per_character, false},
-      {"ce_loss_v2", per_character_of_all, false},
-      {"bpb", per_byte, false, kBitsPerNat},
-      {"bpb_v2", per_byte_of_all, false, kBitsPerNat},
+      {TaskMetric::acc, log_probability, true},
+      {TaskMetric::len_norm, per_character, true},
+      {TaskMetric::len_norm_v2, per_character_of_all, true},
+      {TaskMetric::ce_loss, per_character, false},
+      {TaskMetric::ce_loss_v2, per_character_of_all, false},
+      {TaskMetric::bpb, per_byte, false, kBitsPerNat},
+      {TaskMetric::bpb_v2, per_byte_of_all, false, kBitsPerNat},
   };
   return kMetrics;
 }
@@ -125,18 +125,9 @@ TextLengths text_lengths(std::string_view utf8) {
           static_cast<std::int64_t>(later.size())};
 }
 
-const std::vector<std::string>& mean_metrics() {
-  static const std::vector<std::string> kNames = [] {
-    std::vector<std::string> names;
-    for (const MeanMetric& metric : metrics()) names.push_back(metric.name);
-    return names;
-  }();
-  return kNames;
-}
-
-std::optional<double> document_value(const ScoredDocument& document, std::string_view metric) {
+std::optional<double> document_value(const ScoredDocument& document, TaskMetric metric) {
   for (const MeanMetric& one : metrics()) {
-    if (one.name == metric) return value_of(document, one);
+    if (one.metric == metric) return value_of(document, one);
   }
   return std::nullopt;
 }
@@ -173,16 +164,16 @@ Estimate ratio_of(const std::vector<double>& a, const std::vector<double>& b) {
   return result;
 }
 
-std::vector<NamedEstimate> task_estimates(const std::vector<ScoredDocument>& documents, bool with_f1) {
-  std::vector<NamedEstimate> estimates;
+std::vector<MetricEstimate> task_estimates(const std::vector<ScoredDocument>& documents, bool with_f1) {
+  std::vector<MetricEstimate> estimates;
   for (const MeanMetric& metric : metrics()) {
     std::vector<double> values;
     for (const ScoredDocument& document : documents) {
       if (const std::optional<double> value = value_of(document, metric)) values.push_back(*value);
     }
-    if (!values.empty()) estimates.push_back({metric.name, mean_of(values)});
+    if (!values.empty()) estimates.push_back({metric.metric, mean_of(values)});
   }
-  if (with_f1) estimates.push_back({"f1", f1_of(documents)});
+  if (with_f1) estimates.push_back({TaskMetric::f1, f1_of(documents)});
   return estimates;
 }
 

@@ -120,23 +120,6 @@ void append_requests(const PromptedDocument& document, std::int64_t number, cons
   }
 }
 
-const char* metric_name(TaskMetric metric) {
-  switch (metric) {
-    case TaskMetric::acc:
-      return "acc";
-    case TaskMetric::len_norm:
-      return "len_norm";
-    case TaskMetric::ce_loss:
-      return "ce_loss";
-    case TaskMetric::bpb:
-      return "bpb";
-    case TaskMetric::f1:
-      return "f1";
-  }
-  NORMA_CHECK(false, "[eval] metric ", static_cast<int>(metric));
-  return "";
-}
-
 const std::vector<TaskInfo>& task_catalogue() {
   return catalogue().infos;
 }

@@ -9,7 +9,6 @@
 #include "norma/base/error.h"
 
 #include "paired_test.h"
-#include "predictions.h"
 
 namespace norma {
 namespace {
@@ -29,17 +28,19 @@ const PredictedTask* find_task(const Predictions& predictions, const std::string
   return nullptr;
 }
 
-// Both files must have asked the same: else a difference would not be the models'.
+// Both files must hold the same question: otherwise a difference would not come from the models.
 void check_same(const DocumentPair& pair, const std::string& task, const Predictions& a, const Predictions& b) {
   const auto fail = [&](const auto&... parts) {
     throw DataError(cat("[compare] task ", task, ", document ", pair.a->document, ": ", parts..., " in ",
-                        a.model.file.string(), " and ", b.model.file.string(),
+                        a.file.string(), " and ", b.file.string(),
                         "; only predictions from the same evaluation data can be compared"));
   };
   if (pair.a->label != pair.b->label) fail("labels differ, ", pair.a->label, " and ", pair.b->label);
-  const std::size_t of_a = pair.a->lengths.size() / 2, of_b = pair.b->lengths.size() / 2;
-  if (of_a != of_b) fail("numbers of continuations differ, ", of_a, " and ", of_b);
-  if (pair.a->lengths != pair.b->lengths) fail("lengths of continuations differ");
+  const std::size_t count_a = pair.a->log_probabilities.size(), count_b = pair.b->log_probabilities.size();
+  if (count_a != count_b) fail("numbers of continuations differ, ", count_a, " and ", count_b);
+  if (pair.a->characters != pair.b->characters || pair.a->bytes != pair.b->bytes) {
+    fail("lengths of continuations differ");
+  }
 }
 
 Pairs pair_documents(const PredictedTask& task, const PredictedTask& other, const Predictions& a,
@@ -58,13 +59,13 @@ Pairs pair_documents(const PredictedTask& task, const PredictedTask& other, cons
 
 // ---- Values of a metric ----
 
-// What two models make of a task: the score of all documents, and numbers whose mean and spread are the score's.
+// The score of each model over all documents, and one number per document whose mean and spread are those of B - A.
 struct Values {
   double a = 0.0, b = 0.0;
   std::vector<double> differences;
 };
 
-// Counts of a binary decision about class 0; those that are right about other classes do not matter to F1.
+// Counts of a binary decision about class 0. Right decisions about other classes do not matter to F1.
 struct ClassZero {
   double hits = 0.0, mistakes = 0.0;
 
@@ -75,43 +76,49 @@ struct ClassZero {
   double f1() const { return hits > 0.0 ? 2.0 * hits / (2.0 * hits + mistakes) : 0.0; }
 };
 
-// F1 of the choices, and for each document the jackknife's pseudo-value of B's less that of A's.
+// F1 of the choices, and for each document the jackknife's pseudo-value of B minus that of A.
 Values f1_values(const Pairs& pairs) {
   ClassZero a, b;
   for (const DocumentPair& pair : pairs) {
-    a.count(pair.a->chosen, pair.a->label, 1.0);
-    b.count(pair.b->chosen, pair.b->label, 1.0);
+    a.count(pair.a->chosen(), pair.a->label, 1.0);
+    b.count(pair.b->chosen(), pair.b->label, 1.0);
   }
   Values values{a.f1(), b.f1(), {}};
   const auto n = static_cast<double>(pairs.size());
   for (const DocumentPair& pair : pairs) {
     ClassZero without_a = a, without_b = b;
-    without_a.count(pair.a->chosen, pair.a->label, -1.0);
-    without_b.count(pair.b->chosen, pair.b->label, -1.0);
+    without_a.count(pair.a->chosen(), pair.a->label, -1.0);
+    without_b.count(pair.b->chosen(), pair.b->label, -1.0);
     values.differences.push_back(n * (values.b - values.a) - (n - 1.0) * (without_b.f1() - without_a.f1()));
   }
   return values;
 }
 
-Values mean_values(const Pairs& pairs, std::size_t metric) {
+const std::optional<double>& score_of(const PredictedDocument& document, TaskMetric metric) {
+  return document.scores.at(static_cast<std::size_t>(metric));
+}
+
+// `metric` is one that every pair has.
+Values mean_values(const Pairs& pairs, TaskMetric metric) {
   Values values;
   for (const DocumentPair& pair : pairs) {
-    values.a += pair.a->scores[metric] / static_cast<double>(pairs.size());
-    values.b += pair.b->scores[metric] / static_cast<double>(pairs.size());
-    values.differences.push_back(pair.b->scores[metric] - pair.a->scores[metric]);
+    const double a = score_of(*pair.a, metric).value(), b = score_of(*pair.b, metric).value();
+    values.a += a / static_cast<double>(pairs.size());
+    values.b += b / static_cast<double>(pairs.size());
+    values.differences.push_back(b - a);
   }
   return values;
 }
 
 // The pairs that have the metric.
-Pairs pairs_with(const Pairs& pairs, std::size_t metric, const PredictedTask& task) {
-  if (metric == kF1) return task.metric == kF1 ? pairs : Pairs{};
+Pairs pairs_with(const Pairs& pairs, TaskMetric metric, const PredictedTask& task) {
+  if (metric == TaskMetric::f1) return task.metric == TaskMetric::f1 ? pairs : Pairs{};
   Pairs kept;
   for (const DocumentPair& pair : pairs) {
-    const bool has_a = !std::isnan(pair.a->scores[metric]), has_b = !std::isnan(pair.b->scores[metric]);
+    const bool has_a = score_of(*pair.a, metric).has_value(), has_b = score_of(*pair.b, metric).has_value();
     if (has_a != has_b) {
       throw DataError(cat("[compare] task ", task.name, ", document ", pair.a->document,
-                          ": only one of the files has '", kStudyMetrics[metric].name, "'"));
+                          ": only one of the files has '", metric_name(metric), "'"));
     }
     if (has_a) kept.push_back(pair);
   }
@@ -120,7 +127,7 @@ Pairs pairs_with(const Pairs& pairs, std::size_t metric, const PredictedTask& ta
 
 // ---- Statistics ----
 
-// Without spread every difference but none is certain.
+// Without any spread, a difference that is not zero is certain.
 void set_interval(PairedDifference& pair, double error, double critical, double p_value) {
   pair.standard_error = error;
   pair.low = pair.difference - critical * error;
@@ -150,16 +157,15 @@ DiscordantPairs discordant_pairs(const std::vector<double>& differences) {
   return pairs;
 }
 
-TaskComparison compare_task(const std::string& name, std::size_t metric, const Pairs& pairs) {
-  TaskComparison comparison{
-      name, std::string(kStudyMetrics[metric].name), static_cast<std::int64_t>(pairs.size()), {}, {}};
-  const Values values = metric == kF1 ? f1_values(pairs) : mean_values(pairs, metric);
+TaskComparison compare_task(const std::string& name, TaskMetric metric, const Pairs& pairs) {
+  TaskComparison comparison{name, metric, static_cast<std::int64_t>(pairs.size()), {}, {}};
+  const Values values = metric == TaskMetric::f1 ? f1_values(pairs) : mean_values(pairs, metric);
   comparison.pair = paired_difference(values);
-  if (kStudyMetrics[metric].is_accuracy) comparison.discordant = discordant_pairs(values.differences);
+  if (info_of(metric).is_accuracy) comparison.discordant = discordant_pairs(values.differences);
   return comparison;
 }
 
-// The mean's variance is the mean of the tasks' variances over their number.
+// The variance of the mean is the mean of the tasks' variances, divided by their number.
 MeanComparison mean_of_tasks(const std::string& unit, const std::vector<const TaskComparison*>& tasks) {
   MeanComparison mean{unit, static_cast<std::int64_t>(tasks.size()), {}};
   const auto n = static_cast<double>(tasks.size());
@@ -181,7 +187,7 @@ MeanComparison mean_of_tasks(const std::string& unit, const std::vector<const Ta
 std::vector<MeanComparison> means_of(const std::vector<TaskComparison>& tasks) {
   std::map<std::string, std::vector<const TaskComparison*>> by_unit;
   for (const TaskComparison& task : tasks) {
-    by_unit[std::string(kStudyMetrics[metric_index(task.metric)].unit)].push_back(&task);
+    by_unit[std::string(info_of(task.metric).unit)].push_back(&task);
   }
   std::vector<MeanComparison> means;
   for (const auto& [unit, members] : by_unit) {
@@ -213,7 +219,7 @@ std::vector<std::string> notes_on(const Predictions& a, const Predictions& b) {
   }
   if (a.model.context_length != b.model.context_length) {
     notes.push_back(cat("the context lengths differ (", a.model.context_length, " and ", b.model.context_length,
-                        "): long requests were cut at other places"));
+                        "): long requests were cut at other positions"));
   }
   return notes;
 }
@@ -223,12 +229,12 @@ void note_documents(const PredictedTask& task, const PredictedTask& other, std::
   const std::size_t only_a = task.documents.size() - paired, only_b = other.documents.size() - paired;
   if (only_a + only_b == 0) return;
   notes.push_back(
-      cat(task.name, ": left out documents that one file alone has, ", only_a, " of A and ", only_b, " of B"));
+      cat(task.name, ": documents that only one file has are left out, ", only_a, " of A and ", only_b, " of B"));
 }
 
-ModelComparison compare_pair(const Predictions& a, const Predictions& b, std::size_t asked_metric) {
+ModelComparison compare_pair(const Predictions& a, const Predictions& b, std::optional<TaskMetric> asked_metric) {
   ModelComparison comparison;
-  comparison.other = b.model;
+  comparison.other = {b.file, b.model};
   comparison.notes = notes_on(a, b);
   bool has_common = false;
   std::vector<std::string> without;
@@ -239,7 +245,7 @@ ModelComparison compare_pair(const Predictions& a, const Predictions& b, std::si
     note_documents(task, *other, all.size(), comparison.notes);
     if (all.empty()) continue;
     has_common = true;
-    const std::size_t metric = asked_metric == kNoMetric ? task.metric : asked_metric;
+    const TaskMetric metric = asked_metric.value_or(task.metric);
     const Pairs pairs = pairs_with(all, metric, task);
     if (pairs.empty()) {
       without.push_back(task.name);
@@ -248,11 +254,11 @@ ModelComparison compare_pair(const Predictions& a, const Predictions& b, std::si
     }
   }
   if (!has_common) {
-    throw DataError(cat("[compare] ", a.model.file.string(), " and ", b.model.file.string(),
-                        " have no document of a task in common"));
+    throw DataError(
+        cat("[compare] ", a.file.string(), " and ", b.file.string(), " have no document of a task in common"));
   }
   if (comparison.tasks.empty()) {
-    throw ConfigError(cat("[compare] no common task of ", a.model.file.string(), " and ", b.model.file.string(),
+    throw ConfigError(cat("[compare] no common task of ", a.file.string(), " and ", b.file.string(),
                           " has the metric asked for; without --metric each task's own is compared"));
   }
   if (!without.empty()) comparison.notes.push_back(cat("left out, without the metric: ", join(without, ", ")));
@@ -267,13 +273,14 @@ Comparison compare_predictions(const CompareInput& input) {
     throw ConfigError(
         cat("[compare] at least two files of predictions or results must be given; got ", input.files.size()));
   }
-  const std::size_t metric = metric_index(input.metric);
-  if (metric == kNoMetric && !input.metric.empty()) {
-    throw ConfigError(cat("[compare] unknown metric '", input.metric, "'", did_you_mean(input.metric, metric_names()),
-                          "; known are ", join(metric_names(), ", ")));
+  const std::optional<TaskMetric> metric = parse_task_metric(input.metric);
+  if (!metric && !input.metric.empty()) {
+    const std::vector<std::string> names = task_metric_names();
+    throw ConfigError(cat("[compare] unknown metric '", input.metric, "'", did_you_mean(input.metric, names),
+                          "; known are ", join(names, ", ")));
   }
   const Predictions first = read_predictions(input.files[0]);
-  Comparison comparison{first.model, {}};
+  Comparison comparison{{first.file, first.model}, {}};
   for (std::size_t i = 1; i < input.files.size(); ++i) {
     comparison.others.push_back(compare_pair(first, read_predictions(input.files[i]), metric));
   }

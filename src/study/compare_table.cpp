@@ -1,4 +1,4 @@
-// What a comparison looks like, for people and for programs.
+// A comparison as a table for people and as JSON for programs.
 #include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/study/compare.h"
@@ -34,7 +34,7 @@ std::vector<std::string> pair_cells(const PairedDifference& pair) {
 }
 
 std::vector<std::string> task_cells(const TaskComparison& task) {
-  std::vector<std::string> cells = {task.task, task.metric, with_commas(task.documents)};
+  std::vector<std::string> cells = {task.task, metric_name(task.metric), with_commas(task.documents)};
   const std::vector<std::string> pair = pair_cells(task.pair);
   cells.insert(cells.end(), pair.begin(), pair.end());
   if (task.discordant) {
@@ -54,8 +54,8 @@ std::vector<std::string> mean_cells(const MeanComparison& mean) {
 }
 
 std::string model_line(const char* letter, const ComparedModel& model) {
-  const std::string step = model.step ? cat(", step ", *model.step) : "";
-  return cat(letter, "  ", model.model, step, "  (", model.file.string(), ")\n");
+  const std::string step = model.model.step ? cat(", step ", *model.model.step) : "";
+  return cat(letter, "  ", model.model.path, step, "  (", model.file.string(), ")\n");
 }
 
 std::string pair_table(const ComparedModel& first, const ModelComparison& comparison) {
@@ -64,7 +64,9 @@ std::string pair_table(const ComparedModel& first, const ModelComparison& compar
   for (const TaskComparison& task : comparison.tasks) rows.push_back(task_cells(task));
   for (const MeanComparison& mean : comparison.means) rows.push_back(mean_cells(mean));
   std::string text = model_line("A", first) + model_line("B", comparison.other) + "\n" + aligned(rows, kLeftColumns);
-  text += "\n* p < 0.05. Losses and bits are better when lower. A only, B only: documents that one alone gets right.\n";
+  text +=
+      "\n* p < 0.05. Losses and bits are better when lower. A only, B only: documents that only this model gets "
+      "right.\n";
   for (const std::string& note : comparison.notes) text += cat("Note: ", note, ".\n");
   return text;
 }
@@ -73,9 +75,10 @@ Json json_of(const std::optional<double>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
-Json json_of(const ComparedModel& model) {
-  return {{"file", model.file.string()},
-          {"model", model.model},
+Json json_of(const ComparedModel& compared) {
+  const EvaluatedModel& model = compared.model;
+  return {{"file", compared.file.string()},
+          {"model", model.path},
           {"step", model.step ? Json(*model.step) : Json(nullptr)},
           {"tokenizer_checksum", model.tokenizer_checksum},
           {"context_length", model.context_length}};
@@ -92,7 +95,7 @@ void add_pair(const PairedDifference& pair, Json& json) {
 }
 
 Json json_of(const TaskComparison& task) {
-  Json json = {{"metric", task.metric}, {"documents", task.documents}};
+  Json json = {{"metric", metric_name(task.metric)}, {"documents", task.documents}};
   add_pair(task.pair, json);
   if (task.discordant) {
     json["only_a"] = task.discordant->only_a;

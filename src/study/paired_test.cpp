@@ -7,8 +7,8 @@
 namespace norma {
 namespace {
 
-// The continued fraction of the incomplete beta function (DLMF 8.17.22), by the modified Lentz method. Converges within
-// some sqrt(max(a, b)) terms when x < (a + 1) / (a + b + 2).
+// The continued fraction of the incomplete beta function (DLMF 8.17.22), by the modified Lentz method. It converges
+// within about sqrt(max(a, b)) terms when x < (a + 1) / (a + b + 2).
 double beta_fraction(double x, double a, double b) {
   constexpr double kTiny = 1e-300, kAccuracy = 1e-15;
   constexpr int kMaxTerms = 100'000;
@@ -51,7 +51,7 @@ double student_two_sided(double t, double degrees) {
 }
 
 double student_critical(double degrees) {
-  double low = 1.9, high = 13.0;  // of many degrees, of one
+  double low = 1.9, high = 13.0;  // 1.96 for infinitely many degrees of freedom, 12.7 for one
   for (int i = 0; i < 60; ++i) {
     const double middle = (low + high) / 2.0;
     (student_two_sided(middle, degrees) > 0.05 ? low : high) = middle;
@@ -66,7 +66,7 @@ double normal_two_sided(double z) {
 double sign_test(std::int64_t a, std::int64_t b) {
   if (a == b) return 1.0;
   const auto fewer = static_cast<double>(std::min(a, b)), more = static_cast<double>(std::max(a, b));
-  // P(at most `fewer` of all) of the binomial distribution with 1/2.
+  // Twice the probability of at most `fewer` among a + b fair coin tosses.
   return std::min(2.0 * incomplete_beta(0.5, more, fewer + 1.0), 1.0);
 }
 

@@ -1,4 +1,4 @@
-// Distributions behind paired comparisons. Plain functions of numbers.
+// The distributions behind paired comparisons, as plain functions of numbers.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ double student_two_sided(double t, double degrees);
 // The t that |T| exceeds with probability 0.05.
 double student_critical(double degrees);
 
-// The same of the standard normal.
+// P(|Z| >= |z|) of the standard normal distribution, and the value that |Z| exceeds with probability 0.05.
 double normal_two_sided(double z);
 inline constexpr double kNormalCritical = 1.959963984540054;
 

@@ -2,94 +2,61 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <set>
 
 #include "norma/base/error.h"
-#include "norma/base/json.h"
+#include "norma/base/table.h"
+#include "norma/config/yaml.h"
+#include "norma/record/metrics.h"
+#include "norma/record/run_folder.h"
+#include "norma/record/summary.h"
 
 namespace norma {
 namespace {
 
-constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 30;
+using Rows = std::vector<std::vector<std::string>>;  // the first one names the columns
+
 constexpr std::size_t kCurvePoints = 8;
-constexpr std::string_view kPlainLabel = "validation";  // of a set that needs no more name than that
+constexpr std::string_view kPlainLabel = "validation";  // of a set that needs no other name
+constexpr const char* kUnknown = "-";
+
+using Curve = std::map<std::int64_t, double>;  // step -> cross-entropy
 
 struct Run {
-  fs::path folder;
-  std::string name;
-  Json summary;
-  std::map<std::string, std::map<std::int64_t, double>> validation;  // label -> step -> cross-entropy
-  std::map<std::string, std::string> config;                         // dotted key -> value
-  std::string sample;
+  std::string name, preset;
+  std::optional<Summary> summary;           // absent while a run trains, and after it diverged
+  std::map<std::string, Curve> validation;  // by label
+  std::map<std::string, std::string> config;
+  Baseline baseline;
+  std::string sample;  // as text; "" without one
 };
 
-double number_of(const Run& run, const char* key) {
-  const auto found = run.summary.find(key);
-  if (found == run.summary.end() || !found->is_number()) {
-    throw DataError(cat("[report] ", (run.folder / "summary.json").string(), ": '", key, "' must be a number"));
-  }
-  return found->get<double>();
-}
+// ---- Reading ----
 
-std::string text_of(const Run& run, const char* key) {
-  const auto found = run.summary.find(key);
-  return found != run.summary.end() && found->is_string() ? found->get<std::string>() : "?";
-}
-
-// "eval/books/CrossEntropyLoss" -> "books"; "" for another metric.
-std::string validation_label(const std::string& metric) {
-  const std::vector<std::string> parts = split(metric, '/');
-  return parts.size() == 3 && parts[0] == "eval" && parts[2] == "CrossEntropyLoss" ? parts[1] : "";
-}
-
-void read_metrics(Run& run) {
-  const fs::path path = run.folder / "metrics.jsonl";
-  const std::vector<std::string> lines = split(read_file(path, kMaxFileBytes), '\n');
-  for (std::size_t i = 0; i < lines.size(); ++i) {
-    if (lines[i].empty()) continue;
-    const Json line = parse_json(lines[i], cat(path.string(), ":", i + 1));
-    if (!line.is_object() || !line.contains("step") || !line["step"].is_number_integer()) continue;
-    for (const auto& [metric, value] : line.items()) {
-      const std::string label = validation_label(metric);
-      if (!label.empty() && value.is_number()) {
-        run.validation[label][line["step"].get<std::int64_t>()] = value.get<double>();
-      }
-    }
-  }
-}
-
-// The resolved config as dotted keys; it is written by norma, two spaces a level, one key a line.
-void read_config(Run& run) {
-  const fs::path path = run.folder / "config.resolved.yaml";
-  if (!fs::exists(path)) return;
-  std::vector<std::string> section;
-  for (const std::string& line : split(read_file(path, kMaxFileBytes), '\n')) {
-    const std::size_t indent = line.find_first_not_of(' ');
-    const std::size_t colon = line.find(':');
-    if (indent == std::string::npos || line[indent] == '#' || colon == std::string::npos) continue;
-    section.resize(std::min(section.size(), indent / 2));
-    section.push_back(line.substr(indent, colon - indent));
-    const std::string value = trim(line.substr(colon + 1));
-    if (!value.empty()) run.config[join(section, ".")] = value;
-  }
+// The prompt and what the model wrote after it.
+std::string sample_text(const fs::path& folder) {
+  std::vector<std::string> texts;
+  for (const GeneratedText& sample : read_samples(folder)) texts.push_back(sample.prompt + sample.text);
+  return join(texts, "\n\n");
 }
 
 Run read_run(const fs::path& folder) {
-  Run run{folder, folder.filename().string(), read_json(folder / "summary.json", kMaxFileBytes), {}, {}, ""};
-  run.name = text_of(run, "name");
-  read_metrics(run);
-  read_config(run);
-  if (fs::exists(folder / "sample.txt")) run.sample = read_file(folder / "sample.txt", kMaxFileBytes);
+  const RunConfig config = read_resolved_config(folder);
+  Run run;
+  run.name = config.run.name;
+  run.preset = config.norm.preset;
+  run.config = values_by_key(config);
+  if (fs::exists(folder / kSummaryFile)) run.summary = read_summary(folder);
+  if (fs::exists(folder / kMetricsFile)) {
+    read_metrics(folder, [&](std::int64_t step, const Metrics& values) {
+      for (const auto& [name, value] : values) {
+        if (const auto label = metrics::validation_label(name)) run.validation[*label][step] = value;
+      }
+    });
+  }
+  run.baseline = read_run_baseline(folder);
+  run.sample = sample_text(folder);
   return run;
-}
-
-std::string row(const std::vector<std::string>& cells) {
-  return "| " + join(cells, " | ") + " |\n";
-}
-
-std::string header(const std::vector<std::string>& cells) {
-  return row(cells) + row(std::vector<std::string>(cells.size(), "---"));
 }
 
 std::set<std::string> labels_of(const std::vector<Run>& runs) {
@@ -100,7 +67,9 @@ std::set<std::string> labels_of(const std::vector<Run>& runs) {
   return labels;
 }
 
-// "validation: books"; a set that is itself called so stands once.
+// ---- Tables ----
+
+// "validation: books"; a set that is itself called so is named once.
 std::string title_of(const std::string& label) {
   return label == kPlainLabel ? label : "validation: " + label;
 }
@@ -109,115 +78,146 @@ std::string loss_text(double loss) {
   return cat(fixed(loss, 4), " (ppl ", fixed(std::exp(loss), 1), ")");
 }
 
-std::string results_table(const std::vector<Run>& runs, const std::set<std::string>& labels,
-                          const std::optional<Json>& baseline) {
-  std::vector<std::string> names = {"run", "placement", "parameters", "steps", "tokens", "train loss"};
-  for (const std::string& label : labels) names.push_back(title_of(label));
-  names.insert(names.end(), {"tokens/s", "time"});
-  std::string text = header(names);
-  for (const Run& run : runs) {
-    std::vector<std::string> cells = {run.name,
-                                      text_of(run, "preset"),
-                                      with_commas(static_cast<std::int64_t>(number_of(run, "parameters"))),
-                                      with_commas(static_cast<std::int64_t>(number_of(run, "step"))),
-                                      with_commas(static_cast<std::int64_t>(number_of(run, "tokens"))),
-                                      fixed(number_of(run, "final_loss"), 4)};
+std::string last_loss(const Run& run, const std::string& label) {
+  const auto curve = run.validation.find(label);
+  return curve == run.validation.end() ? kUnknown : loss_text(curve->second.rbegin()->second);
+}
+
+std::vector<std::string> run_row(const Run& run, const std::set<std::string>& labels) {
+  std::vector<std::string> row = {run.name, run.preset};
+  if (run.summary) {
+    row.insert(row.end(), {with_commas(run.summary->parameters), with_commas(run.summary->step),
+                           with_commas(run.summary->tokens), fixed(run.summary->final_loss, 4)});
+  } else {
+    row.insert(row.end(), 4, kUnknown);
+  }
+  for (const std::string& label : labels) row.push_back(last_loss(run, label));
+  // Older programs wrote the speed of their last steps, which does not compare.
+  const bool has_speed = run.summary && run.summary->training_seconds;
+  row.push_back(has_speed ? human_count(run.summary->tokens_per_second) : kUnknown);
+  row.push_back(run.summary ? human_seconds(run.summary->seconds) : kUnknown);
+  return row;
+}
+
+// Two rows of what counting reaches: `whose` tells several baselines apart.
+void add_baseline_rows(const Baseline& baseline, const std::string& whose, const std::set<std::string>& labels,
+                       Rows& rows) {
+  const auto add = [&](const char* model, double BaselineScores::*nats) {
+    std::vector<std::string> row = {cat(model, " counts", whose)};
+    row.insert(row.end(), 5, kUnknown);
     for (const std::string& label : labels) {
-      const auto curve = run.validation.find(label);
-      cells.push_back(curve == run.validation.end() ? "-" : loss_text(curve->second.rbegin()->second));
+      const BaselineScores* scores = scores_of(baseline, label);
+      row.push_back(scores == nullptr ? kUnknown : loss_text(scores->*nats));
     }
-    cells.push_back(human_count(number_of(run, "tokens_per_second")));
-    cells.push_back(human_seconds(number_of(run, "seconds")));
-    text += row(cells);
+    row.insert(row.end(), 2, kUnknown);
+    rows.push_back(std::move(row));
+  };
+  add("unigram", &BaselineScores::unigram_nats);
+  add("bigram", &BaselineScores::bigram_nats);
+}
+
+Rows runs_table(const std::vector<Run>& runs, const std::set<std::string>& labels,
+                const std::optional<Baseline>& given_baseline) {
+  Rows rows = {{"run", "placement", "parameters", "steps", "tokens", "train loss"}};
+  for (const std::string& label : labels) rows[0].push_back(title_of(label));
+  rows[0].insert(rows[0].end(), {"tokens/s", "time"});
+  for (const Run& run : runs) rows.push_back(run_row(run, labels));
+  if (given_baseline) {
+    add_baseline_rows(*given_baseline, "", labels, rows);
+    return rows;
   }
-  if (!baseline) return text;
-  for (const char* model : {"unigram", "bigram"}) {
-    std::vector<std::string> cells = {cat(model, " counts"), "-", "-", "-", "-", "-"};
-    for (std::size_t i = 0; i < labels.size(); ++i) {
-      cells.push_back(loss_text(baseline->at(cat(model, "_nats")).get<double>()));
-    }
-    cells.insert(cells.end(), {"-", "-"});
-    text += row(cells);
+  std::vector<const Run*> distinct;  // runs whose baselines differ
+  for (const Run& run : runs) {
+    const auto has_same = [&](const Run* other) { return other->baseline == run.baseline; };
+    if (!run.baseline.empty() && std::ranges::none_of(distinct, has_same)) distinct.push_back(&run);
   }
-  return text;
+  for (const Run* run : distinct) {
+    add_baseline_rows(run->baseline, distinct.size() > 1 ? cat(" (", run->name, ")") : "", labels, rows);
+  }
+  return rows;
 }
 
 // At most kCurvePoints steps, the last one included.
-std::string curve_table(const std::vector<Run>& runs, const std::string& label) {
-  std::set<std::int64_t> steps;
+Rows curve_table(const std::vector<Run>& runs, const std::string& label) {
+  std::set<std::int64_t> all_steps;
+  Rows rows = {{"step"}};
   for (const Run& run : runs) {
+    rows[0].push_back(run.name);
     const auto curve = run.validation.find(label);
     if (curve == run.validation.end()) continue;
-    for (const auto& [step, loss] : curve->second) steps.insert(step);
+    for (const auto& [step, loss] : curve->second) all_steps.insert(step);
   }
-  const std::vector<std::int64_t> all(steps.begin(), steps.end());
-  const std::size_t stride = (all.size() + kCurvePoints - 1) / kCurvePoints;
-  std::vector<std::string> names = {"step"};
-  for (const Run& run : runs) names.push_back(run.name);
-  std::string text = header(names);
-  for (std::size_t i = all.size() % stride == 0 ? stride - 1 : all.size() % stride - 1; i < all.size(); i += stride) {
-    std::vector<std::string> cells = {std::to_string(all[i])};
+  const std::vector<std::int64_t> steps(all_steps.begin(), all_steps.end());
+  const std::size_t stride = (steps.size() + kCurvePoints - 1) / kCurvePoints;
+  for (std::size_t i = (steps.size() - 1) % stride; i < steps.size(); i += stride) {
+    std::vector<std::string>& row = rows.emplace_back();
+    row.push_back(with_commas(steps[i]));
     for (const Run& run : runs) {
       const auto curve = run.validation.find(label);
-      const bool known = curve != run.validation.end() && curve->second.count(all[i]) > 0;
-      cells.push_back(known ? fixed(curve->second.at(all[i]), 4) : "-");
+      const bool known = curve != run.validation.end() && curve->second.contains(steps[i]);
+      row.push_back(known ? fixed(curve->second.at(steps[i]), 4) : kUnknown);
     }
-    text += row(cells);
   }
-  return text;
+  return rows;
 }
 
-std::string differences_table(const std::vector<Run>& runs) {
+Rows differences_table(const std::vector<Run>& runs) {
+  Rows rows = {{"key"}};
   std::set<std::string> keys;
   for (const Run& run : runs) {
+    rows[0].push_back(run.name);
     for (const auto& [key, value] : run.config) keys.insert(key);
   }
-  std::vector<std::string> names = {"key"};
-  for (const Run& run : runs) names.push_back(run.name);
-  std::string rows;
   for (const std::string& key : keys) {
-    std::vector<std::string> cells = {"`" + key + "`"};
-    std::set<std::string> values;
-    for (const Run& run : runs) {
-      const auto found = run.config.find(key);
-      cells.push_back(found == run.config.end() ? "-" : found->second);
-      values.insert(cells.back());
-    }
-    if (values.size() > 1) rows += row(cells);
+    std::vector<std::string> row = {cat("`", key, "`")};
+    for (const Run& run : runs) row.push_back(run.config.contains(key) ? run.config.at(key) : kUnknown);
+    if (!std::equal(row.begin() + 2, row.end(), row.begin() + 1)) rows.push_back(std::move(row));
   }
-  return rows.empty() ? "The runs' configs are equal.\n" : header(names) + rows;
+  return rows;
 }
 
-std::optional<Json> read_baseline(const ReportInput& input) {
-  if (!input.baseline) return std::nullopt;
-  const Json json = read_json(*input.baseline, kMaxFileBytes);
-  for (const char* key : {"unigram_nats", "bigram_nats"}) {
-    if (!json.is_object() || !json.contains(key) || !json[key].is_number()) {
-      throw DataError(cat("[report] ", input.baseline->string(), ": '", key, "' must be a number"));
-    }
+// `path` itself when it is a run folder, else the run folders inside of it.
+void add_runs(const fs::path& path, std::vector<fs::path>& folders) {
+  if (is_run_folder(path)) return folders.push_back(path);
+  std::set<fs::path> inside;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(path, error)) {
+    if (is_run_folder(entry.path())) inside.insert(entry.path());
   }
-  return json;
+  if (inside.empty()) {
+    throw DataError(
+        cat("[report] ", path.string(), " is no run folder and holds none: a run folder has a ", kResolvedConfigFile));
+  }
+  folders.insert(folders.end(), inside.begin(), inside.end());
 }
 
 }  // namespace
 
-std::string make_report(const ReportInput& input) {
-  const std::optional<Json> baseline = read_baseline(input);
+Report make_report(const ReportInput& input) {
+  const std::optional<Baseline> baseline =
+      input.baseline ? std::optional(read_baseline(*input.baseline)) : std::nullopt;
+  std::vector<fs::path> folders;
+  for (const fs::path& path : input.runs) add_runs(path, folders);
   std::vector<Run> runs;
-  for (const fs::path& folder : input.runs) runs.push_back(read_run(folder));
+  for (const fs::path& folder : folders) runs.push_back(read_run(folder));
   const std::set<std::string> labels = labels_of(runs);
+  const Rows results = runs_table(runs, labels, baseline);
   std::string text = "# Norma: comparison of runs\n\n";
   if (!input.introduction.empty()) text += input.introduction + "\n\n";
-  text += "Losses are cross-entropies in nats per token.\n\n" + results_table(runs, labels, baseline);
+  text += "Losses are cross-entropies in nats per token.\n\n" + markdown(results);
   for (const std::string& label : labels) {
-    text +=
-        cat("\n## Validation over time", label == kPlainLabel ? "" : ": " + label, "\n\n", curve_table(runs, label));
+    text += cat("\n## Validation over time", label == kPlainLabel ? "" : ": " + label, "\n\n",
+                markdown(curve_table(runs, label)));
   }
-  if (runs.size() > 1) text += "\n## Config keys that differ\n\n" + differences_table(runs);
+  if (runs.size() > 1) {
+    const Rows differences = differences_table(runs);
+    text += cat("\n## Config keys that differ\n\n",
+                differences.size() > 1 ? markdown(differences) : "The runs' configs are equal.\n");
+  }
   for (const Run& run : runs) {
     if (!run.sample.empty()) text += cat("\n## Sample: ", run.name, "\n\n```text\n", trim(run.sample), "\n```\n");
   }
-  return text;
+  return {text, aligned(results, /*left_columns=*/2)};
 }
 
 }  // namespace norma

@@ -98,6 +98,7 @@ Manifest training_manifest(const RunConfig& config, const TrainState& state, std
   manifest.trainer["evaluated_step"] = state.evaluated_step;
   manifest.trainer["best_loss"] = state.best_loss;
   manifest.trainer["final_loss"] = state.final_loss;
+  manifest.trainer["seconds"] = state.seconds;
   manifest.trainer["training_seconds"] = state.throughput.seconds;
   manifest.trainer["training_tokens"] = state.throughput.tokens;
   manifest.trainer["global_batch_size"] = config.train.global_batch_size;
@@ -131,6 +132,7 @@ TrainState load_training(const fs::path& folder, const RunPlan& plan, ShardEngin
   state.best_loss = number_field(manifest, folder, "best_loss");
   state.final_loss = number_field(manifest, folder, "final_loss");
   state.throughput = throughput_of(manifest, folder);
+  if (manifest.trainer.contains("seconds")) state.seconds = number_field(manifest, folder, "seconds");
   const Json validation = manifest.trainer.value("validation", Json::object());
   for (const auto& [label, loss] : validation.items()) {
     if (loss.is_number()) state.validation.emplace_back(label, loss.get<double>());

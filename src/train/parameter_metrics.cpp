@@ -6,13 +6,14 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include "norma/base/text.h"
-
 namespace norma {
 namespace {
 
-constexpr const char* kKinds[] = {"optim/param/", "optim/grad/", "optim/exp_avg/", "optim/exp_avg_sq/"};
-constexpr std::size_t kNumKinds = std::size(kKinds), kGradient = 1;
+using metrics::ParameterKind, metrics::Statistic;
+
+constexpr ParameterKind kKinds[] = {ParameterKind::param, ParameterKind::grad, ParameterKind::exp_avg,
+                                    ParameterKind::exp_avg_sq};
+constexpr std::size_t kNumKinds = std::size(kKinds);
 
 // Of one tensor of one kind; what ranks hold of it is added up or compared.
 struct Statistics {
@@ -64,15 +65,17 @@ void add_parameter_metrics(const ShardEngine& engine, const AdamW& optimizer, Pe
   for (std::size_t t = 0; t < tensors.size(); ++t) {
     for (std::size_t k = 0; k < kNumKinds; ++k) {
       const std::size_t i = 2 * (t * kNumKinds + k);
-      const std::string name = kKinds[k] + tensors[t]->name;
-      const double scale = k == kGradient ? 1.0 / clip : 1.0;
-      metrics.emplace_back(name + ".min", all.lowest[i] * scale);
-      metrics.emplace_back(name + ".max", -all.lowest[i + 1] * scale);
-      metrics.emplace_back(name + ".avg", all.sums[i] / static_cast<double>(tensors[t]->numel) * scale);
-      metrics.emplace_back(name + ".norm", std::sqrt(all.sums[i + 1]) * scale);
+      const double scale = kKinds[k] == ParameterKind::grad ? 1.0 / clip : 1.0;
+      const auto add = [&](Statistic statistic, double value) {
+        metrics.emplace_back(metrics::parameter(kKinds[k], tensors[t]->name, statistic), value * scale);
+      };
+      add(Statistic::min, all.lowest[i]);
+      add(Statistic::max, -all.lowest[i + 1]);
+      add(Statistic::avg, all.sums[i] / static_cast<double>(tensors[t]->numel));
+      add(Statistic::norm, std::sqrt(all.sums[i + 1]));
     }
   }
-  metrics.emplace_back("optim/clipping_rate", clip < 1.0 ? 1.0 : 0.0);
+  metrics.emplace_back(metrics::kClippingRate, clip < 1.0 ? 1.0 : 0.0);
 }
 
 }  // namespace norma

@@ -4,7 +4,7 @@
 #include "norma/base/peers.h"
 #include "norma/optim/adamw.h"
 #include "norma/parallel/shard_engine.h"
-#include "norma/train/metrics.h"
+#include "norma/record/metrics.h"
 
 namespace norma {
 

@@ -23,7 +23,11 @@ std::string schedule_text(const RunPlan& plan) {
 }
 
 std::string length_text(const RunPlan& plan) {
-  if (plan.max_steps == 0) return cat(to_string(plan.config.train.max_duration), " (steps follow from the data)");
+  if (plan.max_steps == 0) {
+    const Duration& duration = plan.config.train.max_duration;
+    const bool is_time = duration.unit == DurationUnit::minutes;
+    return cat(to_string(duration), " (steps follow from the ", is_time ? "measured speed)" : "data)");
+  }
   std::string text =
       cat(with_commas(plan.max_steps), " steps, ", with_commas(plan.max_steps * plan.tokens_per_step), " tokens");
   if (plan.batches_per_epoch > 0) {

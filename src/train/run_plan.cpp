@@ -30,6 +30,8 @@ void set_length(const Duration& duration, RunPlan& plan) {
       plan.max_steps = static_cast<std::int64_t>(
           std::min(std::floor(duration.value * static_cast<double>(plan.batches_per_epoch)), kMostSteps));
       break;
+    case DurationUnit::minutes:
+      break;
   }
   plan.max_tokens = plan.max_steps * plan.tokens_per_step;
 }

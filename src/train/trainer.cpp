@@ -9,6 +9,7 @@
 
 #include "norma/base/error.h"
 #include "norma/eval/tasks.h"
+#include "norma/record/run_folder.h"
 #include "norma/train/checkpointing.h"
 #include "norma/train/replica_check.h"
 
@@ -48,7 +49,8 @@ Trainer::Trainer(const RunPlan& plan, TrainerParts parts, TrainState start)
 Trainer::~Trainer() = default;
 
 RunSummary Trainer::run(const std::atomic<bool>& stop) {
-  const auto start = std::chrono::steady_clock::now();
+  started_ = std::chrono::steady_clock::now();
+  seconds_before_ = state_.seconds;
   parts_.stream.seek(state_.position);
   saved_step_ = state_.step;
   const std::int64_t evaluated_before = state_.evaluated_step;
@@ -64,10 +66,10 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   if (saved_step_ != state_.step) save();
   finish_save();
   summary_.outcome = state_.step >= plan_.max_steps && evaluated ? Outcome::finished : Outcome::stopped;
+  state_.seconds = seconds_before_ + seconds_since(started_);
   summary_.state = state_;
   summary_.steps_here = steps_here_;
   summary_.changed = steps_here_ > 0 || state_.evaluated_step != evaluated_before;
-  summary_.seconds = seconds_since(start);
   return summary_;
 }
 
@@ -139,7 +141,7 @@ void Trainer::trace_around(std::int64_t step) {
 }
 
 void Trainer::write_trace() {
-  const fs::path file = parts_.checkpoints / "traces" / cat("rank", parts_.world.rank(), ".json");
+  const fs::path file = trace_file(parts_.checkpoints, parts_.world.rank());
   trace_->stop(file);
   log_info("trace in " + file.string());
 }
@@ -167,23 +169,23 @@ double Trainer::recent_tokens_per_second() const {
 void Trainer::write_step_metrics(const StepResult& result, double learning_rate) {
   const StepFigures& figures = result.figures;
   const double tokens = static_cast<double>(state_.position.tokens), speed = recent_tokens_per_second();
-  Metrics metrics = {{"train/CrossEntropyLoss", figures.cross_entropy},
-                     {"train/Perplexity", std::exp(figures.cross_entropy)}};
-  if (plan_.config.train.z_loss != 0.0) metrics.emplace_back("train/ZLoss", figures.z_loss);
+  Metrics metrics = {{metrics::kTrainLoss, figures.cross_entropy},
+                     {metrics::kTrainPerplexity, std::exp(figures.cross_entropy)}};
+  if (plan_.config.train.z_loss != 0.0) metrics.emplace_back(metrics::kZLoss, figures.z_loss);
   add_routing_metrics(figures, metrics);
-  metrics.emplace_back("optim/total_grad_norm", figures.grad_norm);
-  metrics.emplace_back("optim/learning_rate_group0", learning_rate);
-  metrics.emplace_back("throughput/total_tokens", tokens);
+  metrics.emplace_back(metrics::kGradNorm, figures.grad_norm);
+  metrics.emplace_back(metrics::kLearningRate, learning_rate);
+  metrics.emplace_back(metrics::kTotalTokens, tokens);
   const double gflops = tokens * plan_.cost.flops_olmo / 1e9;
-  metrics.emplace_back("throughput/total_training_Gflops", gflops);
-  metrics.emplace_back("throughput/total_training_log_Gflops", std::log(gflops));
+  metrics.emplace_back(metrics::kTotalGflops, gflops);
+  metrics.emplace_back(metrics::kLogTotalGflops, std::log(gflops));
   if (speed > 0.0) {
-    metrics.emplace_back("throughput/device/tokens_per_second", speed / parts_.world.size());
-    metrics.emplace_back("throughput/device/batches_per_second", speed / static_cast<double>(plan_.tokens_per_step));
+    metrics.emplace_back(metrics::kDeviceTokensPerSecond, speed / parts_.world.size());
+    metrics.emplace_back(metrics::kDeviceBatchesPerSecond, speed / static_cast<double>(plan_.tokens_per_step));
   }
   if (speed > 0.0 && parts_.world.size() > 1) {
-    metrics.emplace_back("throughput/tokens_per_second", speed);
-    metrics.emplace_back("throughput/device/communication_wait_seconds_per_step", waited_per_step());
+    metrics.emplace_back(metrics::kTokensPerSecond, speed);
+    metrics.emplace_back(metrics::kCommunicationWait, waited_per_step());
   }
   if (due(plan_.config.metrics.parameters_every)) {
     add_parameter_metrics(parts_.engine, parts_.optimizer, parts_.world, result.decision.clip, metrics);
@@ -252,6 +254,7 @@ void Trainer::save() {
   // A replica that went wrong must not become the newest checkpoint.
   const std::int64_t check_every = plan_.config.parallel.check_replicas_every;
   if (check_every > 0 && !due(check_every)) check_replicas(parts_.engine, parts_.world, state_.step);
+  state_.seconds = seconds_before_ + seconds_since(started_);
   saving_ = save_training(parts_.checkpoints, plan_, state_, parts_.engine, parts_.optimizer, parts_.world,
                           parts_.data_fingerprint);
   saved_step_ = state_.step;

@@ -13,6 +13,9 @@ namespace norma {
 // may end early.
 std::string aligned(const std::vector<std::vector<std::string>>& rows, std::size_t left_columns);
 
+// The same rows as a Markdown table. A bar in a cell is escaped.
+std::string markdown(const std::vector<std::vector<std::string>>& rows);
+
 // "[2, 16]".
 std::string shape_text(const std::vector<std::int64_t>& shape);
 

@@ -17,8 +17,6 @@
 
 namespace norma {
 
-inline constexpr std::string_view kLatestName = "latest";
-
 // Moments of a commit, in order. Tests stop a process at each of them.
 enum class CommitStep { files_checked, manifest_written, renamed, latest_updated, done };
 using CommitObserver = std::function<void(CommitStep)>;

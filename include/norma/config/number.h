@@ -2,6 +2,7 @@
 //
 //   500      500 steps
 //   2ep      2 epochs
+//   30min    as many steps as this machine takes in 30 minutes; 2h is 120min
 //   1e9T     10^9 tokens
 //   1e12     the number 10^12; an integer where one is asked for
 //   1_000    1000
@@ -15,7 +16,7 @@
 
 namespace norma {
 
-enum class DurationUnit { steps, tokens, epochs };
+enum class DurationUnit { steps, tokens, epochs, minutes };
 
 struct Duration {
   double value = 0;
@@ -31,6 +32,6 @@ std::optional<double> parse_double(std::string_view text);
 // Steps and epochs are integers up to 2^53. A fraction of a token is dropped, as in OLMo.
 std::optional<Duration> parse_duration(std::string_view text);
 
-std::string to_string(const Duration& duration);  // "500", "1e9T", "2ep"; parses to the same duration
+std::string to_string(const Duration& duration);  // "500", "1e9T", "2ep", "30min"; parses to the same duration
 
 }  // namespace norma

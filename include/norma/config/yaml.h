@@ -48,6 +48,9 @@ std::string list_keys(const std::string& prefix);
 // Whether the dotted `key` is `section` or inside it: "model.moe.top_k" is inside "model" and "model.moe".
 bool is_inside(const std::string& key, const std::string& section);
 
+// Every key with its value as YAML writes it. An entry of a map stands under its dotted key.
+std::map<std::string, std::string> values_by_key(const RunConfig& config);
+
 // A key that has different values in two configs; the value is "absent" where a map lacks the entry.
 struct KeyDifference {
   std::string key, before, now;

@@ -14,7 +14,7 @@ struct TaskResult {
   std::string name;
   TaskMetric metric = TaskMetric::acc;
   std::vector<ScoredDocument> documents;  // in the task's order
-  std::vector<NamedEstimate> estimates;   // every metric that has a meaning for it
+  std::vector<MetricEstimate> estimates;  // every metric that has a meaning for it
   std::int64_t requests = 0;
   std::int64_t cut = 0;       // requests of which the model saw the end only
   std::int64_t left_out = 0;  // documents that do not fit the model, see leave_out_unfitting()
@@ -34,9 +34,5 @@ std::string checksum_of(const TokenizedTask& task);
 // Throws DivergedError naming the document when a log-probability is not finite.
 TaskResult evaluate_task(Transformer& model, UnitRunner& runner, const TokenizedTask& task, std::int64_t max_documents,
                          Peers& peers, const ScoringOptions& options);
-
-// The name that OLMo logs a result under: eval/downstream/hellaswag_len_norm, eval/downstream_bpb/..., and
-// eval/downstream_ce_loss/....
-std::string downstream_metric_name(const TaskResult& result);
 
 }  // namespace norma

@@ -10,6 +10,8 @@
 #include "norma/config/config.h"
 #include "norma/eval/downstream.h"
 #include "norma/eval/perplexity.h"
+#include "norma/record/metrics.h"
+#include "norma/record/results.h"
 
 namespace norma {
 
@@ -52,9 +54,11 @@ EvaluationResult evaluate(Transformer& model, UnitRunner& runner, const Evaluati
 // Tokens of a request that the model reads at most: eval.context_length, or the model's own length.
 std::int64_t context_length_of(const EvalConfig& config, const ModelConfig& model);
 
-// The results under OLMo's metric names, in order: eval/<label>/CrossEntropyLoss and Perplexity, then
-// eval/downstream/<task>_<metric>. Beside them, where scored by document, eval/<label>/TokenCrossEntropyLoss and
-// BitsPerByte.
-std::vector<std::pair<std::string, double>> metrics_of(const EvaluationResult& result);
+// The results under their metric names (record/metrics.h): sets first, then tasks.
+Metrics metrics_of(const EvaluationResult& result);
+
+// The results and every document's scores, as files hold them (record/results.h).
+EvaluationRecord results_of(const EvaluationResult& result, const EvaluatedModel& model);
+Predictions predictions_of(const EvaluationResult& result, const EvaluatedModel& model);
 
 }  // namespace norma

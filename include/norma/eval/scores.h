@@ -19,6 +19,8 @@
 #include <string_view>
 #include <vector>
 
+#include "norma/record/results.h"
+
 namespace norma {
 
 struct TextLengths {
@@ -46,19 +48,16 @@ struct Estimate {
   std::int64_t documents = 0;
 };
 
-struct NamedEstimate {
-  std::string name;
+struct MetricEstimate {
+  TaskMetric metric = TaskMetric::acc;
   Estimate estimate;
 };
 
 // Every metric that has a meaning for these documents, in a fixed order; f1 only where asked for.
-std::vector<NamedEstimate> task_estimates(const std::vector<ScoredDocument>& documents, bool with_f1);
+std::vector<MetricEstimate> task_estimates(const std::vector<ScoredDocument>& documents, bool with_f1);
 
 // One document's part in a mean. f1 has none, and neither have acc and len_norm of a single continuation.
-std::optional<double> document_value(const ScoredDocument& document, std::string_view metric);
-
-// Names of the metrics above that are means over documents.
-const std::vector<std::string>& mean_metrics();
+std::optional<double> document_value(const ScoredDocument& document, TaskMetric metric);
 
 // Mean of the values and its standard error.
 Estimate mean_of(const std::vector<double>& values);

@@ -12,11 +12,9 @@
 #include <vector>
 
 #include "norma/base/file.h"
+#include "norma/record/results.h"
 
 namespace norma {
-
-// What a task is judged by: see eval/scores.h for each one's definition.
-enum class TaskMetric { acc, len_norm, ce_loss, bpb, f1 };
 
 struct TaskRequest {
   std::int64_t document = 0;      // as the package numbers them

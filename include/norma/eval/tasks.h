@@ -19,9 +19,6 @@ struct TaskInfo {
   std::string note;    // what a user should know, or ""
 };
 
-// "acc", "len_norm", ...
-const char* metric_name(TaskMetric metric);
-
 // Every task, in the order of the listing.
 const std::vector<TaskInfo>& task_catalogue();
 

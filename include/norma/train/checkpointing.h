@@ -34,6 +34,7 @@ struct TrainState {
   double best_loss = 0.0;            // lowest training cross-entropy so far; 0 before the first step
   double final_loss = 0.0;           // of the last step
   Throughput throughput;
+  double seconds = 0.0;  // in the training loop, over the processes that took part in the run one after the other
   std::vector<std::pair<std::string, double>> validation;  // label -> cross-entropy, of the last evaluation
 };
 

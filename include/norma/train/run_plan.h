@@ -21,7 +21,7 @@ struct RunPlan {
   std::int64_t micro_batch = 0;        // instances of one process' forward and backward pass
   std::int64_t num_micro_batches = 0;  // of one process per step
   std::int64_t batches_per_epoch = 0;  // 0: the data is not known yet
-  std::int64_t max_steps = 0;          // 0: not known without the data (a duration in epochs)
+  std::int64_t max_steps = 0;          // 0: not known yet (epochs without the data, minutes before they are measured)
   std::int64_t max_tokens = 0;
 
   // Of the step that brings the run to this many steps and tokens.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,8 +12,9 @@
 #include "norma/data/batch_stream.h"
 #include "norma/eval/evaluation.h"
 #include "norma/parallel/world.h"
+#include "norma/record/metrics.h"
+#include "norma/record/summary.h"
 #include "norma/train/checkpointing.h"
-#include "norma/train/metrics.h"
 #include "norma/train/run_plan.h"
 #include "norma/train/train_step.h"
 
@@ -34,15 +36,12 @@ struct TrainerParts {
 
 class StepTrace;
 
-enum class Outcome { finished, stopped };
-
 // How a run ended, for summary.json.
 struct RunSummary {
   Outcome outcome = Outcome::finished;
   TrainState state;
   std::int64_t steps_here = 0;  // taken by this process
   bool changed = false;         // this process took a step or finished a validation
-  double seconds = 0.0;         // of this process' loop
 };
 
 class Trainer {
@@ -78,8 +77,10 @@ class Trainer {
   TrainStep step_;
   ProgressLine progress_;
   RunSummary summary_;
-  std::vector<double> recent_seconds_;  // of the last steps of this process, without its first one
-  std::int64_t steps_here_ = 0;         // of this process
+  std::vector<double> recent_seconds_;             // of the last steps of this process, without its first one
+  std::int64_t steps_here_ = 0;                    // of this process
+  std::chrono::steady_clock::time_point started_;  // this process' loop
+  double seconds_before_ = 0.0;                    // in the loops of the processes before it
   std::int64_t saved_step_ = -1;
   std::unique_ptr<StepTrace> trace_;
   std::unique_ptr<CheckpointSave> saving_;  // being written in the background

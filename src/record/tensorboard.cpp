@@ -1,5 +1,7 @@
 // Event protobuf (tensorflow/core/util/event.proto): 1 wall_time double, 2 step int64, 3 file_version string,
 // 5 summary { 1 value { 1 tag string, 2 simple_value float } }, 7 session_log { 1 status enum START = 1 }.
+#include "tensorboard.h"
+
 #include <array>
 #include <atomic>
 #include <bit>
@@ -9,7 +11,6 @@
 #include <unistd.h>
 
 #include "norma/base/text.h"
-#include "norma/train/metrics.h"
 
 static_assert(std::endian::native == std::endian::little, "event files are little-endian");
 
@@ -29,6 +30,14 @@ constexpr std::array<std::uint32_t, 256> make_crc_table() {
 template <class T>
 std::string bytes_of(T value) {
   return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
+// CRC-32C (Castagnoli), as TFRecord uses it.
+std::uint32_t crc32c(std::string_view bytes) {
+  static constexpr std::array<std::uint32_t, 256> kTable = make_crc_table();
+  std::uint32_t crc = 0xffffffffu;
+  for (const char byte : bytes) crc = kTable[(crc ^ static_cast<unsigned char>(byte)) & 0xffu] ^ (crc >> 8);
+  return crc ^ 0xffffffffu;
 }
 
 std::uint32_t masked_crc(std::string_view bytes) {
@@ -67,13 +76,6 @@ fs::path new_event_file(const fs::path& folder) {
 }
 
 }  // namespace
-
-std::uint32_t crc32c(std::string_view bytes) {
-  static constexpr std::array<std::uint32_t, 256> kTable = make_crc_table();
-  std::uint32_t crc = 0xffffffffu;
-  for (const char byte : bytes) crc = kTable[(crc ^ static_cast<unsigned char>(byte)) & 0xffu] ^ (crc >> 8);
-  return crc ^ 0xffffffffu;
-}
 
 TensorboardWriter::TensorboardWriter(const fs::path& folder, std::int64_t resume_step)
     : file_(new_event_file(folder), OutputFile::Mode::truncate) {

@@ -1,0 +1,67 @@
+#include "measured_length.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "norma/base/error.h"
+#include "norma/base/log.h"
+#include "norma/record/run_folder.h"
+#include "norma/train/initial_weights.h"
+#include "norma/train/train_step.h"
+
+#include "random_batch.h"
+#include "session.h"
+
+namespace norma {
+namespace {
+
+constexpr int kFirstSteps = 2;  // they warm up
+constexpr int kMeasuredSteps = 5;
+
+// The median, in seconds. Loss and gradients come back to the host in every step, so that a step's end is its end on a
+// GPU too.
+double measure_step(const RunPlan& plan, at::Device device, World& world) {
+  Session session = make_session(plan.config, plan.norms, device, Purpose::training, world);
+  draw_initial_weights(plan.config, plan.norms, *session.engine);
+  TrainStep step({.model = *session.model,
+                  .runner = *session.engine,
+                  .engine = *session.engine,
+                  .optimizer = *session.optimizer,
+                  .peers = world},
+                 step_options(plan));
+  const at::Tensor batch = random_batch(plan, world, device, /*seed=*/0);
+  std::vector<double> seconds;
+  for (int i = 0; i < kFirstSteps + kMeasuredSteps; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    step.run(batch, /*learning_rate=*/0.0, i + 1);
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  const auto middle = seconds.begin() + kFirstSteps + kMeasuredSteps / 2;
+  std::nth_element(seconds.begin() + kFirstSteps, middle, seconds.end());
+  return *middle;
+}
+
+}  // namespace
+
+Duration measured_length(const RunPlan& plan, const fs::path& run_folder, at::Device device, World& world) {
+  const Duration& minutes = plan.config.train.max_duration;
+  const std::string asked = to_string(minutes);
+  std::string steps = world.on_first([&]() -> std::string {
+    const std::optional<MeasuredLength> known = read_length(run_folder);
+    return known && known->asked == asked ? std::to_string(known->steps) : "";
+  });
+  if (steps.empty()) {
+    const double seconds = measure_step(plan, device, world);
+    steps = world.on_first([&] {
+      const MeasuredLength length{asked, std::max<std::int64_t>(std::llround(60.0 * minutes.value / seconds), 1),
+                                  seconds};
+      write_length(run_folder, length);
+      log_info(cat("a step takes ", human_seconds(seconds), ": ", asked, " are ", with_commas(length.steps), " steps"));
+      return std::to_string(length.steps);
+    });
+  }
+  return {static_cast<double>(std::stoll(steps)), DurationUnit::steps};
+}
+
+}  // namespace norma
