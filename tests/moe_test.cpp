@@ -51,7 +51,7 @@ TEST(Router, GradientsAreRight) {
     for (const bool biased : {false, true}) {
       gradcheck(
           [&](const auto& in) {
-            const Routing r = route(in[0], biased ? std::optional(bias) : std::nullopt, rule);
+            const Routing r = ops::route(in[0], biased ? std::optional(bias) : std::nullopt, rule);
             return at::cat({r.weights.flatten(), r.balance.view({1}), r.z.view({1})});
           },
           {logits});
@@ -61,7 +61,7 @@ TEST(Router, GradientsAreRight) {
 
 TEST(Router, WeightsAreTheScoresOfTheBestInOrder) {
   const at::Tensor logits = wave({7, 6}, 0.4) * 3.0, scores = logits.softmax(1);
-  const Routing r = route(logits, {}, {2, false, false, 1.0, 1, 1, false});
+  const Routing r = ops::route(logits, {}, {2, false, false, 1.0, 1, 1, false});
   const auto best = scores.topk(2);
   EXPECT_TRUE(at::equal(r.experts, std::get<1>(best)));
   EXPECT_LT(largest_difference(r.weights, std::get<0>(best)), 1e-15);
@@ -74,7 +74,7 @@ TEST(Router, WeightsAreTheScoresOfTheBestInOrder) {
 // DeepSeek-V3: chosen by score + bias within the best groups, weighted by the score alone.
 TEST(Router, ABiasChoosesButDoesNotWeigh) {
   const at::Tensor logits = wave({9, 6}, 1.4) * 2.0, scores = logits.sigmoid(), bias = wave({6}, 0.2) * 2.0;
-  const Routing r = route(logits, bias, {2, true, true, 2.5, 3, 2, true});
+  const Routing r = ops::route(logits, bias, {2, true, true, 2.5, 3, 2, true});
   for (std::int64_t t = 0; t < 9; ++t) {
     std::vector<double> choice(6), groups(3);
     for (std::size_t e = 0; e < 6; ++e) {
@@ -103,7 +103,7 @@ TEST(Router, OfEqualScoresTheLowerNumberWins) {
     at::Tensor logits = at::zeros({3, 5}, type);
     logits[1][3] = 1.0;
     logits[2].fill_(std::numeric_limits<double>::quiet_NaN());  // a run that diverges still names experts
-    const Routing r = route(logits, {}, {3, false, false, 1.0, 1, 1, false});
+    const Routing r = ops::route(logits, {}, {3, false, false, 1.0, 1, 1, false});
     const at::Tensor want = at::tensor({0, 1, 2, 3, 0, 1, 0, 1, 2}, at::kLong).view({3, 3});
     EXPECT_TRUE(at::equal(r.experts, want)) << r.experts;
   }
@@ -112,7 +112,7 @@ TEST(Router, OfEqualScoresTheLowerNumberWins) {
 // With n fixed, balance is linear in P: its gradient is that of E / (N k) * sum n_e P_e and nothing else.
 TEST(Router, TheBalanceLossIsFeltThroughTheScoresOnly) {
   const at::Tensor logits = (wave({8, 4}, 0.3) * 2.0).set_requires_grad(true);
-  const Routing r = route(logits, {}, {2, false, false, 1.0, 1, 1, false});
+  const Routing r = ops::route(logits, {}, {2, false, false, 1.0, 1, 1, false});
   const at::Tensor plain = (r.counts * logits.softmax(1).mean(0)).sum() * (4.0 / 16.0);
   EXPECT_NEAR(r.balance.item<double>(), plain.item<double>(), 1e-14);
   const at::Tensor got = torch::autograd::grad({r.balance}, {logits})[0];
@@ -121,7 +121,7 @@ TEST(Router, TheBalanceLossIsFeltThroughTheScoresOnly) {
 }
 
 TEST(Router, UniformScoresGiveTheLossesOfTheFormula) {
-  const Routing r = route(at::zeros({16, 8}, at::kDouble), {}, {2, false, false, 1.0, 1, 1, false});
+  const Routing r = ops::route(at::zeros({16, 8}, at::kDouble), {}, {2, false, false, 1.0, 1, 1, false});
   EXPECT_DOUBLE_EQ(r.balance.item<double>(), 1.0);
   EXPECT_DOUBLE_EQ(r.z.item<double>(), std::log(8.0) * std::log(8.0) / 2.0);
   EXPECT_NEAR(r.entropy.item<double>(), 16 * std::log(8.0), 1e-12);
@@ -130,9 +130,9 @@ TEST(Router, UniformScoresGiveTheLossesOfTheFormula) {
 TEST(ExpertOrder, KeepsEveryPairAndTheOrderOfTokens) {
   const at::Tensor experts = at::tensor({2, 0, 2, 3, 0, 2, 3, 2}, at::kLong).view({4, 2});
   const at::Tensor counts = at::tensor({2, 0, 4, 2, 0}, at::kLong);
-  const ExpertOrder order = order_by_expert(experts, counts);
+  const ExpertOrder order = ops::order_by_expert(experts, counts);
   EXPECT_TRUE(at::equal(order.pairs, at::tensor({1, 4, 0, 2, 5, 7, 3, 6}, at::kLong)));
-  EXPECT_TRUE(at::equal(order.places.index_select(0, order.pairs), at::arange(8, at::kLong)));
+  EXPECT_TRUE(at::equal(order.rows.index_select(0, order.pairs), at::arange(8, at::kLong)));
   EXPECT_TRUE(at::equal(order.ends.to(at::kLong), at::tensor({2, 2, 6, 8, 8}, at::kLong)));
 }
 
@@ -156,7 +156,7 @@ Choice many_tokens() {
 }
 
 ExpertOrder order_of(const at::Tensor& experts) {
-  return order_by_expert(experts, at::bincount(experts.flatten(), {}, 4));
+  return ops::order_by_expert(experts, at::bincount(experts.flatten(), {}, 4));
 }
 
 TEST(ExpertMlp, GradientsAreRight) {
@@ -165,7 +165,7 @@ TEST(ExpertMlp, GradientsAreRight) {
     for (const bool keep_less : {false, true}) {
       SCOPED_TRACE(choice.name);
       gradcheck(
-          [&](const auto& in) { return expert_mlp(in[0], in[1], in[2], in[3], order, keep_less); },
+          [&](const auto& in) { return ops::expert_mlp(in[0], in[1], in[2], in[3], order, keep_less); },
           {wave({5, 3}, 0.1), wave({4, 4, 3}, 0.7), wave({4, 3, 2}, 1.9), wave({5, choice.experts.size(1)}, 0.5)});
     }
   }
@@ -179,10 +179,10 @@ TEST(ExpertMlp, IsTheWeightedSumOfDenseMlps) {
     for (std::int64_t t = 0; t < 5; ++t) {
       for (std::int64_t j = 0; j < weights.size(1); ++j) {
         const std::int64_t e = choice.experts[t][j].item<std::int64_t>();
-        want[t] += weights[t][j] * at::linear(swiglu(at::linear(x[t], up_gate[e])), down[e]);
+        want[t] += weights[t][j] * at::linear(ops::swiglu(at::linear(x[t], up_gate[e])), down[e]);
       }
     }
-    EXPECT_LT(largest_difference(expert_mlp(x, up_gate, down, weights, order_of(choice.experts)), want), 1e-14);
+    EXPECT_LT(largest_difference(ops::expert_mlp(x, up_gate, down, weights, order_of(choice.experts)), want), 1e-14);
   }
 }
 
@@ -197,7 +197,7 @@ ExpertRun run_experts(at::ScalarType type, KernelPath path, Products products, c
   const at::Tensor x = leaf(wave({choice.experts.size(0), 16}, 0.1)), up_gate = leaf(wave({4, 48, 16}, 0.7)),
                    down = leaf(wave({4, 16, 24}, 1.9));
   const at::Tensor weights = wave(choice.experts.sizes(), 0.5).to(accumulate_type(type)).set_requires_grad(true);
-  const at::Tensor out = expert_mlp(x, up_gate, down, weights, order_of(choice.experts), false, products);
+  const at::Tensor out = ops::expert_mlp(x, up_gate, down, weights, order_of(choice.experts), false, products);
   const auto grads = torch::autograd::grad({out}, {x, up_gate, down, weights}, {wave(out.sizes(), 0.9).to(type)});
   set_kernel_path(KernelPath::automatic);
   return {out.detach(), grads};

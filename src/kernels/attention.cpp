@@ -49,8 +49,8 @@ at::Tensor against_shared(const at::Tensor& x, const at::Tensor& shared) {
 
 }  // namespace
 
-at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
-                     const std::optional<at::Tensor>& mask, std::optional<double> scale) {
+at::Tensor ops::attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
+                          const std::optional<at::Tensor>& mask, std::optional<double> scale) {
   const std::int64_t width = std::max(q.size(-1), v.size(-1));
   const double factor = scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(-1))));
   const at::Tensor out =
@@ -58,8 +58,8 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   return v.size(-1) == width ? out : out.narrow(-1, 0, v.size(-1));  // [B, T, H, Ev]
 }
 
-at::Tensor latent_attention(const at::Tensor& q, const at::Tensor& r, const LatentCacheView& cache, double scale,
-                            const std::optional<at::Tensor>& mask) {
+at::Tensor ops::latent_attention(const at::Tensor& q, const at::Tensor& r, const LatentCacheView& cache, double scale,
+                                 const std::optional<at::Tensor>& mask) {
   const at::ScalarType wide = accumulate_type(q.scalar_type());
   const at::Tensor of_latent = against_shared(q, cache.latent).to(wide);  // [B, T, H, S]
   const at::Tensor of_rope = against_shared(r, cache.rope_key).to(wide);  // [B, T, H, S]

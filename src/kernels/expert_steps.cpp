@@ -49,8 +49,8 @@ ExpertOrder with_round_sizes(const ExpertOrder& order, const at::Tensor& x) {
   if (!has_cpu_loops(x) || all < kRoundTo * experts) return order;
   const auto* const pairs = order.pairs.const_data_ptr<std::int64_t>();
   const auto* const ends = order.ends.const_data_ptr<std::int32_t>();
-  ExpertOrder round{{}, at::empty_like(order.places), at::empty_like(order.ends)};
-  auto* const places = round.places.mutable_data_ptr<std::int64_t>();
+  ExpertOrder round{{}, at::empty_like(order.rows), at::empty_like(order.ends)};
+  auto* const places = round.rows.mutable_data_ptr<std::int64_t>();
   auto* const round_ends = round.ends.mutable_data_ptr<std::int32_t>();
   std::vector<std::int64_t> list;
   list.reserve(static_cast<std::size_t>(all + kRoundTo * experts));
@@ -68,7 +68,7 @@ ExpertOrder with_round_sizes(const ExpertOrder& order, const at::Tensor& x) {
 
 at::Tensor spread_rows(const at::Tensor& x, const ExpertOrder& order) {
   RECORD_USER_SCOPE(kPermutation);
-  const std::int64_t choices = order.places.numel() / std::max<std::int64_t>(x.size(0), 1);
+  const std::int64_t choices = order.rows.numel() / std::max<std::int64_t>(x.size(0), 1);
   if (!x.is_cpu()) return x.index_select(0, order.pairs.floor_divide(choices));
   const at::Tensor dense = x.contiguous(), out = at::empty({order.pairs.numel(), x.size(1)}, x.options());
   const auto* const pairs = order.pairs.const_data_ptr<std::int64_t>();
@@ -88,21 +88,21 @@ at::Tensor spread_rows(const at::Tensor& x, const ExpertOrder& order) {
 at::Tensor spread_weights(const at::Tensor& weights, const ExpertOrder& order) {
   RECORD_USER_SCOPE(kPermutation);
   if (order.pairs.numel() == weights.numel()) return weights.flatten().index_select(0, order.pairs);
-  return at::zeros({order.pairs.numel()}, weights.options()).index_copy_(0, order.places, weights.flatten());
+  return at::zeros({order.pairs.numel()}, weights.options()).index_copy_(0, order.rows, weights.flatten());
 }
 
 at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& weights, const ExpertOrder& order, std::int64_t tokens) {
   RECORD_USER_SCOPE(kPermutation);
-  const std::int64_t choices = order.places.numel() / std::max<std::int64_t>(tokens, 1), width = rows.size(1);
+  const std::int64_t choices = order.rows.numel() / std::max<std::int64_t>(tokens, 1), width = rows.size(1);
   if (!has_cpu_loops(rows)) {
-    const at::Tensor mine = rows.index_select(0, order.places)
+    const at::Tensor mine = rows.index_select(0, order.rows)
                                 .view({tokens, choices, width})
                                 .to(accumulate_type(rows.scalar_type()));  // [N, k, D]
     return (weights.defined() ? mine * weights.unsqueeze(-1) : mine).sum(1).to(rows.scalar_type());
   }
   const at::Tensor out = at::empty({tokens, width}, rows.options()),
                    dense = weights.defined() ? weights.contiguous() : weights;
-  const auto* const places = order.places.const_data_ptr<std::int64_t>();
+  const auto* const places = order.rows.const_data_ptr<std::int64_t>();
   const float* const factors = dense.defined() ? dense.const_data_ptr<float>() : nullptr;
   at::parallel_for(0, tokens, kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
     cpu::sum_rows(element_of(rows), rows.const_data_ptr(), places + begin * choices,

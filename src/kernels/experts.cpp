@@ -89,11 +89,11 @@ struct ExpertMlp : torch::autograd::Function<ExpertMlp> {
                             bool one_call) {
     const ExpertOrder order = one_call ? given : with_round_sizes(given, x);
     const ExpertProducts products(order.ends, one_call);
-    const at::Tensor rows = spread_rows(x, order);                         // [M, D]
-    const at::Tensor projected = products.forward(rows, up_gate);          // [M, 2F]
-    const at::Tensor results = products.forward(swiglu(projected), down);  // [M, D]
+    const at::Tensor rows = spread_rows(x, order);                              // [M, D]
+    const at::Tensor projected = products.forward(rows, up_gate);               // [M, 2F]
+    const at::Tensor results = products.forward(ops::swiglu(projected), down);  // [M, D]
     ctx->save_for_backward(
-        {keep_less ? x : rows, projected, up_gate, down, weights, order.pairs, order.places, order.ends});
+        {keep_less ? x : rows, projected, up_gate, down, weights, order.pairs, order.rows, order.ends});
     ctx->saved_data["keep_less"] = keep_less;
     ctx->saved_data["one_call"] = one_call;
     return sum_rows(results, weights, order, x.size(0));
@@ -116,7 +116,7 @@ struct ExpertMlp : torch::autograd::Function<ExpertMlp> {
     return {sum_rows(of_rows, {}, order, weights.size(0)),
             unless_frozen(1, inner.up_gate, rows),
             unless_frozen(2, of_results, inner.weighted),
-            inner.weights.index_select(0, order.places).view(weights.sizes()),
+            inner.weights.index_select(0, order.rows).view(weights.sizes()),
             {},
             {},
             {}};
@@ -131,10 +131,10 @@ at::Tensor reference_expert_mlp(const at::Tensor& x, const at::Tensor& up_gate, 
   std::vector<at::Tensor> results;
   for (std::size_t e = 0; e < first.size(); ++e) {
     const at::Tensor mine = rows.narrow(0, bounds[e], bounds[e + 1] - bounds[e]);
-    results.push_back(at::linear(swiglu(at::linear(mine, first[e])), second[e]));
+    results.push_back(ops::linear(ops::swiglu(ops::linear(mine, first[e])), second[e]));
   }
   const at::Tensor wide = at::cat(results)  // [N k, D], by expert
-                              .index_select(0, order.places)
+                              .index_select(0, order.rows)
                               .view({x.size(0), weights.size(1), x.size(1)})  // [N, k, D], by token
                               .to(accumulate_type(x.scalar_type()));
   return (wide * weights.unsqueeze(-1)).sum(1).to(x.scalar_type());  // [N, D]
@@ -146,7 +146,7 @@ ExpertOrder count_into_order(const at::Tensor& experts, const at::Tensor& ends) 
   std::vector<std::int64_t> next = host_bounds(ends);  // place of each expert's next pair
   const auto* const chosen = experts.const_data_ptr<std::int64_t>();
   auto* const pairs = order.pairs.mutable_data_ptr<std::int64_t>();
-  auto* const places = order.places.mutable_data_ptr<std::int64_t>();
+  auto* const places = order.rows.mutable_data_ptr<std::int64_t>();
   for (std::int64_t pair = 0; pair < experts.numel(); ++pair) {
     places[pair] = next[static_cast<std::size_t>(chosen[pair])]++;
     pairs[places[pair]] = pair;
@@ -166,7 +166,7 @@ bool has_grouped_widths(std::int64_t model, std::int64_t inner) {
 
 }  // namespace
 
-ExpertOrder order_by_expert(const at::Tensor& experts, const at::Tensor& counts) {
+ExpertOrder ops::order_by_expert(const at::Tensor& experts, const at::Tensor& counts) {
   RECORD_USER_SCOPE("experts: permutation");
   const at::Tensor flat = experts.contiguous().flatten(), ends = counts.cumsum(0).to(at::kInt);
   if (flat.is_cpu()) return count_into_order(flat, ends);
@@ -175,8 +175,8 @@ ExpertOrder order_by_expert(const at::Tensor& experts, const at::Tensor& counts)
   return {pairs, places, ends};
 }
 
-at::Tensor expert_mlp(const at::Tensor& x, const at::Tensor& up_gate, const at::Tensor& down, const at::Tensor& weights,
-                      const ExpertOrder& order, bool keep_less, Products products) {
+at::Tensor ops::expert_mlp(const at::Tensor& x, const at::Tensor& up_gate, const at::Tensor& down,
+                           const at::Tensor& weights, const ExpertOrder& order, bool keep_less, Products products) {
   NORMA_CHECK(x.dim() == 2 && weights.size(0) == x.size(0) && order.pairs.numel() == weights.numel(), "[expert_mlp] x ",
               x.sizes(), ", weights ", weights.sizes(), ", pairs ", order.pairs.sizes());
   NORMA_CHECK(up_gate.size(2) == x.size(1) && down.size(1) == x.size(1) && up_gate.size(1) == 2 * down.size(2) &&

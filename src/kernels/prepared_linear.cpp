@@ -29,7 +29,7 @@ struct PreparedLinearFunction : torch::autograd::Function<PreparedLinearFunction
     ctx->save_for_backward(saved);
     const at::Tensor h = preparation->function(inputs.vec());
     variable_list results = {h};
-    for (const at::Tensor& weight : weights) results.push_back(at::linear(h, weight));
+    for (const at::Tensor& weight : weights) results.push_back(ops::linear(h, weight));
     return results;
   }
 
@@ -65,12 +65,12 @@ struct PreparedLinearFunction : torch::autograd::Function<PreparedLinearFunction
 
 }  // namespace
 
-PreparedLinears prepared_linears(const TensorFunction& prepare, const TensorList& inputs, const TensorList& weights,
-                                 bool recompute) {
+PreparedLinears ops::prepared_linears(const TensorFunction& prepare, const TensorList& inputs,
+                                      const TensorList& weights, bool recompute) {
   PreparedLinears result;
   if (!recompute || !c10::GradMode::is_enabled()) {
     result.h = prepare(inputs);
-    for (const at::Tensor& weight : weights) result.y.push_back(at::linear(result.h, weight));
+    for (const at::Tensor& weight : weights) result.y.push_back(ops::linear(result.h, weight));
     return result;
   }
   const variable_list out = PreparedLinearFunction::apply(c10::make_intrusive<Preparation>(prepare),
@@ -80,8 +80,8 @@ PreparedLinears prepared_linears(const TensorFunction& prepare, const TensorList
   return result;
 }
 
-PreparedLinear prepared_linear(const TensorFunction& prepare, const TensorList& inputs, const at::Tensor& weight,
-                               bool recompute) {
+PreparedLinear ops::prepared_linear(const TensorFunction& prepare, const TensorList& inputs, const at::Tensor& weight,
+                                    bool recompute) {
   const PreparedLinears all = prepared_linears(prepare, inputs, {weight}, recompute);
   return {all.y[0], all.h};
 }

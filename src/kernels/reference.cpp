@@ -139,7 +139,7 @@ LossResult chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& wei
     const at::Tensor h = hidden.narrow(0, begin, count);                                       // [c, D]
     const at::Tensor target = safe_targets.narrow(0, begin, count);                            // [c, 1]
     const at::Tensor keep = has_target.narrow(0, begin, count).to(wide.dtype()).unsqueeze(1);  // [c, 1]
-    at::Tensor logits = at::mm(h, weight.t()).to(wide.dtype());                                // [c, V]
+    at::Tensor logits = ops::linear(h, weight).to(wide.dtype());                               // [c, V]
     at::Tensor log_p = at::log_softmax(logits, 1);                                             // [c, V]
     const at::Tensor ce = log_p.gather(1, target).neg_();                                      // [c, 1]
     const at::Tensor lse = logits.gather(1, target).add_(ce);                                  // [c, 1]
@@ -182,6 +182,16 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
 
 }  // namespace
 
+namespace ops {
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {
+  return at::linear(x, weight);
+}
+
+at::Tensor linear_per_head(const at::Tensor& x, const at::Tensor& weight) {
+  return at::einsum("bthi,hoi->btho", {x, weight});
+}
+
 at::Tensor embed(const at::Tensor& ids, const at::Tensor& weight) {
   return Embedding::apply(ids, weight);
 }
@@ -220,4 +230,5 @@ CrossEntropy linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& we
   return {result.loss, result.token_ce, result.token_lse};
 }
 
+}  // namespace ops
 }  // namespace norma

@@ -80,7 +80,7 @@ RopeTable make_rope_table(std::int64_t length, std::int64_t head_dim, double the
   return make_rope_table(length, frequencies, type, device);
 }
 
-at::Tensor rope(const at::Tensor& x, const RopeTable& table) {
+at::Tensor ops::rope(const at::Tensor& x, const RopeTable& table) {
   NORMA_CHECK(x.size(1) == table.cos.size(-3), "[rope] time of x ", x.size(1), ", of the table ", table.cos.size(-3));
   NORMA_CHECK(x.size(-1) == 2 * table.cos.size(-1), "[rope] width of x ", x.size(-1), ", of the table ",
               2 * table.cos.size(-1));

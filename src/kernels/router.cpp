@@ -145,7 +145,7 @@ struct Route : torch::autograd::Function<Route> {
 
 }  // namespace
 
-Routing route(const at::Tensor& logits, const std::optional<at::Tensor>& bias, const RouterRule& rule) {
+Routing ops::route(const at::Tensor& logits, const std::optional<at::Tensor>& bias, const RouterRule& rule) {
   NORMA_CHECK(logits.dim() == 2 && rule.top_k <= logits.size(1), "[route] logits ", logits.sizes(), ", top_k ",
               rule.top_k);
   NORMA_CHECK(!bias || bias->numel() == logits.size(1), "[route] logits ", logits.sizes(),
