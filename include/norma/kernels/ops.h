@@ -5,8 +5,10 @@
 // computed in accumulate_type; results have the type of the input.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -18,10 +20,42 @@ namespace norma {
 // float64 for float64, float32 for every other type.
 at::ScalarType accumulate_type(at::ScalarType type);
 
-// Which path an op takes where a fused one exists: the fused one when it supports the arguments, always the reference,
-// or always the fused one (a CheckFailure when it does not support them). It holds for the whole process.
+// ---- Paths ----
+
+// Every op has a reference: the composition of ATen calls in src/kernels/reference*.cpp that defines its result. Some
+// also have a fused path, with a backward pass of its own, which agrees with the reference to rounding.
+struct KernelOp {
+  std::string_view name;
+  bool cpu = false, cuda = false;  // where there is a fused path
+};
+inline constexpr auto kKernelOps = std::to_array<KernelOp>({
+    {.name = "linear"},
+    {.name = "linear_input_gradient"},
+    {.name = "linear_weight_gradient"},
+    {.name = "linear_per_head"},
+    {.name = "embed"},
+    {.name = "rms_norm", .cpu = true},
+    {.name = "rms_factor"},
+    {.name = "layer_norm"},
+    {.name = "residual_join"},
+    {.name = "rope", .cpu = true},
+    {.name = "attention", .cpu = true},
+    {.name = "latent_attention"},
+    {.name = "swiglu", .cpu = true},
+    {.name = "linear_cross_entropy"},
+    {.name = "route", .cpu = true},
+    {.name = "order_by_expert", .cpu = true},
+    {.name = "expert_mlp", .cpu = true, .cuda = true},
+});
+
+// Which path the ops of this process take.
+//   reference: always the reference.
+//   fused: the fused path where the op has one for the device; ConfigError when it does not support the call.
+//   automatic: the fused path where it supports the call, else the reference. `note` is told once for each such op and
+//     reason; it may be called on any thread.
 enum class KernelPath { automatic, reference, fused };
-void set_kernel_path(KernelPath path);
+using KernelNote = std::function<void(std::string_view)>;
+void set_kernel_path(KernelPath path, KernelNote note = {});
 
 // ---- Arguments and results ----
 
@@ -70,9 +104,14 @@ inline constexpr std::int64_t kIgnoreToken = -100;
 
 namespace ops {
 
-// y = x weight^T. Every matrix product of the model is this one, linear_per_head() or one of expert_mlp().
+// y = x weight^T. Every product of the model with a matrix of weights is this one, linear_per_head(), or inside of
+// expert_mlp() and linear_cross_entropy().
 // x [..., in], weight [out, in] -> [..., out].
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight);
+
+// The gradients of linear() from grad [..., out]: that of x [..., in] and that of weight [out, in]. Not differentiable.
+at::Tensor linear_input_gradient(const at::Tensor& grad, const at::Tensor& weight);
+at::Tensor linear_weight_gradient(const at::Tensor& grad, const at::Tensor& x);
 
 // A matrix of its own for each head. x [B, T, H, in], weight [H, out, in] -> [B, T, H, out].
 at::Tensor linear_per_head(const at::Tensor& x, const at::Tensor& weight);
