@@ -91,14 +91,14 @@ TEST(Invariant03, InnerNormsBoundLogitsAndHideScales) {
   at::Tensor q = at::sin(at::arange(16 * heads * width, at::kDouble)).view({1, 16, heads, width}) * 50.0;
   at::Tensor k = at::cos(at::arange(16 * heads * width, at::kDouble) * 0.37).view({1, 16, heads, width}) * 9.0;
   const at::Tensor gain = at::ones({width}, at::kDouble);
-  q = rms_norm(q, gain, 0.0);
-  k = rms_norm(k, gain, 0.0);
+  q = ops::rms_norm(q, gain, 0.0);
+  k = ops::rms_norm(k, gain, 0.0);
   const RopeTable table = make_rope_table(16, width, 1e4, at::kDouble, at::kCPU);
-  for (const auto& [a, b] : {std::pair{q, k}, std::pair{rope(q, table), rope(k, table)}}) {
+  for (const auto& [a, b] : {std::pair{q, k}, std::pair{ops::rope(q, table), ops::rope(k, table)}}) {
     const at::Tensor logits = at::einsum("bthe,bshe->bhts", {a, b}) / std::sqrt(static_cast<double>(width));
     EXPECT_LE(logits.abs().max().item<double>(), std::sqrt(static_cast<double>(width)) * (1 + 1e-12));
   }
-  const at::Tensor context = attention(q, k, rms_norm(k * 3.0 + 1.0, gain, 0.0), true);
+  const at::Tensor context = ops::attention(q, k, ops::rms_norm(k * 3.0 + 1.0, gain, 0.0), true);
   EXPECT_LE(token_rms(context).max().item<double>(), 1.0 + 1e-12);
   EXPECT_LT((token_rms(context.narrow(1, 0, 1)) - 1.0).abs().max().item<double>(), 1e-12);
 

@@ -11,12 +11,14 @@
 #include "norma/kernels/ops.h"
 
 #include "support/gradcheck.h"
+#include "support/kernel_path.h"
 #include "support/tiny_model.h"
 
 namespace norma {
 namespace {
 
 using testing::gradcheck;
+using testing::KernelPathScope;
 using testing::make_tiny_model;
 using testing::preset_plan;
 using testing::tiny_config;
@@ -27,6 +29,9 @@ using testing::wave;
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
+
+// Both ways to every result.
+constexpr KernelPath kPaths[] = {KernelPath::reference, KernelPath::fused};
 
 // Every rule of choice there is.
 std::vector<RouterRule> rules() {
@@ -49,9 +54,10 @@ TEST(Router, GradientsAreRight) {
   const at::Tensor logits = wave({5, 6}, 0.4) * 2.0, bias = wave({6}, 0.9) * 0.3;
   for (const RouterRule& rule : rules()) {
     for (const bool biased : {false, true}) {
+      const KernelPathScope scope(biased ? KernelPath::reference : KernelPath::fused);
       gradcheck(
           [&](const auto& in) {
-            const Routing r = route(in[0], biased ? std::optional(bias) : std::nullopt, rule);
+            const Routing r = ops::route(in[0], biased ? std::optional(bias) : std::nullopt, rule);
             return at::cat({r.weights.flatten(), r.balance.view({1}), r.z.view({1})});
           },
           {logits});
@@ -61,7 +67,7 @@ TEST(Router, GradientsAreRight) {
 
 TEST(Router, WeightsAreTheScoresOfTheBestInOrder) {
   const at::Tensor logits = wave({7, 6}, 0.4) * 3.0, scores = logits.softmax(1);
-  const Routing r = route(logits, {}, {2, false, false, 1.0, 1, 1, false});
+  const Routing r = ops::route(logits, {}, {2, false, false, 1.0, 1, 1, false});
   const auto best = scores.topk(2);
   EXPECT_TRUE(at::equal(r.experts, std::get<1>(best)));
   EXPECT_LT(largest_difference(r.weights, std::get<0>(best)), 1e-15);
@@ -74,7 +80,7 @@ TEST(Router, WeightsAreTheScoresOfTheBestInOrder) {
 // DeepSeek-V3: chosen by score + bias within the best groups, weighted by the score alone.
 TEST(Router, ABiasChoosesButDoesNotWeigh) {
   const at::Tensor logits = wave({9, 6}, 1.4) * 2.0, scores = logits.sigmoid(), bias = wave({6}, 0.2) * 2.0;
-  const Routing r = route(logits, bias, {2, true, true, 2.5, 3, 2, true});
+  const Routing r = ops::route(logits, bias, {2, true, true, 2.5, 3, 2, true});
   for (std::int64_t t = 0; t < 9; ++t) {
     std::vector<double> choice(6), groups(3);
     for (std::size_t e = 0; e < 6; ++e) {
@@ -103,16 +109,19 @@ TEST(Router, OfEqualScoresTheLowerNumberWins) {
     at::Tensor logits = at::zeros({3, 5}, type);
     logits[1][3] = 1.0;
     logits[2].fill_(std::numeric_limits<double>::quiet_NaN());  // a run that diverges still names experts
-    const Routing r = route(logits, {}, {3, false, false, 1.0, 1, 1, false});
     const at::Tensor want = at::tensor({0, 1, 2, 3, 0, 1, 0, 1, 2}, at::kLong).view({3, 3});
-    EXPECT_TRUE(at::equal(r.experts, want)) << r.experts;
+    for (const KernelPath path : kPaths) {
+      const KernelPathScope scope(path);
+      const Routing r = ops::route(logits, {}, {3, false, false, 1.0, 1, 1, false});
+      EXPECT_TRUE(at::equal(r.experts, want)) << r.experts;
+    }
   }
 }
 
 // With n fixed, balance is linear in P: its gradient is that of E / (N k) * sum n_e P_e and nothing else.
 TEST(Router, TheBalanceLossIsFeltThroughTheScoresOnly) {
   const at::Tensor logits = (wave({8, 4}, 0.3) * 2.0).set_requires_grad(true);
-  const Routing r = route(logits, {}, {2, false, false, 1.0, 1, 1, false});
+  const Routing r = ops::route(logits, {}, {2, false, false, 1.0, 1, 1, false});
   const at::Tensor plain = (r.counts * logits.softmax(1).mean(0)).sum() * (4.0 / 16.0);
   EXPECT_NEAR(r.balance.item<double>(), plain.item<double>(), 1e-14);
   const at::Tensor got = torch::autograd::grad({r.balance}, {logits})[0];
@@ -121,7 +130,7 @@ TEST(Router, TheBalanceLossIsFeltThroughTheScoresOnly) {
 }
 
 TEST(Router, UniformScoresGiveTheLossesOfTheFormula) {
-  const Routing r = route(at::zeros({16, 8}, at::kDouble), {}, {2, false, false, 1.0, 1, 1, false});
+  const Routing r = ops::route(at::zeros({16, 8}, at::kDouble), {}, {2, false, false, 1.0, 1, 1, false});
   EXPECT_DOUBLE_EQ(r.balance.item<double>(), 1.0);
   EXPECT_DOUBLE_EQ(r.z.item<double>(), std::log(8.0) * std::log(8.0) / 2.0);
   EXPECT_NEAR(r.entropy.item<double>(), 16 * std::log(8.0), 1e-12);
@@ -130,10 +139,13 @@ TEST(Router, UniformScoresGiveTheLossesOfTheFormula) {
 TEST(ExpertOrder, KeepsEveryPairAndTheOrderOfTokens) {
   const at::Tensor experts = at::tensor({2, 0, 2, 3, 0, 2, 3, 2}, at::kLong).view({4, 2});
   const at::Tensor counts = at::tensor({2, 0, 4, 2, 0}, at::kLong);
-  const ExpertOrder order = order_by_expert(experts, counts);
-  EXPECT_TRUE(at::equal(order.pairs, at::tensor({1, 4, 0, 2, 5, 7, 3, 6}, at::kLong)));
-  EXPECT_TRUE(at::equal(order.places.index_select(0, order.pairs), at::arange(8, at::kLong)));
-  EXPECT_TRUE(at::equal(order.ends.to(at::kLong), at::tensor({2, 2, 6, 8, 8}, at::kLong)));
+  for (const KernelPath path : kPaths) {
+    const KernelPathScope scope(path);
+    const ExpertOrder order = ops::order_by_expert(experts, counts);
+    EXPECT_TRUE(at::equal(order.pairs, at::tensor({1, 4, 0, 2, 5, 7, 3, 6}, at::kLong)));
+    EXPECT_TRUE(at::equal(order.rows.index_select(0, order.pairs), at::arange(8, at::kLong)));
+    EXPECT_TRUE(at::equal(order.ends.to(at::kLong), at::tensor({2, 2, 6, 8, 8}, at::kLong)));
+  }
 }
 
 struct Choice {
@@ -156,16 +168,18 @@ Choice many_tokens() {
 }
 
 ExpertOrder order_of(const at::Tensor& experts) {
-  return order_by_expert(experts, at::bincount(experts.flatten(), {}, 4));
+  return ops::order_by_expert(experts, at::bincount(experts.flatten(), {}, 4));
 }
 
 TEST(ExpertMlp, GradientsAreRight) {
   for (const Choice& choice : choices()) {
-    const ExpertOrder order = order_of(choice.experts);
-    for (const bool keep_less : {false, true}) {
+    for (const auto& [path, keep_less] : {std::pair{KernelPath::reference, false}, std::pair{KernelPath::fused, false},
+                                          std::pair{KernelPath::fused, true}}) {
       SCOPED_TRACE(choice.name);
+      const KernelPathScope scope(path);
+      const ExpertOrder order = order_of(choice.experts);
       gradcheck(
-          [&](const auto& in) { return expert_mlp(in[0], in[1], in[2], in[3], order, keep_less); },
+          [&, less = keep_less](const auto& in) { return ops::expert_mlp(in[0], in[1], in[2], in[3], order, less); },
           {wave({5, 3}, 0.1), wave({4, 4, 3}, 0.7), wave({4, 3, 2}, 1.9), wave({5, choice.experts.size(1)}, 0.5)});
     }
   }
@@ -179,10 +193,13 @@ TEST(ExpertMlp, IsTheWeightedSumOfDenseMlps) {
     for (std::int64_t t = 0; t < 5; ++t) {
       for (std::int64_t j = 0; j < weights.size(1); ++j) {
         const std::int64_t e = choice.experts[t][j].item<std::int64_t>();
-        want[t] += weights[t][j] * at::linear(swiglu(at::linear(x[t], up_gate[e])), down[e]);
+        want[t] += weights[t][j] * at::linear(ops::swiglu(at::linear(x[t], up_gate[e])), down[e]);
       }
     }
-    EXPECT_LT(largest_difference(expert_mlp(x, up_gate, down, weights, order_of(choice.experts)), want), 1e-14);
+    for (const KernelPath path : kPaths) {
+      const KernelPathScope scope(path);
+      EXPECT_LT(largest_difference(ops::expert_mlp(x, up_gate, down, weights, order_of(choice.experts)), want), 1e-14);
+    }
   }
 }
 
@@ -192,14 +209,13 @@ struct ExpertRun {
 };
 
 ExpertRun run_experts(at::ScalarType type, KernelPath path, Products products, const Choice& choice) {
-  set_kernel_path(path);
+  const KernelPathScope scope(path);
   const auto leaf = [&](const at::Tensor& x) { return x.to(at::kBFloat16).to(type).set_requires_grad(true); };
   const at::Tensor x = leaf(wave({choice.experts.size(0), 16}, 0.1)), up_gate = leaf(wave({4, 48, 16}, 0.7)),
                    down = leaf(wave({4, 16, 24}, 1.9));
   const at::Tensor weights = wave(choice.experts.sizes(), 0.5).to(accumulate_type(type)).set_requires_grad(true);
-  const at::Tensor out = expert_mlp(x, up_gate, down, weights, order_of(choice.experts), false, products);
+  const at::Tensor out = ops::expert_mlp(x, up_gate, down, weights, order_of(choice.experts), false, products);
   const auto grads = torch::autograd::grad({out}, {x, up_gate, down, weights}, {wave(out.sizes(), 0.9).to(type)});
-  set_kernel_path(KernelPath::automatic);
   return {out.detach(), grads};
 }
 
@@ -214,7 +230,7 @@ TEST(ExpertMlp, PathsAgree) {
     const ExpertRun want = run_experts(at::kDouble, KernelPath::reference, Products::automatic, choice);
     for (const auto& [type, rounding] :
          {std::pair{at::kDouble, 1e-14}, std::pair{at::kFloat, 2e-6}, std::pair{at::kBFloat16, 3e-2}}) {
-      for (const KernelPath path : {KernelPath::reference, KernelPath::fused}) {
+      for (const KernelPath path : kPaths) {
         for (const Products products : {Products::per_expert, Products::one_call}) {
           if (products == Products::one_call && type == at::kDouble) continue;  // ATen's call takes no float64
           const ExpertRun got = run_experts(type, path, products, choice);

@@ -16,8 +16,8 @@ struct Preparation : torch::CustomClassHolder {
   TensorFunction function;
 };
 
-// Returns {h, y...}; a gradient that comes for h (it may start a skip connection) joins the products', the last one's
-// first, as autograd adds them up. Saved: the weights, then the inputs.
+// Returns {h, y...}. A gradient that arrives for h itself (h may start a skip connection) is added to those from the
+// products, of which the last comes first, as autograd adds them up. Saved are the weights, then the inputs.
 struct PreparedLinearFunction : torch::autograd::Function<PreparedLinearFunction> {
   static variable_list forward(AutogradContext* ctx, const c10::intrusive_ptr<Preparation>& preparation,
                                at::TensorList weights, at::TensorList inputs) {
@@ -29,7 +29,7 @@ struct PreparedLinearFunction : torch::autograd::Function<PreparedLinearFunction
     ctx->save_for_backward(saved);
     const at::Tensor h = preparation->function(inputs.vec());
     variable_list results = {h};
-    for (const at::Tensor& weight : weights) results.push_back(at::linear(h, weight));
+    for (const at::Tensor& weight : weights) results.push_back(ops::linear(h, weight));
     return results;
   }
 
@@ -52,9 +52,8 @@ struct PreparedLinearFunction : torch::autograd::Function<PreparedLinearFunction
     for (std::size_t i = count; i-- > 0;) {
       const at::Tensor &weight = saved[i], &grad_y = grads[1 + i];
       if (!grad_y.defined()) continue;
-      const at::Tensor grad = grad_y.reshape({-1, weight.size(0)});            // [N, out]
-      results[1 + i] = grad.t().mm(h.detach().reshape({-1, weight.size(1)}));  // [out, in]
-      const at::Tensor through = grad.mm(weight).view(h.sizes());              // [..., in]
+      results[1 + i] = ops::linear_weight_gradient(grad_y, h.detach());       // [out, in]
+      const at::Tensor through = ops::linear_input_gradient(grad_y, weight);  // [..., in]
       grad_h = grad_h.defined() ? grad_h + through : through;
     }
     if (grad_h.defined() && h.requires_grad()) torch::autograd::backward({h}, {grad_h});
@@ -65,12 +64,12 @@ struct PreparedLinearFunction : torch::autograd::Function<PreparedLinearFunction
 
 }  // namespace
 
-PreparedLinears prepared_linears(const TensorFunction& prepare, const TensorList& inputs, const TensorList& weights,
-                                 bool recompute) {
+PreparedLinears ops::prepared_linears(const TensorFunction& prepare, const TensorList& inputs,
+                                      const TensorList& weights, bool recompute) {
   PreparedLinears result;
   if (!recompute || !c10::GradMode::is_enabled()) {
     result.h = prepare(inputs);
-    for (const at::Tensor& weight : weights) result.y.push_back(at::linear(result.h, weight));
+    for (const at::Tensor& weight : weights) result.y.push_back(ops::linear(result.h, weight));
     return result;
   }
   const variable_list out = PreparedLinearFunction::apply(c10::make_intrusive<Preparation>(prepare),
@@ -80,8 +79,8 @@ PreparedLinears prepared_linears(const TensorFunction& prepare, const TensorList
   return result;
 }
 
-PreparedLinear prepared_linear(const TensorFunction& prepare, const TensorList& inputs, const at::Tensor& weight,
-                               bool recompute) {
+PreparedLinear ops::prepared_linear(const TensorFunction& prepare, const TensorList& inputs, const at::Tensor& weight,
+                                    bool recompute) {
   const PreparedLinears all = prepared_linears(prepare, inputs, {weight}, recompute);
   return {all.y[0], all.h};
 }

@@ -27,9 +27,9 @@ at::Tensor Attention::heads(const at::Tensor& flat, const HeadSite& site, const 
 at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) const {
   if (config_.clip_qkv) projected = projected.clamp(-*config_.clip_qkv, *config_.clip_qkv);
   const auto parts = projected.split_with_sizes({config_.q_width(), config_.kv_width(), config_.kv_width()}, -1);
-  const at::Tensor q = rope(heads(parts[0], sites_.q, inner_.q), context.rope);  // [B, T, H, E]
-  at::Tensor k = rope(heads(parts[1], sites_.k, inner_.k), context.rope);        // [B, T, K, E]
-  at::Tensor v = heads(parts[2], sites_.v, inner_.v);                            // [B, T, K, E]
+  const at::Tensor q = ops::rope(heads(parts[0], sites_.q, inner_.q), context.rope);  // [B, T, H, E]
+  at::Tensor k = ops::rope(heads(parts[1], sites_.k, inner_.k), context.rope);        // [B, T, K, E]
+  at::Tensor v = heads(parts[2], sites_.v, inner_.v);                                 // [B, T, K, E]
   bool causal = true;
   if (context.cache) {
     LayerCache& layer = context.cache->layers[layer_];
@@ -38,7 +38,7 @@ at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) con
     context.cache->append(layer.values, v);
     if (!causal) k = layer.keys.seen(), v = layer.values.seen();  // [B, S, K, E]
   }
-  at::Tensor mixed = attention(q, k, v, causal, context.mask, scale_);  // [B, T, H, E]
+  at::Tensor mixed = ops::attention(q, k, v, causal, context.mask, scale_);  // [B, T, H, E]
   const bool whole = sites_.context.granularity == Granularity::whole;
   if (!whole) mixed = normed(inner_.context, mixed);
   mixed = mixed.flatten(2);  // [B, T, H E]
@@ -48,7 +48,7 @@ at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) con
 at::Tensor Attention::branch(BranchInput& u, const BlockContext& context) {
   const at::Tensor projected = u.project(qkv_);  // [B, T, (H + 2K) E]
   const auto attend = [this, context](const TensorList& in) { return mix(in[0], context); };
-  return prepared_linear(attend, {projected}, out_, context.recompute_inputs).y;  // [B, T, D]
+  return ops::prepared_linear(attend, {projected}, out_, context.recompute_inputs).y;  // [B, T, D]
 }
 
 }  // namespace norma

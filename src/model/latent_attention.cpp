@@ -34,7 +34,7 @@ at::Tensor normed_heads(const at::Tensor& x, std::int64_t width, const HeadSite&
 // The last channels of each head turned, the others as they are. [B, T, heads, n] -> the same.
 at::Tensor rope_tail(const at::Tensor& x, std::int64_t tail, const RopeTable& table) {
   const std::int64_t head = x.size(-1) - tail;
-  return at::cat({x.narrow(-1, 0, head), rope(x.narrow(-1, head, tail), table)}, -1);
+  return at::cat({x.narrow(-1, 0, head), ops::rope(x.narrow(-1, head, tail), table)}, -1);
 }
 
 at::Tensor seen_or_none(const TokenStore& store) {
@@ -58,7 +58,7 @@ at::Tensor LatentAttention::keys(const at::Tensor& of_latent, const at::Tensor& 
   if (norms_whole_keys(sites_)) {
     return rope_tail(normed(inner_.k, at::cat({of_latent, to_heads(one)}, -1)), rope_dim, context.rope);
   }
-  return at::cat({normed(inner_.k, of_latent), to_heads(rope(normed(inner_.rope_key, one), context.rope))}, -1);
+  return at::cat({normed(inner_.k, of_latent), to_heads(ops::rope(normed(inner_.rope_key, one), context.rope))}, -1);
 }
 
 // [B, T, H, W], normed.
@@ -78,8 +78,8 @@ at::Tensor LatentAttention::attend(const TensorList& in, const BlockContext& con
   const at::Tensor heads = in[2].unflatten(-1, {config_.num_heads, -1});  // [B, T, H, N + W]
   const at::Tensor of_key = heads.narrow(-1, 0, config_.nope_dim());
   const at::Tensor of_value = heads.narrow(-1, config_.nope_dim(), config_.value_width());
-  const at::Tensor mixed = attention(queries(in[0], context), keys(of_key, in[1], context), values(of_value),
-                                     /*causal=*/true, context.mask, scale_);  // [B, T, H, W]
+  const at::Tensor mixed = ops::attention(queries(in[0], context), keys(of_key, in[1], context), values(of_value),
+                                          /*causal=*/true, context.mask, scale_);  // [B, T, H, W]
   return normed_context(mixed);
 }
 
@@ -99,18 +99,19 @@ void LatentAttention::remember(const at::Tensor& latent, const at::Tensor& share
   at::Tensor one = normed(inner_.rope_key, shared);  // [B, T, P]
   if (whole_key) one = one * inner_.k->weight().narrow(0, config_.nope_dim(), config_.rope_dim());
   all.append(cache.latent, latent);
-  all.append(cache.rope_key, rope(one.unsqueeze(2), context.rope).squeeze(2));
+  all.append(cache.rope_key, ops::rope(one.unsqueeze(2), context.rope).squeeze(2));
   if (!inner_.k && !inner_.v) return;
   const at::Tensor heads = up.unflatten(-1, {config_.num_heads, -1});  // [B, T, H, N + W]
   if (inner_.k) {
     at::Tensor key = heads.narrow(-1, 0, config_.nope_dim());
     if (whole_key) key = at::cat({key, shared.unsqueeze(2).expand({-1, -1, config_.num_heads, -1})}, -1);
-    all.append(cache.key_scale, rms_factor(key, sites_.k.eps).squeeze(-1));  // [B, S, H]
+    all.append(cache.key_scale, ops::rms_factor(key, sites_.k.eps).squeeze(-1));  // [B, S, H]
   }
   if (inner_.v) {
     const bool whole = sites_.v.granularity == Granularity::whole;
     const at::Tensor value = heads.narrow(-1, config_.nope_dim(), config_.value_width());
-    const at::Tensor factor = rms_factor(whole ? value.flatten(2) : value, sites_.v.eps);  // [B, T, 1] or [B, T, H, 1]
+    const at::Tensor factor =
+        ops::rms_factor(whole ? value.flatten(2) : value, sites_.v.eps);  // [B, T, 1] or [B, T, H, 1]
     all.append(cache.value_scale, whole ? factor : factor.squeeze(-1));
   }
 }
@@ -125,12 +126,12 @@ at::Tensor LatentAttention::attend_absorbed(const at::Tensor& projected, const B
   at::Tensor plain = q.narrow(-1, 0, config_.nope_dim());                                 // [B, T, H, N]
   const at::Tensor turned = q.narrow(-1, config_.nope_dim(), config_.rope_dim());         // [B, T, H, P]
   if (inner_.k) plain = plain * inner_.k->weight().narrow(0, 0, config_.nope_dim());
-  const at::Tensor absorbed = at::einsum("bthn,hnr->bthr", {plain, key_rows});
+  const at::Tensor absorbed = ops::linear_per_head(plain, key_rows.transpose(1, 2));  // [B, T, H, R]
   const at::Tensor key_scale = seen_or_none(cache.key_scale);
   const LatentCacheView view{cache.latent.seen(), cache.rope_key.seen(), key_scale,
                              inner_.rope_key ? at::Tensor() : key_scale, seen_or_none(cache.value_scale)};
-  const at::Tensor sums = latent_attention(absorbed, turned, view, scale_, context.mask);  // [B, T, H, R]
-  at::Tensor mixed = at::einsum("bthr,hwr->bthw", {sums, value_rows});                     // [B, T, H, W]
+  const at::Tensor sums = ops::latent_attention(absorbed, turned, view, scale_, context.mask);  // [B, T, H, R]
+  at::Tensor mixed = ops::linear_per_head(sums, value_rows);                                    // [B, T, H, W]
   if (inner_.v) mixed = mixed * value_gain();
   return normed_context(mixed);
 }
@@ -143,18 +144,18 @@ at::Tensor LatentAttention::branch(BranchInput& u, const BlockContext& context) 
   at::Tensor q = down[0];
   if (q_up_.defined()) {
     const auto prepare = [this](const TensorList& in) { return normed(inner_.q_latent, in[0]); };
-    q = prepared_linear(prepare, {q}, q_up_, recompute).y;  // [B, T, H (N + P)]
+    q = ops::prepared_linear(prepare, {q}, q_up_, recompute).y;  // [B, T, H (N + P)]
   }
   const auto prepare = [this](const TensorList& in) { return normed(inner_.kv_latent, in[0]); };
   if (context.cache && context.cache->length > 0) {
     const at::Tensor c = prepare({latent});  // [B, T, R]
-    remember(c, shared, inner_.k || inner_.v ? at::linear(c, kv_up_) : at::Tensor(), context);
-    return at::linear(attend_absorbed(q, context), out_);  // [B, T, D]
+    remember(c, shared, inner_.k || inner_.v ? ops::linear(c, kv_up_) : at::Tensor(), context);
+    return ops::linear(attend_absorbed(q, context), out_);  // [B, T, D]
   }
-  const PreparedLinear up = prepared_linear(prepare, {latent}, kv_up_, recompute);  // [B, T, H (N + W)]
+  const PreparedLinear up = ops::prepared_linear(prepare, {latent}, kv_up_, recompute);  // [B, T, H (N + W)]
   if (context.cache) remember(up.h, shared, up.y, context);
   const auto mix = [this, context](const TensorList& in) { return attend(in, context); };
-  return prepared_linear(mix, {q, shared, up.y}, out_, recompute).y;  // [B, T, D]
+  return ops::prepared_linear(mix, {q, shared, up.y}, out_, recompute).y;  // [B, T, D]
 }
 
 }  // namespace norma

@@ -8,8 +8,8 @@ SwigluMatrices register_swiglu(torch::nn::Module& parent, std::int64_t d_model, 
 }
 
 at::Tensor SwigluMatrices::forward(BranchInput& u, const BlockContext& context) const {
-  const auto activate = [](const TensorList& in) { return swiglu(in[0]); };                  // [B, T, 2F] -> [B, T, F]
-  return prepared_linear(activate, {u.project(up_gate)}, down, context.recompute_inputs).y;  // [B, T, D]
+  const auto activate = [](const TensorList& in) { return ops::swiglu(in[0]); };  // [B, T, 2F] -> [B, T, F]
+  return ops::prepared_linear(activate, {u.project(up_gate)}, down, context.recompute_inputs).y;  // [B, T, D]
 }
 
 Mlp::Mlp(const ModelConfig& config, const LayerPolicy& policy)

@@ -42,21 +42,21 @@ Moe::Moe(const ModelConfig& config, const LayerPolicy& policy)
 at::Tensor Moe::router_logits(BranchInput& u) const {
   if (!router_in_fp32_) return u.project(router_);
   const at::ScalarType wide = accumulate_type(router_.scalar_type());
-  return at::linear(u.value().to(wide), router_.to(wide));
+  return ops::linear(u.value().to(wide), router_.to(wide));
 }
 
 // Choice and losses: [B, T, D] -> of N tokens.
 Routing Moe::choose(BranchInput& u) const {
   RECORD_USER_SCOPE("experts: router and losses");
-  return route(router_logits(u).flatten(0, 1), selection_bias_, rule_);  // of [N, E]
+  return ops::route(router_logits(u).flatten(0, 1), selection_bias_, rule_);  // of [N, E]
 }
 
 at::Tensor Moe::branch(BranchInput& u, const BlockContext& context) {
   const Routing routing = choose(u);
   const at::Tensor x = u.value();  // [B, T, D]
   RECORD_USER_SCOPE("experts: order and products");
-  const ExpertOrder order = order_by_expert(routing.experts, routing.counts);
-  at::Tensor y = expert_mlp(x.flatten(0, 1), up_gate_, down_, routing.weights, order, context.recompute_inputs);
+  const ExpertOrder order = ops::order_by_expert(routing.experts, routing.counts);
+  at::Tensor y = ops::expert_mlp(x.flatten(0, 1), up_gate_, down_, routing.weights, order, context.recompute_inputs);
   if (context.routing != nullptr) {
     *context.routing =
         RoutingTerms{.balance = routing.balance, .z = routing.z, .counts = routing.counts, .entropy = routing.entropy};

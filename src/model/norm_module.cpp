@@ -16,7 +16,7 @@ NormImpl::NormImpl(const NormSite& site, std::int64_t width) : kind_(site.kind),
 }
 
 at::Tensor NormImpl::forward(const at::Tensor& x) const {
-  return kind_ == NormKind::rms ? rms_norm(x, weight_, eps_) : layer_norm(x, weight_, eps_);
+  return kind_ == NormKind::rms ? ops::rms_norm(x, weight_, eps_) : ops::layer_norm(x, weight_, eps_);
 }
 
 Norm register_norm(torch::nn::Module& parent, const std::string& name, const NormSite& site, std::int64_t width) {

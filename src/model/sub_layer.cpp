@@ -10,12 +10,12 @@ at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, a
 }
 
 at::Tensor BranchInput::project(const at::Tensor& matrix) {
-  if (value_.defined()) return at::linear(value_, matrix);
+  if (value_.defined()) return ops::linear(value_, matrix);
   return project(TensorList{matrix})[0];
 }
 
 TensorList BranchInput::project(const TensorList& matrices) {
-  const PreparedLinears prepared = prepared_linears(prepare_, {x_}, matrices, recompute_);
+  const PreparedLinears prepared = ops::prepared_linears(prepare_, {x_}, matrices, recompute_);
   value_ = prepared.h;
   return prepared.y;
 }
@@ -39,7 +39,7 @@ at::Tensor SubLayer::forward(const at::Tensor& x, const at::Tensor& block_input,
   const at::Tensor& skip = wiring_.skip == SkipSource::stream   ? x
                            : wiring_.skip == SkipSource::normed ? u.value()
                                                                 : block_input;
-  return normed(norms_.sum, residual_join(skip, y, wiring_.alpha, wiring_.beta));
+  return normed(norms_.sum, ops::residual_join(skip, y, wiring_.alpha, wiring_.beta));
 }
 
 }  // namespace norma

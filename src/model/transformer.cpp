@@ -128,7 +128,9 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
 
   at::Tensor x = runner.run(  // [B, T] -> [B, T, D]
       units_.front(),
-      [this](const TensorList& in) -> TensorList { return {normed(embedding_norm_, embed(in[0], embedding_weight_))}; },
+      [this](const TensorList& in) -> TensorList {
+        return {normed(embedding_norm_, ops::embed(in[0], embedding_weight_))};
+      },
       {ids})[0];
   Hidden result;
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
@@ -171,8 +173,8 @@ ModelLoss Transformer::loss(const at::Tensor& ids, const LossOptions& options, U
       runner.run(units_.back(),
                  [this, options](const TensorList& in) {
                    const at::Tensor h = normed(final_norm_, in[0]).flatten(0, 1);  // [N, D]
-                   return pack(linear_cross_entropy(h, head_weight_, in[1].flatten(), options.scale, options.z_weight,
-                                                    options.chunk_tokens));
+                   return pack(ops::linear_cross_entropy(h, head_weight_, in[1].flatten(), options.scale,
+                                                         options.z_weight, options.chunk_tokens));
                  },
                  {last.x, next_tokens(ids)});
   const CrossEntropy ce = unpack_cross_entropy(outputs);
@@ -191,7 +193,7 @@ at::Tensor Transformer::log_probabilities(const at::Tensor& ids, const at::Tenso
       runner.run(units_.back(),
                  [this, chunk_tokens](const TensorList& in) -> TensorList {
                    const at::Tensor h = normed(final_norm_, in[0].squeeze(0));  // [N, D]
-                   return {linear_cross_entropy(h, head_weight_, in[1], 1.0, 0.0, chunk_tokens).token_ce};
+                   return {ops::linear_cross_entropy(h, head_weight_, in[1], 1.0, 0.0, chunk_tokens).token_ce};
                  },
                  {x, targets});
   return out[0].neg();
@@ -200,7 +202,7 @@ at::Tensor Transformer::log_probabilities(const at::Tensor& ids, const at::Tenso
 at::Tensor Transformer::to_logits(const at::Tensor& x, UnitRunner& runner) {
   return runner.run(
       units_.back(),
-      [this](const TensorList& in) -> TensorList { return {at::linear(normed(final_norm_, in[0]), head_weight_)}; },
+      [this](const TensorList& in) -> TensorList { return {ops::linear(normed(final_norm_, in[0]), head_weight_)}; },
       {x})[0];
 }
 

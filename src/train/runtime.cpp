@@ -67,7 +67,7 @@ std::int64_t peak_memory(const at::Device& device) {
 void choose_kernels(const RunSettings& run) {
   // cuBLAS repeats itself only with a fixed workspace, and reads this before its first call.
   if (run.deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
-  set_kernel_path(kernel_path_of(run.kernels));
+  set_kernel_path(kernel_path_of(run.kernels), log_info);
   at::globalContext().setDeterministicAlgorithms(run.deterministic, /*warn_only=*/false);
 }
 

@@ -1,10 +1,10 @@
-// Loops over rows, what lies between the matrix products on a CPU, in one pass each. float32 inside, whatever
-// the elements are. Nothing here knows LibTorch.
+// The loops over rows that lie between the matrix products on a CPU, in one pass each. They compute in float32,
+// whatever the type of the elements is. Nothing here knows LibTorch.
 #pragma once
 
 #include <cstdint>
 
-#include "cpu_attention.h"
+#include "cpu/attention_loops.h"
 
 namespace norma::cpu {
 
@@ -38,8 +38,8 @@ struct ActivationRows {
 };
 void activation_backward_rows(Element element, const ActivationRows& pointers, std::int64_t rows, std::int64_t width);
 
-// out [tokens, width]: out[t] = sum over j < choices of weights[t, j] * rows[places[t, j]]; weights null: ones.
-void sum_rows(Element element, const void* rows, const std::int64_t* places, const float* weights, std::int64_t tokens,
+// out [tokens, width]: out[t] = sum over j < choices of weights[t, j] * rows[indices[t, j]]; weights null: ones.
+void sum_rows(Element element, const void* rows, const std::int64_t* indices, const float* weights, std::int64_t tokens,
               std::int64_t choices, std::int64_t width, void* out);
 
 }  // namespace norma::cpu

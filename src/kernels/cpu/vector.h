@@ -1,5 +1,5 @@
-// Sixteen floats at a time, for the loops that run on a CPU; bf16 values are their upper halves. Nothing here knows
-// LibTorch. The names are private to each file that includes them.
+// Sixteen floats at a time, for the loops that run on a CPU; a bf16 value is the upper half of a float. Nothing here
+// knows LibTorch. The names are private to each file that includes them.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include "cpu_attention.h"
+#include "cpu/attention_loops.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,12 +6,13 @@
 #include <limits>
 #include <vector>
 
-#include "cpu_vector.h"
+#include "cpu/vector.h"
 
 namespace norma::cpu {
 namespace {
 
 constexpr std::int64_t kBlock = 64;  // rows of queries and keys that are worked on at once
+
 // A matrix read element by element: (row, column) at data[row * row_stride + column * column_stride].
 struct Strided {
   const float* data;
@@ -304,7 +305,7 @@ void attention_backward(const GroupShape& shape, const Heads& q, const Heads& k,
                         Workspace& workspace) {
   const std::int64_t width = shape.width, blocks = blocks_of(shape), rows = blocks * kBlock, size = rows * width;
   const BackwardBuffers b = backward_buffers(shape, workspace);
-  pack(shape, v, 0, 1.0F, b.keys);  // for a moment
+  pack(shape, v, 0, 1.0F, b.keys);  // values, until they are transposed
   transpose_blocks(b.keys, blocks, width, b.values_t);
   pack(shape, k, 0, 1.0F, b.keys);
   transpose_blocks(b.keys, blocks, width, b.keys_t);
@@ -312,7 +313,7 @@ void attention_backward(const GroupShape& shape, const Heads& q, const Heads& k,
   std::fill(b.grad_v, b.grad_v + size, 0.0F);
   std::fill(b.lse, b.lse + rows, 0.0F);
   for (std::int64_t head = 0; head < shape.heads; ++head) {
-    pack(shape, out, head, 1.0F, b.queries);  // for a moment
+    pack(shape, out, head, 1.0F, b.queries);  // the result, until delta is known
     pack(shape, grad_out, head, 1.0F, b.grad_out);
     row_products(b.queries, b.grad_out, rows, width, b.delta);
     pack(shape, q, head, shape.scale, b.queries);

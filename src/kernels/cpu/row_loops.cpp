@@ -1,10 +1,10 @@
-#include "cpu_rows.h"
+#include "cpu/row_loops.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "cpu_vector.h"
+#include "cpu/vector.h"
 
 namespace norma::cpu {
 namespace {
@@ -158,7 +158,7 @@ NORMA_INLINE void activation_backward(const ActivationRows& p, std::int64_t rows
 }
 
 template <class T>
-NORMA_INLINE void sum_up(const T* rows, const std::int64_t* places, const float* weights, std::int64_t tokens,
+NORMA_INLINE void sum_up(const T* rows, const std::int64_t* indices, const float* weights, std::int64_t tokens,
                          std::int64_t choices, std::int64_t width, T* out) {
   for (std::int64_t t = 0; t < tokens; ++t) {
     for (std::int64_t d = 0; d < width; d += kLanes) {
@@ -166,7 +166,7 @@ NORMA_INLINE void sum_up(const T* rows, const std::int64_t* places, const float*
       Floats sum = {};
       for (std::int64_t j = t * choices; j < (t + 1) * choices; ++j) {
         Floats x;
-        fetch(rows + places[j] * width + d, n, x);
+        fetch(rows + indices[j] * width + d, n, x);
         sum += weights == nullptr ? x : x * weights[j];
       }
       put(sum, n, out + t * width + d);
@@ -213,12 +213,12 @@ NORMA_CLONES void activation_backward_rows(Element element, const ActivationRows
   }
 }
 
-NORMA_CLONES void sum_rows(Element element, const void* rows, const std::int64_t* places, const float* weights,
+NORMA_CLONES void sum_rows(Element element, const void* rows, const std::int64_t* indices, const float* weights,
                            std::int64_t tokens, std::int64_t choices, std::int64_t width, void* out) {
   if (element == Element::float32) {
-    sum_up(static_cast<const float*>(rows), places, weights, tokens, choices, width, static_cast<float*>(out));
+    sum_up(static_cast<const float*>(rows), indices, weights, tokens, choices, width, static_cast<float*>(out));
   } else {
-    sum_up(static_cast<const std::uint16_t*>(rows), places, weights, tokens, choices, width,
+    sum_up(static_cast<const std::uint16_t*>(rows), indices, weights, tokens, choices, width,
            static_cast<std::uint16_t*>(out));
   }
 }

@@ -1,72 +1,35 @@
-// Which experts a token goes to, with what weight, and the losses that keep the choice in balance.
+// The reference of experts: which of them a token goes to, with what weight, the losses that keep the choice in
+// balance, and what the experts make of the tokens.
 #include <limits>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "norma/base/error.h"
-#include "norma/kernels/experts.h"
-#include "norma/kernels/ops.h"
+#include "reference.h"
 
-namespace norma {
+namespace norma::reference {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr double kLeastSum = 1e-20;  // DeepSeek's, below the sum of a token's weights
-
-// The k largest of each of `rows` rows; of equal values, and behind a NaN, the one that stands first.
-template <class T>
-void choose_rows(const T* values, std::int64_t width, std::int64_t k, std::int64_t begin, std::int64_t end,
-                 std::int64_t* out) {
-  std::vector<char> taken(static_cast<std::size_t>(width));
-  for (std::int64_t row = begin; row < end; ++row) {
-    const T* const v = values + row * width;
-    std::fill(taken.begin(), taken.end(), 0);
-    for (std::int64_t j = 0; j < k; ++j) {
-      std::int64_t best = -1;
-      for (std::int64_t e = 0; e < width; ++e) {
-        if (!taken[static_cast<std::size_t>(e)] && (best < 0 || v[e] > v[best])) best = e;
-      }
-      taken[static_cast<std::size_t>(best)] = 1;
-      out[row * k + j] = best;
-    }
-  }
-}
-
-// values [N, M] -> [N, k]: numbers of the k largest, the largest first; of equal ones the lower number.
-at::Tensor stable_top_k(const at::Tensor& values, std::int64_t k) {
-  if (!values.is_cpu()) return std::get<1>(at::sort(values, /*stable=*/true, 1, /*descending=*/true)).narrow(1, 0, k);
-  const at::Tensor dense = values.contiguous();
-  const std::int64_t rows = dense.size(0), width = dense.size(1);
-  at::Tensor chosen = at::empty({rows, k}, values.options().dtype(at::kLong));
-  auto* const out = chosen.mutable_data_ptr<std::int64_t>();
-  at::parallel_for(0, rows, 256, [&](std::int64_t begin, std::int64_t end) {
-    if (dense.scalar_type() == at::kDouble) {
-      choose_rows(dense.const_data_ptr<double>(), width, k, begin, end, out);
-    } else {
-      choose_rows(dense.const_data_ptr<float>(), width, k, begin, end, out);
-    }
-  });
-  return chosen;
-}
+constexpr double kLeastSum = 1e-20;  // added to the sum that divides a token's weights, as DeepSeek does
 
 // Experts outside of a token's best groups become -inf. choice [N, E].
-at::Tensor limit_to_groups(const at::Tensor& choice, const RouterRule& rule) {
+at::Tensor limit_to_groups(const at::Tensor& choice, const RouterRule& rule, TopK top_k) {
   const at::Tensor grouped = choice.unflatten(1, {rule.groups, -1});  // [N, G, E/G]
   const at::Tensor worth =                                            // [N, G]
       rule.group_of_two ? std::get<0>(grouped.topk(2, -1)).sum(-1) : grouped.amax(-1);
-  const at::Tensor best = stable_top_k(worth, rule.top_groups);  // [N, g]
+  const at::Tensor best = top_k(worth, rule.top_groups);  // [N, g]
   const at::Tensor outside = at::ones(worth.sizes(), worth.options().dtype(at::kBool)).scatter_(1, best, false);
   return grouped.masked_fill(outside.unsqueeze(-1), -std::numeric_limits<double>::infinity()).flatten(1);
 }
 
-at::Tensor choose_experts(const at::Tensor& scores, const std::optional<at::Tensor>& bias, const RouterRule& rule) {
+at::Tensor choose_experts(const at::Tensor& scores, const std::optional<at::Tensor>& bias, const RouterRule& rule,
+                          TopK top_k) {
   at::Tensor choice = bias ? scores + bias->to(scores.scalar_type()) : scores;  // [N, E]
-  if (rule.top_groups < rule.groups) choice = limit_to_groups(choice, rule);
-  return stable_top_k(choice, rule.top_k);
+  if (rule.top_groups < rule.groups) choice = limit_to_groups(choice, rule, top_k);
+  return top_k(choice, rule.top_k);
 }
 
 // Scores that add up to one over the experts.
@@ -76,13 +39,13 @@ at::Tensor as_distribution(const at::Tensor& scores, bool sigmoid) {
 
 struct Route : torch::autograd::Function<Route> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& logits, const std::optional<at::Tensor>& bias,
-                               const RouterRule& rule) {
+                               const RouterRule& rule, TopK top_k) {
     ctx->set_materialize_grads(false);
     const std::int64_t tokens = logits.size(0), experts = logits.size(1);
     const double pairs = static_cast<double>(tokens * rule.top_k);
     const at::Tensor lse = at::logsumexp(logits, 1);                                        // [N]
     const at::Tensor scores = rule.sigmoid ? at::sigmoid(logits) : at::softmax(logits, 1);  // [N, E]
-    const at::Tensor chosen = choose_experts(scores, bias, rule);                           // [N, k]
+    const at::Tensor chosen = choose_experts(scores, bias, rule, top_k);                    // [N, k]
     const at::Tensor counts = at::zeros({experts}, chosen.options())                        // [E]
                                   .scatter_add_(0, chosen.flatten(), at::ones_like(chosen).flatten());
     at::Tensor weights = scores.gather(1, chosen);  // [N, k]
@@ -139,20 +102,50 @@ struct Route : torch::autograd::Function<Route> {
       const double factor = 2.0 / static_cast<double>(chosen.numel());
       of_logits.add_(softmax * (lse * (grads[3] * factor)).unsqueeze(1));
     }
-    return {of_logits, {}, {}};
+    return {of_logits, {}, {}, {}};
   }
 };
 
 }  // namespace
 
-Routing route(const at::Tensor& logits, const std::optional<at::Tensor>& bias, const RouterRule& rule) {
-  NORMA_CHECK(logits.dim() == 2 && rule.top_k <= logits.size(1), "[route] logits ", logits.sizes(), ", top_k ",
-              rule.top_k);
-  NORMA_CHECK(!bias || bias->numel() == logits.size(1), "[route] logits ", logits.sizes(),
-              ", the bias has another size");
+at::Tensor top_k(const at::Tensor& values, std::int64_t k) {
+  return std::get<1>(at::sort(values, /*stable=*/true, 1, /*descending=*/true)).narrow(1, 0, k);
+}
+
+Routing route_with(TopK top_k, const at::Tensor& logits, const std::optional<at::Tensor>& bias,
+                   const RouterRule& rule) {
   const std::optional<at::Tensor> fixed = bias ? std::optional(bias->detach()) : std::nullopt;
-  const variable_list out = Route::apply(logits.to(accumulate_type(logits.scalar_type())), fixed, rule);
+  const variable_list out = Route::apply(accumulate(logits), fixed, rule, top_k);
   return {out[0], out[1], out[2], out[3], out[4], out[5]};
 }
 
-}  // namespace norma
+Routing route(const at::Tensor& logits, const std::optional<at::Tensor>& bias, const RouterRule& rule) {
+  return route_with(top_k, logits, bias, rule);
+}
+
+ExpertOrder order_by_expert(const at::Tensor& experts, const at::Tensor& counts) {
+  const at::Tensor pairs = std::get<1>(at::sort(experts.flatten(), /*stable=*/true, 0, /*descending=*/false));
+  const at::Tensor rows = at::empty_like(pairs).scatter_(0, pairs, at::arange(pairs.numel(), pairs.options()));
+  return {pairs, rows, counts.cumsum(0).to(at::kInt)};
+}
+
+at::Tensor expert_mlp(const at::Tensor& x, const at::Tensor& up_gate, const at::Tensor& down, const at::Tensor& weights,
+                      const ExpertOrder& order, bool /*keep_less*/, Products /*products*/) {
+  const at::Tensor ends = order.ends.to(at::kCPU, at::kLong);
+  const at::Tensor rows = x.index_select(0, order.pairs.floor_divide(weights.size(1)));  // [N k, D]
+  const auto first = up_gate.unbind(0), second = down.unbind(0);
+  TensorList results;
+  std::int64_t begin = 0;
+  for (std::size_t e = 0; e < first.size(); ++e) {
+    const std::int64_t end = ends.const_data_ptr<std::int64_t>()[e];
+    const at::Tensor projected = reference::linear(rows.narrow(0, begin, end - begin), first[e]);
+    results.push_back(reference::linear(swiglu(projected), second[e]));
+    begin = end;
+  }
+  const at::Tensor by_token = at::cat(results)  // [N k, D], by expert
+                                  .index_select(0, order.rows)
+                                  .view({x.size(0), weights.size(1), x.size(1)});    // [N, k, D]
+  return (accumulate(by_token) * weights.unsqueeze(-1)).sum(1).to(x.scalar_type());  // [N, D]
+}
+
+}  // namespace norma::reference
