@@ -264,7 +264,7 @@ TEST(Guards, APlantedDifferenceOfReplicasIsFound) {
 // The state of a rank whose every weight is `value`.
 FlatState state_of(const RankModel& rank, double value) {
   const Mesh& mesh = rank.engine.mesh();
-  FlatState state{rank.layout, mesh.shard_degree, mesh.place, mesh.replica == 0, {}, {}, {}};
+  FlatState state{rank.layout, mesh.shard_degree, mesh.shard_rank, mesh.replica == 0, {}, {}, {}};
   for (const FlatUnit& unit : rank.engine.flat_units()) state.weights.push_back(at::full_like(unit.master, value));
   return state;
 }

@@ -83,9 +83,7 @@ Json worker_memory(const Json& argument) {
                                   rank.degrees,
                                   rank.policy,
                                   config.precision,
-                                  rows / *train.micro_batch_size,
-                                  config.model.tie_embeddings,
-                                  rank.plan.embedding.present()};
+                                  rows / *train.micro_batch_size};
   const ShardMemory memory = forecast_memory(question);
   const std::int64_t activations = memory_estimate(config, rank.plan, *train.micro_batch_size).activations;
   return {{"peak", counting.peak()},

@@ -50,11 +50,9 @@ MeshPlan plan_mesh(const CheckedConfig& checked, const RunPlan& plan, const Plan
   ForecastQuestion question;
   question.layout = model_layout(model_parameters(config.model, checked.norms), config.optim, config.train.freeze);
   question.degrees = mesh_degrees(config.parallel, launch);
-  question.policy = engine_policy(config.parallel, arguments.world, question.layout.units.size());
+  question.policy = engine_policy(config.parallel, arguments.world, question.layout);
   question.precision = config.precision;
   question.micro_batches = plan.num_micro_batches;
-  question.tied = config.model.tie_embeddings;
-  question.embedding_norm = checked.norms.embedding.present();
   const double tokens = static_cast<double>(plan.tokens_per_step) / arguments.world;
   return {effective_strategy(config.parallel, arguments.world),
           question.degrees,

@@ -96,7 +96,7 @@ double matrix_std(const ParameterSpec& p, const Matrix& matrix, const ModelConfi
 
 std::vector<InitPiece> init_pieces(const ParameterSpec& p, const ModelConfig& model, const NormPlan& plan,
                                    const InitConfig& init) {
-  if (p.role == ParameterRole::norm) return {{0, p.numel(), 0.0, p.gain}};
+  if (p.role == ParameterRole::norm) return {{0, p.numel(), 0.0, p.norm.gain_init}};
   if (p.role == ParameterRole::selection_bias) return {{0, p.numel(), 0.0, 0.0}};
   if (p.role == ParameterRole::embedding || p.role == ParameterRole::head) {
     return {{0, p.numel(), table_std(p.role, model, init), 0.0}};

@@ -89,14 +89,13 @@ struct Kept {
 
 Kept kept_by_blocks(const RunConfig& config, const NormPlan& plan) {
   const Recompute recompute = config.parallel.recompute;
-  const std::int64_t every = recompute == Recompute::every_n ? config.parallel.recompute_n : 1;
   Kept kept;
   for (std::size_t l = 0; l < plan.layers.size(); ++l) {
     const auto layer = static_cast<std::int64_t>(l);
     const MlpKind kind = config.model.mlp_kind(layer);
     const std::int64_t whole = kept_per_token(config.model, plan.layers[l], kind);
     const std::int64_t products = kept_by_products(config.model, plan.layers[l], kind);
-    const bool whole_again = recompute == Recompute::block || (recompute == Recompute::every_n && layer % every == 0);
+    const bool whole_again = config.parallel.recomputes_block(layer);
     const bool products_only = recompute == Recompute::selective;
     kept.all += whole_again ? config.model.d_model : products_only ? products : whole;
     const std::int64_t again = whole_again ? whole : products_only ? std::max<std::int64_t>(whole - products, 0) : 0;

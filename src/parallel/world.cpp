@@ -54,7 +54,7 @@ struct World::State {
   std::unique_ptr<FailureWatch> watch;
   bool failed = false;
 
-  int place() const { return options.launch.rank % options.shard_degree; }
+  int shard_rank() const { return options.launch.rank % options.shard_degree; }
   int replica() const { return options.launch.rank / options.shard_degree; }
 
   std::unique_ptr<Group> make(const std::string& name, int rank, int size) const {
@@ -84,12 +84,12 @@ World::World(const WorldOptions& options) : state_(std::make_unique<State>()) {
   s.all->report_to(s.activity);
   check_same_mesh(options);
   if (options.shard_degree > 1) {
-    s.gather = s.make(cat("gather/", s.replica()), s.place(), options.shard_degree);
+    s.gather = s.make(cat("gather/", s.replica()), s.shard_rank(), options.shard_degree);
     // Gloo keeps many collectives in flight on one group; NCCL wants one communicator per stream.
-    if (options.device.is_cuda()) s.reduce = s.make(cat("reduce/", s.replica()), s.place(), options.shard_degree);
+    if (options.device.is_cuda()) s.reduce = s.make(cat("reduce/", s.replica()), s.shard_rank(), options.shard_degree);
   }
   if (options.replicate_degree > 1) {
-    s.replicas = s.make(cat("replicas/", s.place()), s.replica(), options.replicate_degree);
+    s.replicas = s.make(cat("replicas/", s.shard_rank()), s.replica(), options.replicate_degree);
   }
   barrier("start-up");
 }
@@ -144,7 +144,7 @@ Mesh World::mesh() const {
   const State& s = *state_;
   Group* const gather = s.gather.get();
   return {s.options.shard_degree,
-          s.place(),
+          s.shard_rank(),
           s.options.replicate_degree,
           s.replica(),
           gather,

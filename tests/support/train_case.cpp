@@ -219,9 +219,7 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
                                   rank.degrees,
                                   rank.policy,
                                   config.precision,
-                                  (one.batch / launch.world_size + one.micro_batch - 1) / one.micro_batch,
-                                  one.tied,
-                                  rank.plan.embedding.present()};
+                                  (one.batch / launch.world_size + one.micro_batch - 1) / one.micro_batch};
   result["forecast"] = to_json(forecast_traffic(question));
   const ShardMemory memory = forecast_memory(question);
   result["forecast_pooled"] = (rank.policy.reshard_after_forward ? memory.compute : 0) + memory.gradient_pool;

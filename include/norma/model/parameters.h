@@ -37,17 +37,17 @@ struct ParameterSpec {
                                     // of each head: key, value; up_gate rows up, gate; experts [E, out, in]
   ParameterRole role = ParameterRole::norm;
   std::int64_t layer = -1;  // block it belongs to, -1 outside of blocks
-  double gain = 1.0;        // initial value of a norm's gain
+  NormSite norm{};          // of role norm: its kind, eps and initial gain
 
   std::int64_t numel() const;
 };
 
-// Parameters of one unit of the model, in the order of the module's construction.
-struct UnitSpec {
-  std::string name;  // "embedding", "blocks.3", "head"
+// One unit of the model and its parameters, in the order that storage keeps (see Layout).
+struct UnitSpec : UnitInfo {
   std::vector<ParameterSpec> parameters;
 };
 
+// The table, the blocks, then the head.
 std::vector<UnitSpec> model_parameters(const ModelConfig& model, const NormPlan& plan);
 std::int64_t num_parameters(const std::vector<UnitSpec>& units);
 

@@ -26,8 +26,6 @@ struct ForecastQuestion {
   EnginePolicy policy;
   Precision precision = Precision::bf16;
   std::int64_t micro_batches = 1;  // of one process, per step
-  bool tied = false;
-  bool embedding_norm = false;
 };
 
 // Counts and bytes of one process in one step (`waited` stays 0).

@@ -40,6 +40,8 @@ struct EnginePolicy {
   bool poison_released = false;           // tests: fill released memory with NaN
   std::vector<bool> recompute;            // by unit; empty: none. Activations are made again in the backward pass
   bool recompute_inputs = false;          // only the cheap inputs of matrix products are (selective recompute)
+
+  bool recomputes(std::size_t unit) const { return !recompute.empty() && recompute[unit]; }
 };
 
 class BufferPool;
@@ -99,7 +101,7 @@ class ShardEngine : public UnitRunner {
   void finish_scatter(std::size_t u);
   void forget_calls();
   std::vector<std::size_t> units_read_by(const Unit& unit) const;
-  bool trains(std::size_t u) const { return layout_.units[u].trained_end > 0; }
+  bool trains(std::size_t u) const { return layout_.units[u].trains(); }
   bool reads_trained(const Unit& unit) const;
   bool sharded() const { return mesh_.shard_degree > 1; }
 

@@ -16,7 +16,6 @@ Degrees mesh_degrees(const ParallelConfig& config, const LaunchEnvironment& laun
 // auto resolved: single for one process, full_shard for more.
 Strategy effective_strategy(const ParallelConfig& config, int world_size);
 
-// `num_units` counts embedding, blocks and head.
-EnginePolicy engine_policy(const ParallelConfig& config, int world_size, std::size_t num_units);
+EnginePolicy engine_policy(const ParallelConfig& config, int world_size, const Layout& layout);
 
 }  // namespace norma

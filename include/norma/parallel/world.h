@@ -1,6 +1,6 @@
 // This process among its peers: how they find each other, talk about small things, and learn that one of them failed.
 //
-// Ranks form a mesh of `replicate` rows and `shard` columns: rank = replica * shard_degree + place. A row holds the
+// Ranks form a mesh of `replicate` rows and `shard` columns: rank = replica * shard_degree + shard_rank. A row holds the
 // model once, in shards; a column holds the same shard `replicate` times.
 #pragma once
 
@@ -18,8 +18,8 @@ namespace norma {
 
 // What the sharding engine needs to know of the mesh. Groups of one member are null.
 struct Mesh {
-  int shard_degree = 1, place = 0;        // place: which shard is this process'
-  int replicate_degree = 1, replica = 0;  // replica: which row
+  int shard_degree = 1, shard_rank = 0;   // which shard of the model this process holds: its column
+  int replicate_degree = 1, replica = 0;  // and of which copy: its row
   Group* gather = nullptr;                // the row, for parameters
   Group* reduce = nullptr;                // the row, for gradients (on a GPU a stream of its own)
   Group* replicas = nullptr;              // the column
