@@ -1,7 +1,7 @@
 #include "session.h"
 
 #include "norma/model/parameters.h"
-#include "norma/parallel/strategy.h"
+#include "norma/parallel/sharding.h"
 
 namespace norma {
 

@@ -1,6 +1,8 @@
-#include "norma/parallel/forecast.h"
-
 #include <algorithm>
+#include <numeric>
+
+#include "norma/parallel/shard_engine.h"
+#include "norma/parallel/sharding.h"
 
 namespace norma {
 namespace {
@@ -10,7 +12,7 @@ std::int64_t element_bytes(at::ScalarType type) {
 }
 
 // Padded elements of every unit.
-std::vector<std::int64_t> whole_sizes(const ForecastQuestion& q) {
+std::vector<std::int64_t> whole_sizes(const Sharding& q) {
   std::vector<std::int64_t> sizes;
   for (const UnitLayout& unit : q.layout.units) {
     sizes.push_back(shard_of(unit, q.degrees.shard, 0).numel * q.degrees.shard);
@@ -19,13 +21,11 @@ std::vector<std::int64_t> whole_sizes(const ForecastQuestion& q) {
 }
 
 std::int64_t sum(const std::vector<std::int64_t>& values) {
-  std::int64_t total = 0;
-  for (const std::int64_t value : values) total += value;
-  return total;
+  return std::accumulate(values.begin(), values.end(), std::int64_t{0});
 }
 
 // How often each unit's weights are gathered in a step.
-std::vector<std::int64_t> count_gathers(const ForecastQuestion& q) {
+std::vector<std::int64_t> count_gathers(const Sharding& q) {
   const std::vector<UnitLayout>& units = q.layout.units;
   if (q.degrees.shard == 1) return std::vector<std::int64_t>(units.size(), 0);
   if (!q.policy.reshard_after_forward) return std::vector<std::int64_t>(units.size(), 1);
@@ -43,14 +43,14 @@ std::vector<std::int64_t> count_gathers(const ForecastQuestion& q) {
 }
 
 // The same without units that have no gradients.
-std::vector<std::int64_t> trained_sizes(const ForecastQuestion& q) {
+std::vector<std::int64_t> trained_sizes(const Sharding& q) {
   std::vector<std::int64_t> sizes = whole_sizes(q);
   for (std::size_t u = 0; u < sizes.size(); ++u) sizes[u] = q.layout.units[u].trains() ? sizes[u] : 0;
   return sizes;
 }
 
 // Part of the units whose forward pass runs twice; about that part of the forward pass.
-double recomputed_part(const ForecastQuestion& q) {
+double recomputed_part(const Sharding& q) {
   double again = 0.0, blocks = 0.0;
   for (std::size_t u = 0; u < q.layout.units.size(); ++u) {
     if (q.layout.units[u].role != UnitRole::block) continue;
@@ -62,7 +62,7 @@ double recomputed_part(const ForecastQuestion& q) {
 
 // Elements of the largest table (embedding or head) and of two blocks of the largest size: the others fit into their
 // buffers. `sizes` are by unit.
-std::int64_t pooled_elements(const ForecastQuestion& q, const std::vector<std::int64_t>& sizes) {
+std::int64_t pooled_elements(const Sharding& q, const std::vector<std::int64_t>& sizes) {
   std::int64_t table = 0, block = 0, blocks = 0;
   for (std::size_t u = 0; u < sizes.size(); ++u) {
     const bool is_block = q.layout.units[u].role == UnitRole::block;
@@ -75,7 +75,7 @@ std::int64_t pooled_elements(const ForecastQuestion& q, const std::vector<std::i
 
 }  // namespace
 
-Traffic forecast_traffic(const ForecastQuestion& q) {
+Traffic forecast_traffic(const Sharding& q) {
   const std::vector<std::int64_t> sizes = whole_sizes(q);
   const double shards = q.degrees.shard, replicas = q.degrees.replicate;
   const auto weight = static_cast<double>(element_bytes(compute_type(q.precision)));
@@ -101,27 +101,32 @@ Traffic forecast_traffic(const ForecastQuestion& q) {
   return traffic;
 }
 
-ShardMemory forecast_memory(const ForecastQuestion& q) {
+std::int64_t RankMemory::total() const {
+  return master_weights + gradients + optimizer + compute_weights + gradient_pool + rounded_gradients + activations;
+}
+
+RankMemory rank_memory(const Sharding& q, std::int64_t activations) {
   const std::vector<std::int64_t> sizes = whole_sizes(q);
   const std::int64_t master = element_bytes(master_type(q.precision));
   const std::int64_t compute = element_bytes(compute_type(q.precision));
   const std::int64_t whole = sum(sizes), shard = whole / q.degrees.shard;
-  ShardMemory memory;
-  memory.master = memory.gradients = shard * master;
+  RankMemory memory;
+  memory.activations = activations;
+  memory.master_weights = memory.gradients = shard * master;
   memory.optimizer = 2 * shard * master;
   if (q.degrees.shard == 1) {
-    memory.compute = master == compute ? 0 : whole * compute;
+    memory.compute_weights = master == compute ? 0 : whole * compute;
     return memory;
   }
-  memory.compute = (q.policy.reshard_after_forward ? pooled_elements(q, sizes) : whole) * compute;
+  memory.compute_weights = (q.policy.reshard_after_forward ? pooled_elements(q, sizes) : whole) * compute;
   const bool all_at_once = q.micro_batches > 1 && !q.policy.reduce_every_micro_batch;
   const std::vector<std::int64_t> trained = trained_sizes(q);
   memory.gradient_pool = (all_at_once ? sum(trained) : pooled_elements(q, trained)) * master;
-  if (q.policy.reduce_in_bf16 && master == 4) memory.rounded = pooled_elements(q, trained) * 2;
+  if (q.policy.reduce_in_bf16 && master == 4) memory.rounded_gradients = pooled_elements(q, trained) * 2;
   return memory;
 }
 
-StepForecast forecast_step(const ForecastQuestion& q, const Links& links, double flops_of_process) {
+StepForecast forecast_step(const Sharding& q, const Links& links, double flops_of_process) {
   const Traffic traffic = forecast_traffic(q);
   const int node = std::max(1, links.processes_per_node);
   StepForecast step;

@@ -1,7 +1,6 @@
-#include "norma/parallel/strategy.h"
-
 #include "norma/base/error.h"
 #include "norma/config/names.h"
+#include "norma/parallel/sharding.h"
 
 namespace norma {
 namespace {

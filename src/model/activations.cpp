@@ -128,18 +128,12 @@ std::int64_t cache_bytes_per_token(const ModelConfig& model, const NormPlan& pla
   return bytes;
 }
 
-MemoryEstimate memory_estimate(const RunConfig& config, const NormPlan& plan, std::int64_t micro_batch) {
-  const std::int64_t parameters = model_cost(config.model, plan).parameters;
-  const std::int64_t master = bytes_of(config.precision, false), compute = bytes_of(config.precision, true);
-  MemoryEstimate memory;
-  memory.weights = parameters * (master == compute ? master : master + compute);
-  memory.gradients = parameters * master;
-  memory.optimizer = 2 * parameters * master;
+std::int64_t activation_bytes(const RunConfig& config, const NormPlan& plan, std::int64_t micro_batch) {
   const std::int64_t tokens = micro_batch * config.model.sequence_length;
+  const std::int64_t element = bytes_of(config.precision, /*compute=*/true);
   const Kept kept = kept_by_blocks(config, plan);
-  memory.activations = tokens * (config.model.d_model + kept.all) * compute +
-                       std::max(head_peak(config, tokens), tokens * kept.besides * compute);
-  return memory;
+  return tokens * (config.model.d_model + kept.all) * element +
+         std::max(head_peak(config, tokens), tokens * kept.besides * element);
 }
 
 }  // namespace norma
