@@ -56,7 +56,6 @@ const std::vector<Library> kLibraries = {
     {"ATen/", kTensorFiles.c_str()},
     {"c10/", kTensorFiles.c_str()},
     {"torch/csrc/autograd/", "src/pch\\.h|(include/norma|src)/(kernels|model|parallel|train)/.*"},
-    {"torch/nn/", "src/pch\\.h|(include/norma|src)/(model|interop|eval|train|app)/.*"},
     {"torch/cuda.h", "src/(train|app)/.*"},
     {"torch/version.h", "src/app/.*"},
     {"torch/csrc/distributed/", "(include/norma|src)/(parallel|app)/.*"},

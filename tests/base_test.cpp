@@ -361,7 +361,7 @@ TEST(Random, TruncatedNormalHasTheRightMoments) {
 }
 
 TEST(Layout, PutsDecayingTensorsFirstFrozenOnesLastAndAligns) {
-  const UnitLayout unit = lay_out_unit("blocks.0", {{"norm", {5}, 0, 0, false},
+  const UnitLayout unit = lay_out_unit({"blocks.0"}, {{"norm", {5}, 0, 0, false},
                                                     {"qkv", {3, 7}, 0, 0, true},
                                                     {"kept", {2}, 0, 0, true, true},
                                                     {"gain", {}, 0, 0, false},
@@ -384,10 +384,10 @@ TEST(Layout, PutsDecayingTensorsFirstFrozenOnesLastAndAligns) {
 
 TEST(Layout, RefusesBrokenShapesAndDoubleNames) {
   const std::int64_t big = std::int64_t{1} << 40;
-  EXPECT_THROW(lay_out_unit("u", {{"a", {big, big}, 0, 0, true}}), CheckFailure);
-  EXPECT_THROW(lay_out_unit("u", {{"a", {0}, 0, 0, true}}), CheckFailure);
-  EXPECT_THROW(lay_out_unit("u", {{"a", {1}, 0, 0, true}, {"a", {2}, 0, 0, false}}), CheckFailure);
-  EXPECT_EQ(lay_out_unit("u", {}).numel, 0);
+  EXPECT_THROW(lay_out_unit({"u"}, {{"a", {big, big}, 0, 0, true}}), CheckFailure);
+  EXPECT_THROW(lay_out_unit({"u"}, {{"a", {0}, 0, 0, true}}), CheckFailure);
+  EXPECT_THROW(lay_out_unit({"u"}, {{"a", {1}, 0, 0, true}, {"a", {2}, 0, 0, false}}), CheckFailure);
+  EXPECT_EQ(lay_out_unit({"u"}, {}).numel, 0);
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ at::Tensor row(std::int64_t b) {
   return ((t * (5 + b) + t * t * 3 + 7 * b) % 61).unsqueeze(0);  // [1, T]
 }
 
-// E7: micro-batches add up where the gradient lies, and steps do not count as changes of the leaves.
+// Micro-batches add up where the gradient lies, and steps do not count as changes of the leaves.
 TEST(ShardEngine, GradientsAddUpInPlace) {
   for (const Precision precision : {Precision::fp64, Precision::fp32, Precision::bf16}) {
     RunConfig config = tiny_config(3);
@@ -106,7 +106,6 @@ Json bypass_gradients(const Json& argument, const LaunchEnvironment& launch) {
   return ranges;
 }
 
-// E8.
 TEST(ShardEngine, AParameterMayGetNoGradientOnOneRank) {
   const Json whole = bypass_gradients({{"strategy", "single"}}, {});
   for (const char* strategy : {"ddp", "full_shard", "shard_grad_op"}) {
@@ -167,7 +166,7 @@ TEST(Freeze, EveryStrategyTrainsTheSameAndSendsLess) {
         one.recompute = recompute;
         one.micro_batch = 3;
         one.poison = true;
-        one.preset = "peri";  // norms in every place
+        one.preset = "peri";  // norms around the embedding, too
         cases.push_back(one);
       }
     }
@@ -202,7 +201,7 @@ std::string hash_of_weights(const RankModel& rank) {
   return hash.digest();
 }
 
-// G1: a gradient that is not finite on one rank alone.
+// A gradient that is not finite on one rank alone.
 Json worker_nan(const Json& argument) {
   const LaunchEnvironment launch = read_launch_environment();
   RankModel rank(config_of(argument), launch);
@@ -235,7 +234,7 @@ TEST(Guards, ANanInOneRanksGradientChangesNoWeightAnywhere) {
   }
 }
 
-// G3: a bit that flips in one replica.
+// A bit that flips in one replica.
 Json worker_replicas(const Json& argument) {
   const LaunchEnvironment launch = read_launch_environment();
   RunConfig config = config_of(argument);
@@ -264,12 +263,12 @@ TEST(Guards, APlantedDifferenceOfReplicasIsFound) {
 // The state of a rank whose every weight is `value`.
 FlatState state_of(const RankModel& rank, double value) {
   const Mesh& mesh = rank.engine.mesh();
-  FlatState state{rank.layout, mesh.shard_degree, mesh.place, mesh.replica == 0, {}, {}, {}};
+  FlatState state{rank.layout, mesh.shard_degree, mesh.shard_rank, mesh.replica == 0, {}, {}, {}};
   for (const FlatUnit& unit : rank.engine.flat_units()) state.weights.push_back(at::full_like(unit.master, value));
   return state;
 }
 
-// R4: saves step 1, then dies at a moment of step 2's commit.
+// Saves step 1, then dies at a moment of step 2's commit.
 Json worker_dying_save(const Json& argument) {
   const LaunchEnvironment launch = read_launch_environment();
   const auto moment = static_cast<CommitStep>(argument.at("moment").get<int>());

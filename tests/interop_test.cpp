@@ -7,10 +7,10 @@
 
 #include "norma/interop/hf_folder.h"
 #include "norma/model/parameters.h"
-#include "norma/model/rotary.h"
 #include "norma/model/transformer.h"
 #include "norma/parallel/shard_engine.h"
 
+#include "../src/model/rotary.h"
 #include "support/fixtures.h"
 #include "support/hf_expected.h"
 #include "support/registration.h"

@@ -8,8 +8,8 @@
 #include "norma/base/text.h"
 #include "norma/model/cost.h"
 #include "norma/model/init.h"
-#include "norma/model/rotary.h"
 
+#include "../src/model/rotary.h"
 #include "support/errors.h"
 #include "support/tiny_model.h"
 

@@ -1,11 +1,11 @@
 // The sharding engine with real processes over Gloo: the same numbers from every strategy, the traffic that theory
-// gives, bounded memory, and steps after failures. Names E1 to E11 are those of the engine's test plan.
+// gives, bounded memory, and steps after failures.
 #include <gtest/gtest.h>
 
 #include "norma/base/error.h"
 #include "norma/base/text.h"
 #include "norma/parallel/launch.h"
-#include "norma/parallel/strategy.h"
+#include "norma/parallel/sharding.h"
 
 #include "support/errors.h"
 #include "support/train_case.h"
@@ -32,7 +32,7 @@ const TrainOutcome& reference(TrainCase one) {
   return train_alone(one);
 }
 
-// E1: strategies x micro-batches x tied or not x recompute x reduction.
+// Over strategies, micro-batches, tied and untied heads, recomputation and times of reduction.
 class EveryStrategy : public ::testing::TestWithParam<int> {};
 
 TEST_P(EveryStrategy, EqualsOneProcessInFloat64) {
@@ -78,7 +78,6 @@ TEST_P(EveryStrategy, EqualsOneProcessWithUnevenBatches) {
   }
 }
 
-// E2.
 TEST_P(EveryStrategy, EqualsOneProcessInFloat32) {
   TrainCase like;
   like.precision = "fp32";
@@ -92,7 +91,7 @@ TEST_P(EveryStrategy, EqualsOneProcessInFloat32) {
   }
 }
 
-// E3: in bf16 the split of the batch matters, the strategy does not.
+// In bf16 the split of the batch matters, the strategy does not.
 TEST_P(EveryStrategy, InBfloat16DependsOnTheSplitOnly) {
   TrainCase like;
   like.precision = "bf16";
@@ -143,7 +142,6 @@ TEST(ShardEngine, ThreeRanksAndGradientsThatTravelInBfloat16) {
               outcomes[0].traffic.at("scattered_bytes").get<double>(), 1.0);
 }
 
-// E9, E10.
 TEST(ShardEngine, StepsAreTheSameAfterAnEvaluationAndAfterAFailure) {
   std::vector<TrainCase> cases;
   for (const char* strategy : {"ddp", "full_shard", "shard_grad_op"}) {
@@ -162,22 +160,27 @@ TEST(ShardEngine, StepsAreTheSameAfterAnEvaluationAndAfterAFailure) {
   }
 }
 
-// E4: collectives and bytes of a step are those of the formulas.
+// Collectives and bytes of one step are those of the formulas. Four ranks are there for the hybrid mesh; the other
+// strategies need them for one reduction and preset only.
 TEST(ShardEngine, SendsWhatTheFormulasSay) {
   for (const int world : {2, 4}) {
     std::vector<TrainCase> cases;
     for (const bool tied : {true, false}) {
-      for (const std::int64_t micro_batch : {1, 12}) {
-        for (const char* reduce : {"every_micro_batch", "once"}) {
-          for (const char* preset : {"hybrid_star", "peri"}) {
+      for (const std::int64_t micro_batch : {1, 3}) {
+        for (const std::string reduce : {"every_micro_batch", "once"}) {
+          for (const std::string preset : {"hybrid_star", "peri"}) {
             TrainCase like;
             like.tied = tied;
+            like.batch = 3 * world;
             like.micro_batch = micro_batch;
             like.reduce = reduce;
             like.preset = preset;
             like.precision = "bf16";
-            like.steps = 2;
-            for (const TrainCase& one : every_strategy(like, world)) cases.push_back(one);
+            like.steps = 1;
+            for (const TrainCase& one : every_strategy(like, world)) {
+              const bool shown = world == 2 || one.strategy == "hybrid" || (reduce == "once" && preset == "peri");
+              if (shown) cases.push_back(one);
+            }
           }
         }
       }
@@ -194,7 +197,7 @@ TEST(ShardEngine, SendsWhatTheFormulasSay) {
   }
 }
 
-// E5: whatever the depth, a few buffers.
+// However deep the model is, it needs a few buffers.
 TEST(ShardEngine, LendsAFewBuffersOnly) {
   TrainCase untied, tied;
   untied.strategy = tied.strategy = "full_shard";

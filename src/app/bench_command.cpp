@@ -14,7 +14,7 @@
 #include "norma/base/json.h"
 #include "norma/config/names.h"
 #include "norma/parallel/job.h"
-#include "norma/parallel/strategy.h"
+#include "norma/parallel/sharding.h"
 #include "norma/train/initial_weights.h"
 #include "norma/train/runtime.h"
 #include "norma/train/train_step.h"
@@ -128,6 +128,7 @@ Json report(const RunPlan& plan, const Session& session, const World& world, con
   json["tflops_causal"] = plan.cost.flops_causal * tokens / ms / 1e9;
   json["tflops_full"] = plan.cost.flops_full * tokens / ms / 1e9;
   json["peak_memory_bytes"] = peak_memory(session.device);
+  json["planned_memory_bytes"] = plan.memory.total();
   json["loss_last"] = m.last.cross_entropy;
   if (!m.last.routing.empty()) {
     json["load_balancing_loss_last"] = m.last.load_balancing_loss;
@@ -158,7 +159,8 @@ void add_bench_command(CLI::App& app) {
     const CheckedConfig checked = load_checked_config(arguments->config, arguments->overrides);
     const LaunchEnvironment launch = read_launch_environment();
     const at::Device device = start_runtime(checked.config.run, launch);
-    const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0, launch.world_size);
+    const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0,
+                                       mesh_degrees(checked.config.parallel, launch));
     const std::unique_ptr<World> world = make_world(checked.config.parallel, launch, device);
     Session session = make_session(checked.config, checked.norms, device, Purpose::training, *world);
     draw_initial_weights(checked.config, checked.norms, *session.engine);

@@ -127,7 +127,7 @@ CheckedConfig settings_of(const ImportArguments& arguments, const ImportSource& 
 
 void write_run(const CheckedConfig& checked, const ImportSource& source, const std::vector<std::string>& command_line,
                const fs::path& stage) {
-  const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0, /*world_size=*/1);
+  const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0);
   const RunFolder folder(stage);
   write_description(stage, describe_run(checked, plan, command_line, "none: imported"));
   write_imported_checkpoint(stage, training_manifest(checked.config, {}, /*optimizer_steps=*/0, ""),

@@ -2,14 +2,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
-#include <optional>
 
 #include "norma/base/error.h"
 #include "norma/base/json.h"
 #include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/config/names.h"
-#include "norma/parallel/forecast.h"
 #include "norma/train/run_plan.h"
 
 #include "checked_config.h"
@@ -27,69 +25,63 @@ struct PlanArguments {
   Links links;
 };
 
-// A mesh on paper: this many processes, on nodes of links.processes_per_node.
-struct MeshPlan {
-  Strategy strategy;
-  Degrees degrees;
+// What a step of a mesh costs on paper.
+struct MeshForecast {
   Traffic traffic;
-  ShardMemory memory;
-  std::int64_t activations = 0;
   StepForecast step;
-  bool saves_in_background = true;
 };
 
-MeshPlan plan_mesh(const CheckedConfig& checked, const RunPlan& plan, const PlanArguments& arguments) {
-  LaunchEnvironment launch;
-  launch.world_size = arguments.world;
-  launch.local_world_size = std::min(arguments.world, arguments.links.processes_per_node);
-  const RunConfig& config = checked.config;
+MeshForecast forecast_mesh(const RunPlan& plan, const PlanArguments& arguments) {
+  const double tokens = static_cast<double>(plan.tokens_per_step) / arguments.world;
+  return {forecast_traffic(plan.sharding),
+          forecast_step(plan.sharding, arguments.links, plan.cost.flops_causal * tokens)};
+}
+
+// A mesh of --world processes on nodes of --per-node; one process alone is no mesh, whatever the config says of
+// replicas.
+Degrees degrees_of(const RunConfig& config, const PlanArguments& arguments) {
+  if (arguments.world == 1) return {};
   if (config.train.global_batch_size < arguments.world) {
     throw ConfigError(cat("[plan] train.global_batch_size must be at least --world, ", arguments.world, "; got ",
                           config.train.global_batch_size));
   }
-  ForecastQuestion question;
-  question.layout = model_layout(model_parameters(config.model, checked.norms), config.optim, config.train.freeze);
-  question.degrees = mesh_degrees(config.parallel, launch);
-  question.policy = engine_policy(config.parallel, arguments.world, question.layout.units.size());
-  question.precision = config.precision;
-  question.micro_batches = plan.num_micro_batches;
-  question.tied = config.model.tie_embeddings;
-  question.embedding_norm = checked.norms.embedding.present();
-  const double tokens = static_cast<double>(plan.tokens_per_step) / arguments.world;
-  return {effective_strategy(config.parallel, arguments.world),
-          question.degrees,
-          forecast_traffic(question),
-          forecast_memory(question),
-          plan.memory.activations,
-          forecast_step(question, arguments.links, plan.cost.flops_causal * tokens),
-          config.checkpoint.background};
+  LaunchEnvironment launch;
+  launch.world_size = arguments.world;
+  launch.local_world_size = std::min(arguments.world, arguments.links.processes_per_node);
+  return mesh_degrees(config.parallel, launch);
 }
 
-Json to_json(const MeshPlan& mesh, int world) {
+Json to_json(const RankMemory& memory) {
+  return {{"master_weights", memory.master_weights},
+          {"compute_weights", memory.compute_weights},
+          {"gradients", memory.gradients},
+          {"gradient_pool", memory.gradient_pool},
+          {"rounded_gradients", memory.rounded_gradients},
+          {"optimizer", memory.optimizer},
+          {"activations_estimate", memory.activations},
+          {"total", memory.total()}};
+}
+
+Json mesh_json(const RunPlan& plan, const PlanArguments& arguments) {
+  const MeshForecast forecast = forecast_mesh(plan, arguments);
   Json json;
-  json["processes"] = world;
-  json["strategy"] = std::string(enum_name(mesh.strategy));
-  json["shard_degree"] = mesh.degrees.shard;
-  json["replicate_degree"] = mesh.degrees.replicate;
-  json["memory_bytes"] = {{"master", mesh.memory.master},
-                          {"gradients", mesh.memory.gradients},
-                          {"optimizer", mesh.memory.optimizer},
-                          {"compute", mesh.memory.compute},
-                          {"gradient_pool", mesh.memory.gradient_pool},
-                          {"activations_estimate", mesh.activations}};
-  json["bytes_per_step"] = {{"all_gather", mesh.traffic.gathered_bytes},
-                            {"reduce_scatter", mesh.traffic.scattered_bytes},
-                            {"all_reduce", mesh.traffic.reduced_bytes}};
-  json["collectives_per_step"] = {{"all_gather", mesh.traffic.all_gathers},
-                                  {"reduce_scatter", mesh.traffic.reduce_scatters},
-                                  {"all_reduce", mesh.traffic.all_reduces}};
-  json["seconds"] = {{"compute", mesh.step.compute_seconds},
-                     {"shards", mesh.step.shard_seconds},
-                     {"replicas", mesh.step.replica_seconds}};
+  json["processes"] = arguments.world;
+  json["strategy"] = std::string(enum_name(effective_strategy(plan.config.parallel, arguments.world)));
+  json["shard_degree"] = plan.sharding.degrees.shard;
+  json["replicate_degree"] = plan.sharding.degrees.replicate;
+  json["bytes_per_step"] = {{"all_gather", forecast.traffic.gathered_bytes},
+                            {"reduce_scatter", forecast.traffic.scattered_bytes},
+                            {"all_reduce", forecast.traffic.reduced_bytes}};
+  json["collectives_per_step"] = {{"all_gather", forecast.traffic.all_gathers},
+                                  {"reduce_scatter", forecast.traffic.reduce_scatters},
+                                  {"all_reduce", forecast.traffic.all_reduces}};
+  json["seconds"] = {{"compute", forecast.step.compute_seconds},
+                     {"shards", forecast.step.shard_seconds},
+                     {"replicas", forecast.step.replica_seconds}};
   return json;
 }
 
-std::string plan_json(const RunPlan& plan, const MeshPlan* mesh, int world) {
+std::string plan_json(const RunPlan& plan, const PlanArguments& arguments) {
   Json json;
   json["preset"] = plan.config.norm.preset;
   json["parameters"] = plan.cost.parameters;
@@ -99,14 +91,11 @@ std::string plan_json(const RunPlan& plan, const MeshPlan* mesh, int world) {
   json["used_parameters"] = plan.cost.used_parameters;
   json["flops_per_token_causal"] = plan.cost.flops_causal;
   json["flops_per_token_full"] = plan.cost.flops_full;
-  json["memory_bytes"] = {{"weights", plan.memory.weights},
-                          {"gradients", plan.memory.gradients},
-                          {"optimizer", plan.memory.optimizer},
-                          {"activations_estimate", plan.memory.activations}};
+  json["memory_bytes"] = to_json(plan.memory);
   json["cache_bytes_per_token"] = cache_bytes_per_token(plan.config.model, plan.norms, plan.config.precision);
   json["tokens_per_step"] = plan.tokens_per_step;
   json["max_steps"] = plan.max_steps;
-  if (mesh != nullptr) json["mesh"] = to_json(*mesh, world);
+  if (arguments.world > 1) json["mesh"] = mesh_json(plan, arguments);
   return json.dump();
 }
 
@@ -114,36 +103,26 @@ std::string percent(double part, double whole) {
   return whole > 0.0 ? cat(fixed(100.0 * part / whole, 1), " %") : "0 %";
 }
 
-std::string describe(const MeshPlan& mesh, const PlanArguments& arguments) {
-  const ShardMemory& memory = mesh.memory;
-  const auto bytes = [](std::int64_t value) { return human_bytes(static_cast<double>(value)); };
-  const StepForecast& step = mesh.step;
+std::string describe_mesh(const RunPlan& plan, const PlanArguments& arguments) {
+  const auto [traffic, step] = forecast_mesh(plan, arguments);
+  const Degrees& degrees = plan.sharding.degrees;
   std::string text =
-      cat("mesh of ", arguments.world, " processes, ", enum_name(mesh.strategy), ": ", mesh.degrees.shard, " shards x ",
-          mesh.degrees.replicate, " replicas, ", arguments.links.processes_per_node, " processes a node\n");
-  text +=
-      cat("per process       about ", bytes(memory.total() + mesh.activations), ": master weights ",
-          bytes(memory.master), ", gradients ", bytes(memory.gradients), ", AdamW ", bytes(memory.optimizer),
-          ", compute weights ", bytes(memory.compute), ", gradients in flight ",
-          bytes(memory.gradient_pool + memory.rounded), ", activations ~", bytes(mesh.activations),
-          mesh.saves_in_background ? cat("; while saving, on the host, ", bytes(memory.master + memory.optimizer)) : "",
-          "\n");
-  text += cat("sent per step     ", human_bytes(mesh.traffic.gathered_bytes), " in ", mesh.traffic.all_gathers,
-              " all-gathers, ", human_bytes(mesh.traffic.scattered_bytes), " in ", mesh.traffic.reduce_scatters,
-              " reduce-scatters, ", human_bytes(mesh.traffic.reduced_bytes), " in ", mesh.traffic.all_reduces,
-              " all-reduces\n");
+      cat("mesh of ", arguments.world, " processes, ",
+          enum_name(effective_strategy(plan.config.parallel, arguments.world)), ": ", degrees.shard, " shards x ",
+          degrees.replicate, " replicas, ", arguments.links.processes_per_node, " processes a node\n");
+  text += cat("sent per step     ", human_bytes(traffic.gathered_bytes), " in ", traffic.all_gathers, " all-gathers, ",
+              human_bytes(traffic.scattered_bytes), " in ", traffic.reduce_scatters, " reduce-scatters, ",
+              human_bytes(traffic.reduced_bytes), " in ", traffic.all_reduces, " all-reduces (each process)\n");
   text += cat("time per step     compute ", fixed(step.compute_seconds, 3), " s at ",
               fixed(arguments.links.flops / 1e12, 0), " TFLOP/s; shards ", fixed(step.shard_seconds, 3), " s ",
               step.shards_leave_node ? "between nodes" : "within a node", " (",
               percent(step.shard_seconds, step.seconds()), " of the step); replicas ", fixed(step.replica_seconds, 3),
-              " s (", percent(step.replica_seconds, step.seconds()), "); hidden when compute is longer\n");
+              " s (", percent(step.replica_seconds, step.seconds()), "); hidden where compute takes longer\n");
   return text;
 }
 
 // Every parameter: name, shape, and what the optimizer does with it.
-std::string parameter_table(const CheckedConfig& checked) {
-  const RunConfig& config = checked.config;
-  const Layout layout = model_layout(model_parameters(config.model, checked.norms), config.optim, config.train.freeze);
+std::string parameter_table(const Layout& layout) {
   std::string text;
   for (const UnitLayout& unit : layout.units) {
     for (const TensorSpan& tensor : unit.tensors) {
@@ -160,16 +139,15 @@ std::string parameter_table(const CheckedConfig& checked) {
 void run_plan(const PlanArguments& arguments) {
   if (arguments.config.empty()) throw ConfigError("[plan] which config? For example: norma plan configs/1.2b.yaml");
   const CheckedConfig checked = load_checked_config(arguments.config, arguments.overrides);
-  const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0, arguments.world);
-  std::optional<MeshPlan> mesh;
-  if (arguments.world > 1) mesh = plan_mesh(checked, plan, arguments);
+  const RunPlan plan =
+      make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0, degrees_of(checked.config, arguments));
   if (arguments.json) {
-    std::printf("%s\n", plan_json(plan, mesh ? &*mesh : nullptr, arguments.world).c_str());
+    std::printf("%s\n", plan_json(plan, arguments).c_str());
     return;
   }
   std::printf("%s\n", describe(plan).c_str());
-  if (mesh) std::printf("%s", describe(*mesh, arguments).c_str());
-  if (arguments.parameters) std::printf("\n%s", parameter_table(checked).c_str());
+  if (arguments.world > 1) std::printf("%s", describe_mesh(plan, arguments).c_str());
+  if (arguments.parameters) std::printf("\n%s", parameter_table(plan.sharding.layout).c_str());
 }
 
 }  // namespace
@@ -183,9 +161,10 @@ void add_plan_command(CLI::App& app) {
                       "key=value or @FILE (a recipe, for example), applied in order on top of the file");
   command->add_flag("--json", arguments->json, "one JSON line instead of text");
   command->add_flag("--parameters", arguments->parameters, "also list every parameter by name");
-  command->add_option("--world", arguments->world, "processes: also memory, traffic and time of each")
+  command
+      ->add_option("--world", arguments->world, "number of processes: memory of each, and traffic and time of a step")
       ->check(CLI::Range(1, 1 << 20));
-  command->add_option("--per-node", links.processes_per_node, "processes of a node")
+  command->add_option("--per-node", links.processes_per_node, "processes on each node")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
   command->add_option("--node-bandwidth", links.within_node, "bytes/s that a process sends within its node")

@@ -1,7 +1,7 @@
 #include "session.h"
 
 #include "norma/model/parameters.h"
-#include "norma/parallel/strategy.h"
+#include "norma/parallel/sharding.h"
 
 namespace norma {
 
@@ -13,7 +13,7 @@ Session make_session(const RunConfig& config, const NormPlan& norms, at::Device 
   const Layout layout = model_layout(model_parameters(config.model, norms), config.optim, config.train.freeze);
   const std::vector<Unit>& units = session.model->units();
   session.engine = std::make_unique<ShardEngine>(units, layout, config.precision, device, purpose, world.mesh(),
-                                                 engine_policy(config.parallel, world.size(), units.size()));
+                                                 engine_policy(config.parallel, world.size(), layout));
   if (purpose == Purpose::training) {
     session.optimizer = std::make_unique<AdamW>(session.engine->flat_units(), config.optim);
   }

@@ -13,7 +13,7 @@
 #include "norma/base/process.h"
 #include "norma/config/names.h"
 #include "norma/parallel/job.h"
-#include "norma/parallel/strategy.h"
+#include "norma/parallel/sharding.h"
 #include "norma/record/summary.h"
 #include "norma/train/checkpointing.h"
 #include "norma/train/initial_weights.h"
@@ -80,8 +80,8 @@ TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const 
 }
 
 // The plan of a run whose data is open; what its length contradicts is a config error like any other.
-RunPlan checked_plan(const CheckedConfig& checked, std::int64_t batches_per_epoch, int world_size) {
-  RunPlan plan = make_run_plan(checked.config, checked.norms, batches_per_epoch, world_size);
+RunPlan checked_plan(const CheckedConfig& checked, std::int64_t batches_per_epoch, const Degrees& degrees) {
+  RunPlan plan = make_run_plan(checked.config, checked.norms, batches_per_epoch, degrees);
   const Problems problems = check_schedule(plan);
   if (!problems.empty()) throw ConfigError("[config] " + join(describe(problems, checked.source), "\n  "));
   return plan;
@@ -167,7 +167,7 @@ int train_together(CheckedConfig checked, const CommandContext& context, const L
   const auto dataset = open_tokens(checked, config.data.paths, "data.paths");
   BatchStream stream(dataset, stream_options(config, launch));
   const EvaluationInput evaluation = open_evaluation_of(checked);
-  RunPlan plan = checked_plan(checked, stream.batches_per_epoch(), world.size());
+  RunPlan plan = checked_plan(checked, stream.batches_per_epoch(), mesh_degrees(config.parallel, launch));
   check_agreement(config, dataset->fingerprint() + " " + fingerprint(evaluation), world);
   const std::unique_ptr<RunFolder> folder = open_run_folder(config, world);
   start_rank_log(config, launch, run_folder_of(config));
@@ -227,7 +227,7 @@ void print_dry_run(const CheckedConfig& checked) {
     batches_per_epoch = BatchStream(dataset, stream_options(checked.config)).batches_per_epoch();
     open_evaluation_of(checked);
   }
-  const RunPlan plan = checked_plan(checked, batches_per_epoch, /*world_size=*/1);
+  const RunPlan plan = checked_plan(checked, batches_per_epoch, /*degrees=*/{});
   std::printf("%s\n%s", to_yaml(checked.config).c_str(), describe(plan).c_str());
 }
 

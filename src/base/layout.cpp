@@ -45,9 +45,8 @@ std::int64_t Layout::num_parameters() const {
   return total;
 }
 
-UnitLayout lay_out_unit(std::string name, std::vector<TensorSpan> tensors) {
-  UnitLayout unit;
-  unit.name = std::move(name);
+UnitLayout lay_out_unit(UnitInfo info, std::vector<TensorSpan> tensors) {
+  UnitLayout unit{std::move(info)};
   std::unordered_set<std::string> names;
   const auto part_of = [](const TensorSpan& tensor) { return tensor.frozen ? 2 : tensor.decay ? 0 : 1; };
   for (const int part : {0, 1, 2}) {
@@ -65,10 +64,10 @@ UnitLayout lay_out_unit(std::string name, std::vector<TensorSpan> tensors) {
   return unit;
 }
 
-ShardSpan shard_of(const UnitLayout& unit, int degree, int place) {
-  NORMA_CHECK(degree > 0 && place >= 0 && place < degree, "[layout] shard ", place, " of ", degree);
+ShardSpan shard_of(const UnitLayout& unit, int degree, int shard_rank) {
+  NORMA_CHECK(degree > 0 && shard_rank >= 0 && shard_rank < degree, "[layout] shard ", shard_rank, " of ", degree);
   const std::int64_t numel = round_up((unit.numel + degree - 1) / degree);
-  return {numel * place, numel};
+  return {numel * shard_rank, numel};
 }
 
 std::vector<TensorPiece> pieces_of(const UnitLayout& unit, const ShardSpan& shard) {

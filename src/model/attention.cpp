@@ -2,25 +2,25 @@
 
 #include <ATen/ATen.h>
 
-#include "norma/model/rotary.h"
+#include "rotary.h"
 
 namespace norma {
 
-Attention::Attention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer)
-    : SubLayer(policy.attention, config.d_model),
-      config_(config),
-      sites_(policy.inner),
-      layer_(static_cast<std::size_t>(layer)),
-      scale_(rotary_of(config).softmax_scale),
-      qkv_(register_matrix(*this, "qkv", {config.qkv_width(), config.d_model})),
-      out_(register_matrix(*this, "out", {config.d_model, config.q_width()})),
-      inner_(register_norms(*this, sites_, config)) {}
+Attention::Attention(const BlockParts& parts)
+    : SubLayer(parts.policy.attention, parts.norms.attention),
+      config_(parts.config),
+      sites_(parts.policy.inner),
+      layer_(static_cast<std::size_t>(parts.layer)),
+      scale_(rotary_of(config_).softmax_scale),
+      qkv_(parts.tensors.take(ParameterRole::qkv)),
+      out_(parts.tensors.take(ParameterRole::attention_out)),
+      inner_(parts.norms.inner) {}
 
 // [B, T, heads * E] -> [B, T, heads, E], normed before the split (whole) or after it (per head).
 at::Tensor Attention::heads(const at::Tensor& flat, const HeadSite& site, const Norm& norm) const {
   const bool whole = site.granularity == Granularity::whole;
-  const at::Tensor split = (whole ? normed(norm, flat) : flat).unflatten(-1, {-1, config_.head_width()});
-  return whole ? split : normed(norm, split);
+  const at::Tensor split = (whole ? norm(flat) : flat).unflatten(-1, {-1, config_.head_width()});
+  return whole ? split : norm(split);
 }
 
 // [B, T, (H + 2K) E] -> [B, T, H E]: everything between the two matrix products.
@@ -40,9 +40,9 @@ at::Tensor Attention::mix(at::Tensor projected, const BlockContext& context) con
   }
   at::Tensor mixed = ops::attention(q, k, v, causal, context.mask, scale_);  // [B, T, H, E]
   const bool whole = sites_.context.granularity == Granularity::whole;
-  if (!whole) mixed = normed(inner_.context, mixed);
+  if (!whole) mixed = inner_.context(mixed);
   mixed = mixed.flatten(2);  // [B, T, H E]
-  return whole ? normed(inner_.context, mixed) : mixed;
+  return whole ? inner_.context(mixed) : mixed;
 }
 
 at::Tensor Attention::branch(BranchInput& u, const BlockContext& context) {

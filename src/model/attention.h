@@ -8,7 +8,7 @@ namespace norma {
 // Grouped-query attention with optional norms on q, k, v and context.
 class Attention : public SubLayer {
  public:
-  Attention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer);
+  explicit Attention(const BlockParts& parts);
 
  protected:
   at::Tensor branch(BranchInput& u, const BlockContext& context) override;

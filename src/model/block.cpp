@@ -10,33 +10,31 @@
 namespace norma {
 namespace {
 
-std::shared_ptr<SubLayer> make_attention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer) {
-  if (config.is_latent()) return std::make_shared<LatentAttention>(config, policy, layer);
-  return std::make_shared<Attention>(config, policy, layer);
+std::unique_ptr<SubLayer> make_attention(const BlockParts& parts) {
+  if (parts.config.is_latent()) return std::make_unique<LatentAttention>(parts);
+  return std::make_unique<Attention>(parts);
 }
 
-std::shared_ptr<SubLayer> make_mlp(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer) {
-  if (config.mlp_kind(layer) == MlpKind::moe) return std::make_shared<Moe>(config, policy);
-  return std::make_shared<Mlp>(config, policy);
+std::unique_ptr<SubLayer> make_mlp(const BlockParts& parts) {
+  if (parts.config.mlp_kind(parts.layer) == MlpKind::moe) return std::make_unique<Moe>(parts);
+  return std::make_unique<Mlp>(parts);
 }
 
 }  // namespace
 
-BlockImpl::BlockImpl(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer)
-    : attention_(register_module("attention", make_attention(config, policy, layer))),
-      mlp_(register_module("mlp", make_mlp(config, policy, layer))) {}
+Block::Block(const BlockParts& parts) : attention_(make_attention(parts)), mlp_(make_mlp(parts)) {}
 
-BlockOutput BlockImpl::forward(const at::Tensor& x, BlockContext context) {
+BlockOutput Block::forward(const at::Tensor& x, BlockContext context) {
   BlockOutput out;
   context.routing = &out.routing;
   const at::Tensor mixed = attention_->forward(x, x, context);
-  if (!context.places) {
+  if (!context.wanted) {
     out.x = mlp_->forward(mixed, x, context);
     return out;
   }
   // What follows attention looks at one token at a time.
   const auto wanted = [&](const at::Tensor& all) {
-    return all.flatten(0, 1).index_select(0, *context.places).unsqueeze(0);  // [B, T, D] -> [1, N, D]
+    return all.flatten(0, 1).index_select(0, *context.wanted).unsqueeze(0);  // [B, T, D] -> [1, N, D]
   };
   out.x = mlp_->forward(wanted(mixed), wanted(x), context);
   return out;

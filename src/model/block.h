@@ -1,4 +1,4 @@
-// A block: attention and MLP (dense, or experts), one after the other.
+// A block: attention, then an MLP (dense, or experts).
 #pragma once
 
 #include <memory>
@@ -9,20 +9,20 @@ namespace norma {
 
 // The outputs of a block. As the outputs of a unit they are a list, which runners treat alike whatever it holds.
 struct BlockOutput {
-  at::Tensor x;                         // [B, T, D], or [1, N, D] of the context's places
+  at::Tensor x;                         // [B, T, D], or [1, N, D] where the context wants N tokens only
   std::optional<RoutingTerms> routing;  // of a block with experts
 
   TensorList pack() const;
   static BlockOutput unpack(const TensorList& list);
 };
 
-class BlockImpl : public torch::nn::Module {
+class Block {
  public:
-  BlockImpl(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer);
+  explicit Block(const BlockParts& parts);
   BlockOutput forward(const at::Tensor& x, BlockContext context);  // x [B, T, D]
 
  private:
-  std::shared_ptr<SubLayer> attention_, mlp_;
+  std::unique_ptr<SubLayer> attention_, mlp_;
 };
 
 }  // namespace norma

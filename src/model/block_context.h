@@ -17,12 +17,12 @@ struct RoutingTerms {
 
 // What a forward pass knows besides the stream. Nothing in it is differentiable.
 struct BlockContext {
-  RopeTable rope;                  // angles of this pass' positions
-  std::optional<at::Tensor> mask;  // [B, 1, T, S] when documents are kept apart
-  DecodeCache* cache = nullptr;
-  bool recompute_inputs = false;                   // see prepared_linear()
-  std::optional<RoutingTerms>* routing = nullptr;  // where experts leave their report, during the call
-  std::optional<at::Tensor> places = {};           // [N] flat indices into [B, T]: the block's output is wanted there
+  RopeTable rope;                    // angles of the pass's positions
+  std::optional<at::Tensor> mask{};  // [B, 1, T, S], true where a query may attend; absent: plain causal attention
+  DecodeCache* cache = nullptr;      // what earlier tokens left, where there is a cache
+  bool recompute_inputs = false;     // see prepared_linear()
+  std::optional<RoutingTerms>* routing = nullptr;  // where experts leave their report during the call
+  std::optional<at::Tensor> wanted{};              // [N] flat indices into [B, T]: the output is needed there only
 };
 
 }  // namespace norma

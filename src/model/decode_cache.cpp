@@ -27,7 +27,7 @@ std::int64_t TokenStore::bytes() const {
   return defined() ? static_cast<std::int64_t>(seen().nbytes()) : 0;
 }
 
-// What no token has filled is zero: it is masked, and must not be nan even so.
+// What no token has filled is masked, but must be finite all the same: zero.
 void TokenStore::make_room(const at::Tensor& like, std::int64_t rows, std::int64_t needed, std::int64_t reserve) {
   const std::int64_t before = defined() ? buffer_.size(1) : 0;
   if (needed <= before) return;
@@ -46,10 +46,10 @@ void TokenStore::append(const at::Tensor& now, std::int64_t reserve) {
   length_ += tokens;
 }
 
-void TokenStore::append_at(const at::Tensor& now, const at::Tensor& places) {
+void TokenStore::append_at(const at::Tensor& now, const at::Tensor& positions) {
   make_room(now, now.size(0), length_ + 1, 0);
-  const at::Tensor rows = at::arange(now.size(0), places.options());
-  buffer_.index_put_({rows, places}, now.select(1, 0));
+  const at::Tensor rows = at::arange(now.size(0), positions.options());
+  buffer_.index_put_({rows, positions}, now.select(1, 0));
   ++length_;
 }
 

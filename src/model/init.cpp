@@ -14,10 +14,10 @@ namespace {
 struct Matrix {
   std::int64_t rows, columns;
   double scale;              // branch_init_scale, where it applies
-  std::int64_t fan_out = 0;  // rows of the whole matrix, where these are a part of it; 0: all of it
+  std::int64_t fan_out = 0;  // rows of the whole matrix, where these are only a part of it; else 0
 };
 
-// Key rows and value rows of every head: of two matrices.
+// The rows of two matrices, taking turns: of every head its key rows, then its value rows.
 std::vector<Matrix> kv_up_matrices(const ModelConfig& m, double value_scale) {
   const std::int64_t keys = m.nope_dim(), values = m.value_width();
   std::vector<Matrix> rows;
@@ -28,7 +28,7 @@ std::vector<Matrix> kv_up_matrices(const ModelConfig& m, double value_scale) {
   return rows;
 }
 
-// The logical matrices of a parameter, top to bottom; of one expert, where there are many.
+// The logical matrices of a parameter from top to bottom; where there are experts, those of one expert.
 std::vector<Matrix> matrices_of(const ParameterSpec& p, const ModelConfig& m, const NormPlan& plan) {
   const std::int64_t columns = p.shape.size() > 1 ? p.shape.back() : 1, rows = p.shape[p.shape.size() > 2 ? 1 : 0];
   if (p.layer < 0) return {{rows, columns, 1.0}};
@@ -62,7 +62,7 @@ double base_std(const ModelConfig& model, const InitConfig& init) {
   return init.std.value_or(std::sqrt(2.0 / (5.0 * static_cast<double>(model.d_model))));
 }
 
-// The embedding, and a head of its own.
+// The std of the embedding, or of a head that has its own weights.
 double table_std(ParameterRole role, const ModelConfig& model, const InitConfig& init) {
   const double d = static_cast<double>(model.d_model);
   const bool base = init.scheme == InitScheme::normal || init.scheme == InitScheme::depth_scaled;
@@ -96,7 +96,7 @@ double matrix_std(const ParameterSpec& p, const Matrix& matrix, const ModelConfi
 
 std::vector<InitPiece> init_pieces(const ParameterSpec& p, const ModelConfig& model, const NormPlan& plan,
                                    const InitConfig& init) {
-  if (p.role == ParameterRole::norm) return {{0, p.numel(), 0.0, p.gain}};
+  if (p.role == ParameterRole::norm) return {{0, p.numel(), 0.0, p.norm.gain_init}};
   if (p.role == ParameterRole::selection_bias) return {{0, p.numel(), 0.0, 0.0}};
   if (p.role == ParameterRole::embedding || p.role == ParameterRole::head) {
     return {{0, p.numel(), table_std(p.role, model, init), 0.0}};

@@ -2,33 +2,30 @@
 
 #include <ATen/ATen.h>
 
-#include "norma/model/rotary.h"
+#include "rotary.h"
 
 namespace norma {
 
-LatentAttention::LatentAttention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer)
-    : SubLayer(policy.attention, config.d_model),
-      config_(config),
-      sites_(policy.inner),
-      layer_(static_cast<std::size_t>(layer)),
-      scale_(rotary_of(config).softmax_scale) {
-  const bool low_rank = config.attention.q_rank.has_value();
-  q_ = low_rank ? register_matrix(*this, "q_down", {config.q_rank(), config.d_model})
-                : register_matrix(*this, "q", {config.q_width(), config.d_model});
-  if (low_rank) q_up_ = register_matrix(*this, "q_up", {config.q_width(), config.q_rank()});
-  kv_down_ = register_matrix(*this, "kv_down", {config.latent_width(), config.d_model});
-  kv_up_ = register_matrix(*this, "kv_up", {config.kv_up_width(), config.kv_rank()});
-  out_ = register_matrix(*this, "out", {config.d_model, config.context_width()});
-  inner_ = register_norms(*this, sites_, config);
-}
+LatentAttention::LatentAttention(const BlockParts& parts)
+    : SubLayer(parts.policy.attention, parts.norms.attention),
+      config_(parts.config),
+      sites_(parts.policy.inner),
+      layer_(static_cast<std::size_t>(parts.layer)),
+      scale_(rotary_of(config_).softmax_scale),
+      q_up_(parts.tensors.take_if_any(ParameterRole::q_up)),
+      q_(parts.tensors.take(q_up_ ? ParameterRole::q_down : ParameterRole::q)),
+      kv_down_(parts.tensors.take(ParameterRole::kv_down)),
+      kv_up_(parts.tensors.take(ParameterRole::kv_up)),
+      out_(parts.tensors.take(ParameterRole::attention_out)),
+      inner_(parts.norms.inner) {}
 
 namespace {
 
 // x [B, T, heads * n] -> [B, T, heads, n], normed before the split (whole) or after it (per head).
 at::Tensor normed_heads(const at::Tensor& x, std::int64_t width, const HeadSite& site, const Norm& norm) {
   const bool whole = site.granularity == Granularity::whole;
-  const at::Tensor split = (whole ? normed(norm, x) : x).unflatten(-1, {-1, width});
-  return whole ? split : normed(norm, split);
+  const at::Tensor split = (whole ? norm(x) : x).unflatten(-1, {-1, width});
+  return whole ? split : norm(split);
 }
 
 // The last channels of each head turned, the others as they are. [B, T, heads, n] -> the same.
@@ -56,21 +53,21 @@ at::Tensor LatentAttention::keys(const at::Tensor& of_latent, const at::Tensor& 
   const at::Tensor one = shared.unsqueeze(2);  // [B, T, 1, P]
   const auto to_heads = [&](const at::Tensor& x) { return x.expand({-1, -1, config_.num_heads, -1}); };
   if (norms_whole_keys(sites_)) {
-    return rope_tail(normed(inner_.k, at::cat({of_latent, to_heads(one)}, -1)), rope_dim, context.rope);
+    return rope_tail(inner_.k(at::cat({of_latent, to_heads(one)}, -1)), rope_dim, context.rope);
   }
-  return at::cat({normed(inner_.k, of_latent), to_heads(ops::rope(normed(inner_.rope_key, one), context.rope))}, -1);
+  return at::cat({inner_.k(of_latent), to_heads(ops::rope(inner_.rope_key(one), context.rope))}, -1);
 }
 
 // [B, T, H, W], normed.
 at::Tensor LatentAttention::values(const at::Tensor& of_latent) const {
-  if (!inner_.v || sites_.v.granularity == Granularity::per_head) return normed(inner_.v, of_latent);
-  return normed(inner_.v, of_latent.flatten(2)).unflatten(-1, {-1, config_.value_width()});
+  if (!inner_.v.present() || sites_.v.granularity == Granularity::per_head) return inner_.v(of_latent);
+  return inner_.v(of_latent.flatten(2)).unflatten(-1, {-1, config_.value_width()});
 }
 
 // [B, T, H, W] -> [B, T, H W].
 at::Tensor LatentAttention::normed_context(const at::Tensor& mixed) const {
-  if (sites_.context.granularity == Granularity::whole) return normed(inner_.context, mixed.flatten(2));
-  return normed(inner_.context, mixed).flatten(2);
+  if (sites_.context.granularity == Granularity::whole) return inner_.context(mixed.flatten(2));
+  return inner_.context(mixed).flatten(2);
 }
 
 // The expanded form. in: q [B, T, H (N + P)], shared [B, T, P], of kv_up [B, T, H (N + W)] -> [B, T, H W].
@@ -85,7 +82,7 @@ at::Tensor LatentAttention::attend(const TensorList& in, const BlockContext& con
 
 // Gain of norm_v by head and channel, [H, W] or [W].
 at::Tensor LatentAttention::value_gain() const {
-  const at::Tensor gain = inner_.v->weight();
+  const at::Tensor& gain = inner_.v.gain;
   return sites_.v.granularity == Granularity::whole ? gain.view({config_.num_heads, -1}) : gain;
 }
 
@@ -95,19 +92,18 @@ void LatentAttention::remember(const at::Tensor& latent, const at::Tensor& share
                                const BlockContext& context) const {
   const DecodeCache& all = *context.cache;
   LayerCache& cache = context.cache->layers[layer_];
-  const bool whole_key = norms_whole_keys(sites_);
-  at::Tensor one = normed(inner_.rope_key, shared);  // [B, T, P]
-  if (whole_key) one = one * inner_.k->weight().narrow(0, config_.nope_dim(), config_.rope_dim());
+  at::Tensor one = inner_.rope_key(shared);  // [B, T, P]
+  if (norms_whole_keys(sites_)) one = one * inner_.k.gain.narrow(0, config_.nope_dim(), config_.rope_dim());
   all.append(cache.latent, latent);
   all.append(cache.rope_key, ops::rope(one.unsqueeze(2), context.rope).squeeze(2));
-  if (!inner_.k && !inner_.v) return;
+  if (!inner_.k.present() && !inner_.v.present()) return;
   const at::Tensor heads = up.unflatten(-1, {config_.num_heads, -1});  // [B, T, H, N + W]
-  if (inner_.k) {
+  if (inner_.k.present()) {
     at::Tensor key = heads.narrow(-1, 0, config_.nope_dim());
-    if (whole_key) key = at::cat({key, shared.unsqueeze(2).expand({-1, -1, config_.num_heads, -1})}, -1);
+    if (norms_whole_keys(sites_)) key = at::cat({key, shared.unsqueeze(2).expand({-1, -1, config_.num_heads, -1})}, -1);
     all.append(cache.key_scale, ops::rms_factor(key, sites_.k.eps).squeeze(-1));  // [B, S, H]
   }
-  if (inner_.v) {
+  if (inner_.v.present()) {
     const bool whole = sites_.v.granularity == Granularity::whole;
     const at::Tensor value = heads.narrow(-1, config_.nope_dim(), config_.value_width());
     const at::Tensor factor =
@@ -125,14 +121,14 @@ at::Tensor LatentAttention::attend_absorbed(const at::Tensor& projected, const B
   const at::Tensor value_rows = up.narrow(1, config_.nope_dim(), config_.value_width());  // [H, W, R]
   at::Tensor plain = q.narrow(-1, 0, config_.nope_dim());                                 // [B, T, H, N]
   const at::Tensor turned = q.narrow(-1, config_.nope_dim(), config_.rope_dim());         // [B, T, H, P]
-  if (inner_.k) plain = plain * inner_.k->weight().narrow(0, 0, config_.nope_dim());
-  const at::Tensor absorbed = ops::linear_per_head(plain, key_rows.transpose(1, 2));  // [B, T, H, R]
+  if (inner_.k.present()) plain = plain * inner_.k.gain.narrow(0, 0, config_.nope_dim());
+  const at::Tensor absorbed = ops::linear_per_head(plain, key_rows.transpose(1, 2));
   const at::Tensor key_scale = seen_or_none(cache.key_scale);
   const LatentCacheView view{cache.latent.seen(), cache.rope_key.seen(), key_scale,
-                             inner_.rope_key ? at::Tensor() : key_scale, seen_or_none(cache.value_scale)};
+                             inner_.rope_key.present() ? at::Tensor() : key_scale, seen_or_none(cache.value_scale)};
   const at::Tensor sums = ops::latent_attention(absorbed, turned, view, scale_, context.mask);  // [B, T, H, R]
   at::Tensor mixed = ops::linear_per_head(sums, value_rows);                                    // [B, T, H, W]
-  if (inner_.v) mixed = mixed * value_gain();
+  if (inner_.v.present()) mixed = mixed * value_gain();
   return normed_context(mixed);
 }
 
@@ -142,14 +138,14 @@ at::Tensor LatentAttention::branch(BranchInput& u, const BlockContext& context) 
   const at::Tensor latent = down[1].narrow(-1, 0, config_.kv_rank());
   const at::Tensor shared = down[1].narrow(-1, config_.kv_rank(), config_.rope_dim());
   at::Tensor q = down[0];
-  if (q_up_.defined()) {
-    const auto prepare = [this](const TensorList& in) { return normed(inner_.q_latent, in[0]); };
-    q = ops::prepared_linear(prepare, {q}, q_up_, recompute).y;  // [B, T, H (N + P)]
+  if (q_up_) {
+    const auto prepare = [this](const TensorList& in) { return inner_.q_latent(in[0]); };
+    q = ops::prepared_linear(prepare, {q}, *q_up_, recompute).y;  // [B, T, H (N + P)]
   }
-  const auto prepare = [this](const TensorList& in) { return normed(inner_.kv_latent, in[0]); };
+  const auto prepare = [this](const TensorList& in) { return inner_.kv_latent(in[0]); };
   if (context.cache && context.cache->length > 0) {
     const at::Tensor c = prepare({latent});  // [B, T, R]
-    remember(c, shared, inner_.k || inner_.v ? ops::linear(c, kv_up_) : at::Tensor(), context);
+    remember(c, shared, inner_.k.present() || inner_.v.present() ? ops::linear(c, kv_up_) : at::Tensor(), context);
     return ops::linear(attend_absorbed(q, context), out_);  // [B, T, D]
   }
   const PreparedLinear up = ops::prepared_linear(prepare, {latent}, kv_up_, recompute);  // [B, T, H (N + W)]

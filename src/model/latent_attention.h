@@ -20,7 +20,7 @@ namespace norma {
 // rows.
 class LatentAttention : public SubLayer {
  public:
-  LatentAttention(const ModelConfig& config, const LayerPolicy& policy, std::int64_t layer);
+  explicit LatentAttention(const BlockParts& parts);
 
  protected:
   at::Tensor branch(BranchInput& u, const BlockContext& context) override;
@@ -40,7 +40,8 @@ class LatentAttention : public SubLayer {
   InnerNorms sites_;
   std::size_t layer_;
   double scale_;
-  at::Tensor q_, q_up_, kv_down_, kv_up_, out_;  // q_ is q_down where there is a rank
+  std::optional<at::Tensor> q_up_;  // where queries have a latent of their own: q_ is q_down then
+  at::Tensor q_, kv_down_, kv_up_, out_;
   InnerSites<Norm> inner_;
 };
 

@@ -2,9 +2,8 @@
 
 namespace norma {
 
-SwigluMatrices register_swiglu(torch::nn::Module& parent, std::int64_t d_model, std::int64_t width) {
-  const at::Tensor up_gate = register_matrix(parent, "up_gate", {2 * width, d_model});
-  return {up_gate, register_matrix(parent, "down", {d_model, width})};
+SwigluMatrices take_swiglu(UnitTensors& tensors) {
+  return {tensors.take(ParameterRole::up_gate), tensors.take(ParameterRole::down)};
 }
 
 at::Tensor SwigluMatrices::forward(BranchInput& u, const BlockContext& context) const {
@@ -12,8 +11,8 @@ at::Tensor SwigluMatrices::forward(BranchInput& u, const BlockContext& context) 
   return ops::prepared_linear(activate, {u.project(up_gate)}, down, context.recompute_inputs).y;  // [B, T, D]
 }
 
-Mlp::Mlp(const ModelConfig& config, const LayerPolicy& policy)
-    : SubLayer(policy.mlp, config.d_model), matrices_(register_swiglu(*this, config.d_model, config.mlp_dim)) {}
+Mlp::Mlp(const BlockParts& parts)
+    : SubLayer(parts.policy.mlp, parts.norms.mlp), matrices_(take_swiglu(parts.tensors)) {}
 
 at::Tensor Mlp::branch(BranchInput& u, const BlockContext& context) {
   return matrices_.forward(u, context);

@@ -21,22 +21,15 @@ RouterRule rule_of(const ModelConfig& config) {
 
 }  // namespace
 
-Moe::Moe(const ModelConfig& config, const LayerPolicy& policy)
-    : SubLayer(policy.mlp, config.d_model),
-      rule_(rule_of(config)),
-      router_in_fp32_(config.moe.router_precision == RouterPrecision::fp32) {
-  const std::int64_t experts = config.moe.num_experts, width = config.expert_width();
-  if (config.moe.selection_bias) {
-    selection_bias_ = register_parameter("selection_bias", shaped_placeholder({experts}));
-  }
-  router_ = register_matrix(*this, "router", {experts, config.d_model});
-  const auto list = register_module("experts", std::make_shared<torch::nn::Module>("experts"));
-  up_gate_ = register_matrix(*list, "up_gate", {experts, 2 * width, config.d_model});
-  down_ = register_matrix(*list, "down", {experts, config.d_model, width});
-  if (config.moe.shared_experts > 0) {
-    const auto shared = register_module("shared", std::make_shared<torch::nn::Module>("shared"));
-    shared_ = register_swiglu(*shared, config.d_model, config.shared_width());
-  }
+Moe::Moe(const BlockParts& parts)
+    : SubLayer(parts.policy.mlp, parts.norms.mlp),
+      rule_(rule_of(parts.config)),
+      router_in_fp32_(parts.config.moe.router_precision == RouterPrecision::fp32),
+      selection_bias_(parts.tensors.take_if_any(ParameterRole::selection_bias)),
+      router_(parts.tensors.take(ParameterRole::router)),
+      up_gate_(parts.tensors.take(ParameterRole::experts_up_gate)),
+      down_(parts.tensors.take(ParameterRole::experts_down)) {
+  if (parts.config.moe.shared_experts > 0) shared_ = take_swiglu(parts.tensors);
 }
 
 at::Tensor Moe::router_logits(BranchInput& u) const {

@@ -11,7 +11,7 @@ namespace norma {
 // y = sum of top_k experts' SwiGLU, weighted by the router, + the shared MLP where there is one.
 class Moe : public SubLayer {
  public:
-  Moe(const ModelConfig& config, const LayerPolicy& policy);
+  explicit Moe(const BlockParts& parts);
 
  protected:
   at::Tensor branch(BranchInput& u, const BlockContext& context) override;
@@ -22,7 +22,7 @@ class Moe : public SubLayer {
 
   RouterRule rule_;
   bool router_in_fp32_;
-  std::optional<at::Tensor> selection_bias_;  // [E]
+  std::optional<at::Tensor> selection_bias_;  // [E], where there is one
   at::Tensor router_;                         // [E, D]
   at::Tensor up_gate_, down_;                 // [E, 2F, D], [E, D, F]
   std::optional<SwigluMatrices> shared_;

@@ -18,7 +18,7 @@ std::int64_t ParameterSpec::numel() const {
 namespace {
 
 ParameterSpec norm_spec(const NormParameter& norm, std::int64_t layer) {
-  return {norm.name, {norm.width}, ParameterRole::norm, layer, norm.site.gain_init};
+  return {norm.name, {norm.width}, ParameterRole::norm, layer, norm.site};
 }
 
 // "blocks.3" of "blocks.3.mlp.norm_in.weight", "head" of "head.norm.weight".
@@ -70,20 +70,25 @@ std::vector<UnitSpec> model_parameters(const ModelConfig& m, const NormPlan& pla
   for (const NormParameter& norm : norm_parameters(plan, m)) norms[unit_of(norm.name)].push_back(norm);
 
   std::vector<UnitSpec> units;
-  const auto add_unit = [&](const std::string& name, std::int64_t layer, std::vector<ParameterSpec> matrices) {
-    for (const NormParameter& norm : norms[name]) matrices.push_back(norm_spec(norm, layer));
-    units.push_back({name, std::move(matrices)});
+  const auto add_unit = [&](UnitInfo info, std::int64_t layer, std::vector<ParameterSpec> matrices) {
+    for (const NormParameter& norm : norms[info.name]) matrices.push_back(norm_spec(norm, layer));
+    units.push_back({std::move(info), std::move(matrices)});
   };
-  add_unit("embedding", -1, {{"embedding.weight", {m.rows(), m.d_model}, ParameterRole::embedding}});
+  // The gradient of a lookup needs the ids alone; a norm behind it reads its gain again.
+  add_unit({"embedding", UnitRole::table, {}, /*backward_reads_parameters=*/plan.embedding.present()}, -1,
+           {{"embedding.weight", {m.rows(), m.d_model}, ParameterRole::embedding}});
   for (std::int64_t l = 0; l < m.num_layers; ++l) {
     std::vector<ParameterSpec> matrices;
     add_attention(m, l, matrices);
     add_mlp(m, l, matrices);
-    add_unit(cat("blocks.", l), l, std::move(matrices));
+    add_unit({cat("blocks.", l), UnitRole::block}, l, std::move(matrices));
   }
-  std::vector<ParameterSpec> head;
-  if (!m.tie_embeddings) head.push_back({"head.weight", {m.rows(), m.d_model}, ParameterRole::head});
-  add_unit("head", -1, head);
+  constexpr int kTable = 0;
+  if (m.tie_embeddings) {
+    add_unit({"head", UnitRole::head, {kTable}}, -1, {});
+  } else {
+    add_unit({"head", UnitRole::head}, -1, {{"head.weight", {m.rows(), m.d_model}, ParameterRole::head}});
+  }
   return units;
 }
 
@@ -140,7 +145,7 @@ Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim
       const bool frozen = p.role == ParameterRole::selection_bias || is_frozen(freeze, p.name);
       spans.push_back({p.name, p.shape, 0, p.numel(), decays(p.role), frozen});
     }
-    layout.units.push_back(lay_out_unit(unit.name, spans));
+    layout.units.push_back(lay_out_unit(unit, spans));
   }
   return layout;
 }

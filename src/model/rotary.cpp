@@ -1,4 +1,4 @@
-#include "norma/model/rotary.h"
+#include "rotary.h"
 
 #include <algorithm>
 #include <cmath>

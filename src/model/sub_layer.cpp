@@ -4,11 +4,6 @@
 
 namespace norma {
 
-at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, at::IntArrayRef shape) {
-  const auto holder = parent.register_module(name, std::make_shared<torch::nn::Module>(name));
-  return holder->register_parameter("weight", shaped_placeholder(shape));
-}
-
 at::Tensor BranchInput::project(const at::Tensor& matrix) {
   if (value_.defined()) return ops::linear(value_, matrix);
   return project(TensorList{matrix})[0];
@@ -25,21 +20,18 @@ const at::Tensor& BranchInput::value() {
   return value_;
 }
 
-SubLayer::SubLayer(const ResidualWiring& wiring, std::int64_t d_model)
-    : wiring_(wiring), norms_(register_norms(*this, wiring, d_model)) {}
-
 at::Tensor SubLayer::forward(const at::Tensor& x, const at::Tensor& block_input, const BlockContext& context) {
   const auto prepare = [this](const TensorList& in) {
-    const at::Tensor u = normed(norms_.in, in[0]);
+    const at::Tensor u = norms_.in(in[0]);
     return wiring_.in_gain != 1.0 ? u * wiring_.in_gain : u;
   };
-  const bool is_stream = norms_.in == nullptr && wiring_.in_gain == 1.0;  // kept anyway
+  const bool is_stream = !norms_.in.present() && wiring_.in_gain == 1.0;  // kept anyway
   BranchInput u(prepare, x, context.recompute_inputs && !is_stream);
-  const at::Tensor y = normed(norms_.out, branch(u, context));
+  const at::Tensor y = norms_.out(branch(u, context));
   const at::Tensor& skip = wiring_.skip == SkipSource::stream   ? x
                            : wiring_.skip == SkipSource::normed ? u.value()
                                                                 : block_input;
-  return normed(norms_.sum, ops::residual_join(skip, y, wiring_.alpha, wiring_.beta));
+  return norms_.sum(ops::residual_join(skip, y, wiring_.alpha, wiring_.beta));
 }
 
 }  // namespace norma

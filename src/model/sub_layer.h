@@ -1,18 +1,26 @@
 // A sub-layer: the one residual equation around a branch, which is attention or an MLP.
 #pragma once
 
-#include <torch/nn/module.h>
-
 #include "norma/base/unit.h"
 #include "norma/config/config.h"
 #include "norma/norm/plan.h"
 
 #include "block_context.h"
 #include "norm_module.h"
+#include "unit_tensors.h"
 
 namespace norma {
 
-// The input u of a branch, which its first matrix product may have to make again.
+// What the modules of a block are built from.
+struct BlockParts {
+  const ModelConfig& config;
+  const LayerPolicy& policy;
+  std::int64_t layer;  // index of the block
+  UnitTensors& tensors;
+  LayerNorms norms;
+};
+
+// The input u of a branch, which its first matrix product may have to compute again in the backward pass.
 class BranchInput {
  public:
   BranchInput(TensorFunction prepare, at::Tensor x, bool recompute)
@@ -28,9 +36,13 @@ class BranchInput {
 };
 
 // u = g * N_in(x)   y = N_out(F(u))   x' = N_sum(alpha * skip + beta * y)
-class SubLayer : public torch::nn::Module {
+class SubLayer {
  public:
-  SubLayer(const ResidualWiring& wiring, std::int64_t d_model);
+  SubLayer(const ResidualWiring& wiring, const WiringSites<Norm>& norms) : wiring_(wiring), norms_(norms) {}
+  virtual ~SubLayer() = default;
+  SubLayer(const SubLayer&) = delete;
+  SubLayer& operator=(const SubLayer&) = delete;
+
   // x and block_input [B, T, D] -> [B, T, D]
   at::Tensor forward(const at::Tensor& x, const at::Tensor& block_input, const BlockContext& context);
 
@@ -41,8 +53,5 @@ class SubLayer : public torch::nn::Module {
   ResidualWiring wiring_;
   WiringSites<Norm> norms_;
 };
-
-// A matrix [out, in] (or [experts, out, in]) registered as "<name>.weight" under `parent`.
-at::Tensor register_matrix(torch::nn::Module& parent, const std::string& name, at::IntArrayRef shape);
 
 }  // namespace norma

@@ -3,9 +3,11 @@
 #include <ATen/ATen.h>
 
 #include "norma/base/error.h"
-#include "norma/model/rotary.h"
+#include "norma/kernels/ops.h"
 
 #include "block.h"
+#include "rotary.h"
+#include "unit_tensors.h"
 
 namespace norma {
 namespace {
@@ -26,10 +28,11 @@ at::Tensor later_causal_mask(std::int64_t begin, std::int64_t length, at::Device
   return at::ones({length, begin + length}, options).tril(begin).view({1, 1, length, begin + length});
 }
 
-// The same for one token more in rows of their own lengths, ids [B, S] included: [B, 1, 1, S].
-at::Tensor row_mask(const at::Tensor& ids, const at::Tensor& places, std::optional<std::int64_t> separator) {
-  const at::Tensor own = places.unsqueeze(1);                                        // [B, 1]
-  at::Tensor mask = at::arange(ids.size(1), places.options()).unsqueeze(0).le(own);  // [B, S]
+// The same for one token at `positions` [B] of rows that have different lengths; ids [B, S] hold it already:
+// [B, 1, 1, S].
+at::Tensor row_mask(const at::Tensor& ids, const at::Tensor& positions, std::optional<std::int64_t> separator) {
+  const at::Tensor own = positions.unsqueeze(1);                                        // [B, 1]
+  at::Tensor mask = at::arange(ids.size(1), positions.options()).unsqueeze(0).le(own);  // [B, S]
   if (separator) {
     const at::Tensor ends = ids.eq(*separator).to(at::kLong);
     const at::Tensor document = ends.cumsum(1) - ends;
@@ -56,67 +59,92 @@ at::Tensor next_tokens(const at::Tensor& ids) {
 
 }  // namespace
 
-Transformer::Transformer(const ModelConfig& config, const NormPlan& plan)
-    : config_(config), moe_layers_(config.moe_layers()) {
-  NORMA_CHECK(static_cast<std::int64_t>(plan.layers.size()) == config.num_layers, "[transformer] the plan has ",
-              plan.layers.size(), " layers, the model ", config.num_layers);
-  embedding_ = register_module("embedding", std::make_shared<torch::nn::Module>("embedding"));
-  embedding_weight_ = embedding_->register_parameter("weight", shaped_placeholder({config.rows(), config.d_model}));
-  embedding_norm_ = register_norm(*embedding_, "norm", plan.embedding, config.d_model);
-  const auto list = register_module("blocks", std::make_shared<torch::nn::Module>("blocks"));
-  for (std::int64_t l = 0; l < config.num_layers; ++l) {
-    const auto block = std::make_shared<BlockImpl>(config, plan.layers[static_cast<std::size_t>(l)], l);
-    blocks_.push_back(list->register_module(std::to_string(l), block));
-  }
-  head_ = register_module("head", std::make_shared<torch::nn::Module>("head"));
-  final_norm_ = register_norm(*head_, "norm", plan.final, config.d_model);
-  head_weight_ = config.tie_embeddings
-                     ? embedding_weight_
-                     : head_->register_parameter("weight", shaped_placeholder({config.rows(), config.d_model}));
-  collect_units();
-}
-
-void Transformer::collect_units() {
-  const auto add = [&](const std::string& name, const torch::nn::Module& module) {
-    Unit unit{.name = name, .index = static_cast<int>(units_.size()), .parameters = {}, .also_needs = {}};
-    for (const auto& parameter : module.named_parameters()) {
-      unit.parameters.push_back({name + "." + parameter.key(), parameter.value()});
-    }
-    units_.push_back(std::move(unit));
+// What the units run, each with its index in the list of units.
+struct Transformer::Modules {
+  struct Table {
+    std::size_t unit = 0;
+    at::Tensor rows;  // [V, D]
+    Norm norm;
   };
-  add("embedding", *embedding_);
-  for (std::size_t l = 0; l < blocks_.size(); ++l) add("blocks." + std::to_string(l), *blocks_[l]);
-  add("head", *head_);
-  if (config_.tie_embeddings) units_.back().also_needs = {0};
-  units_.front().backward_reads_parameters = embedding_norm_ != nullptr;
-}
+  struct BlockUnit {
+    std::size_t unit = 0;
+    std::unique_ptr<Block> block;
+  };
 
-void Transformer::make_rope(at::Device device) {
-  const at::ScalarType type = embedding_weight_.scalar_type();
-  if (rope_.cos.defined() && rope_.cos.device() == device && rope_.cos.scalar_type() == accumulate_type(type)) return;
-  const Rotary rotary = rotary_of(config_);
-  const bool adjacent = config_.attention.rope_pairs == RopePairs::adjacent;
-  rope_ = make_rope_table(config_.sequence_length, rotary.frequencies, type, device,
-                          adjacent ? RotaryPairs::adjacent : RotaryPairs::halves, rotary.table_factor);
-}
+  Table embedding, head;  // the embedding norms what it looks up, the head what it reads
+  std::vector<BlockUnit> blocks;
+  std::vector<std::int64_t> moe_layers;
+  RopeTable rope;
 
-struct Transformer::Hidden {
-  at::Tensor x;                       // [B, T, D], or [1, N, D] of the places asked for
-  std::vector<RoutingTerms> routing;  // of each layer with experts, in order
+  void make_rope(const ModelConfig& config);
 };
 
-Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache,
-                                        const std::optional<at::Tensor>& places) {
+struct Transformer::Hidden {
+  at::Tensor x;                       // [B, T, D], or [1, N, D] of the wanted tokens
+  std::vector<RoutingTerms> routing;  // of the layers with experts, in order
+};
+
+Transformer::Transformer(const ModelConfig& config, const NormPlan& plan)
+    : config_(config), modules_(std::make_unique<Modules>()) {
+  NORMA_CHECK(static_cast<std::int64_t>(plan.layers.size()) == config.num_layers, "[transformer] the plan has ",
+              plan.layers.size(), " layers, the model ", config.num_layers);
+  Modules& m = *modules_;
+  m.moe_layers = config.moe_layers();
+  for (const UnitSpec& spec : model_parameters(config, plan)) {
+    const std::size_t index = units_.size();
+    units_.push_back(make_unit(spec, static_cast<int>(index)));
+    UnitTensors tensors(spec, units_.back());
+    switch (spec.role) {
+      case UnitRole::table:
+        m.embedding = {index, tensors.take(ParameterRole::embedding), tensors.norm("norm")};
+        break;
+      case UnitRole::block: {
+        const std::size_t layer = m.blocks.size();
+        const BlockParts parts{.config = config,
+                               .policy = plan.layers[layer],
+                               .layer = static_cast<std::int64_t>(layer),
+                               .tensors = tensors,
+                               .norms = tensors.layer_norms()};
+        m.blocks.push_back({index, std::make_unique<Block>(parts)});
+        break;
+      }
+      case UnitRole::head:
+        m.head = {index, tensors.take_if_any(ParameterRole::head).value_or(m.embedding.rows), tensors.norm("norm")};
+        break;
+    }
+    tensors.check_all_taken();
+  }
+}
+
+Transformer::~Transformer() = default;
+
+// For the parameters' type and device, which an engine decides.
+void Transformer::Modules::make_rope(const ModelConfig& config) {
+  const at::ScalarType type = embedding.rows.scalar_type();
+  const at::Device device = embedding.rows.device();
+  if (rope.cos.defined() && rope.cos.device() == device && rope.cos.scalar_type() == accumulate_type(type)) return;
+  const Rotary rotary = rotary_of(config);
+  const bool adjacent = config.attention.rope_pairs == RopePairs::adjacent;
+  rope = ops::make_rope_table(config.sequence_length, rotary.frequencies, type, device,
+                              adjacent ? RotaryPairs::adjacent : RotaryPairs::halves, rotary.table_factor);
+}
+
+// Angles and mask of a pass over ids [B, T], which the cache then holds.
+BlockContext Transformer::context_of(const at::Tensor& ids, DecodeCache* cache) {
   const std::int64_t length = ids.size(1), begin = cache ? cache->length : 0;
   NORMA_CHECK(begin + length <= config_.sequence_length, "[transformer] ", begin + length,
               " tokens exceed model.sequence_length ", config_.sequence_length);
-  make_rope(ids.device());
   const bool ragged = cache && cache->row_lengths().defined();
   NORMA_CHECK(!ragged || length == 1, "[transformer] rows of different lengths take one token at a time");
-  BlockContext context{.rope = ragged ? rope_.of_rows(cache->row_lengths()) : rope_.slice(begin, length),
-                       .mask = std::nullopt,
-                       .cache = cache};
-  if (cache) cache->append(cache->ids, ids);
+  modules_->make_rope(config_);
+  const RopeTable& rope = modules_->rope;
+  BlockContext context;
+  context.rope = ragged ? rope.of_rows(cache->row_lengths()) : rope.slice(begin, length);
+  context.cache = cache;
+  if (cache) {
+    cache->append(cache->ids, ids);
+    cache->layers.resize(modules_->blocks.size());
+  }
   if (ragged) {
     context.mask = row_mask(cache->ids.seen(), cache->row_lengths(), config_.document_separator);
   } else if (config_.document_separator) {
@@ -124,27 +152,30 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
   } else if (begin > 0 && length > 1) {
     context.mask = later_causal_mask(begin, length, ids.device());
   }
-  if (cache) cache->layers.resize(blocks_.size());
+  return context;
+}
 
-  at::Tensor x = runner.run(  // [B, T] -> [B, T, D]
-      units_.front(),
-      [this](const TensorList& in) -> TensorList {
-        return {normed(embedding_norm_, ops::embed(in[0], embedding_weight_))};
-      },
-      {ids})[0];
+Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache,
+                                        const std::optional<at::Tensor>& wanted) {
+  BlockContext context = context_of(ids, cache);
+  const Modules::Table& table = modules_->embedding;
+  const auto look_up = [&table](const TensorList& in) -> TensorList {
+    return {table.norm(ops::embed(in[0], table.rows))};
+  };
   Hidden result;
-  for (std::size_t l = 0; l < blocks_.size(); ++l) {
-    context.recompute_inputs = runner.recomputes_inputs(units_[l + 1]);
-    if (l + 1 == blocks_.size()) context.places = places;
-    const TensorList outputs = runner.run(
-        units_[l + 1], [this, l, context](const TensorList& in) { return blocks_[l]->forward(in[0], context).pack(); },
-        {x});
-    const BlockOutput out = BlockOutput::unpack(outputs);
-    x = out.x;
+  result.x = runner.run(units_[table.unit], look_up, {ids})[0];  // [B, T] -> [B, T, D]
+  for (const Modules::BlockUnit& one : modules_->blocks) {
+    const Unit& unit = units_[one.unit];
+    context.recompute_inputs = runner.recomputes_inputs(unit);
+    if (&one == &modules_->blocks.back()) context.wanted = wanted;
+    const auto body = [&block = *one.block, context](const TensorList& in) {
+      return block.forward(in[0], context).pack();
+    };
+    const BlockOutput out = BlockOutput::unpack(runner.run(unit, body, {result.x}));
+    result.x = out.x;
     if (out.routing) result.routing.push_back(*out.routing);
   }
-  if (cache) cache->advance(length);
-  result.x = x;
+  if (cache) cache->advance(ids.size(1));
   return result;
 }
 
@@ -152,7 +183,7 @@ Transformer::Hidden Transformer::hidden(const at::Tensor& ids, UnitRunner& runne
 void Transformer::add_auxiliary_losses(const std::vector<RoutingTerms>& routing, double scale, ModelLoss& loss) const {
   for (std::size_t i = 0; i < routing.size(); ++i) {
     loss.routing.push_back(
-        {.layer = moe_layers_[i], .counts = routing[i].counts, .entropy = routing[i].entropy.detach()});
+        {.layer = modules_->moe_layers[i], .counts = routing[i].counts, .entropy = routing[i].entropy.detach()});
   }
   if (routing.empty() || scale == 0.0) return;
   const double mean = scale / static_cast<double>(routing.size());
@@ -169,15 +200,13 @@ void Transformer::add_auxiliary_losses(const std::vector<RoutingTerms>& routing,
 
 ModelLoss Transformer::loss(const at::Tensor& ids, const LossOptions& options, UnitRunner& runner) {
   const Hidden last = hidden(ids, runner, nullptr);
-  const TensorList outputs =
-      runner.run(units_.back(),
-                 [this, options](const TensorList& in) {
-                   const at::Tensor h = normed(final_norm_, in[0]).flatten(0, 1);  // [N, D]
-                   return pack(ops::linear_cross_entropy(h, head_weight_, in[1].flatten(), options.scale,
-                                                         options.z_weight, options.chunk_tokens));
-                 },
-                 {last.x, next_tokens(ids)});
-  const CrossEntropy ce = unpack_cross_entropy(outputs);
+  const Modules::Table& head = modules_->head;
+  const auto body = [&head, options](const TensorList& in) {
+    const at::Tensor h = head.norm(in[0]).flatten(0, 1);  // [N, D]
+    return pack(ops::linear_cross_entropy(h, head.rows, in[1].flatten(), options.scale, options.z_weight,
+                                          options.chunk_tokens));
+  };
+  const CrossEntropy ce = unpack_cross_entropy(runner.run(units_[head.unit], body, {last.x, next_tokens(ids)}));
   ModelLoss loss;
   loss.loss = ce.loss;
   loss.token_ce = ce.token_ce.view(ids.sizes());
@@ -186,24 +215,21 @@ ModelLoss Transformer::loss(const at::Tensor& ids, const LossOptions& options, U
   return loss;
 }
 
-at::Tensor Transformer::log_probabilities(const at::Tensor& ids, const at::Tensor& places, const at::Tensor& targets,
+at::Tensor Transformer::log_probabilities(const at::Tensor& ids, const at::Tensor& positions, const at::Tensor& targets,
                                           std::int64_t chunk_tokens, UnitRunner& runner, DecodeCache* cache) {
-  const at::Tensor x = hidden(ids, runner, cache, places).x;  // [1, N, D]
-  const TensorList out =
-      runner.run(units_.back(),
-                 [this, chunk_tokens](const TensorList& in) -> TensorList {
-                   const at::Tensor h = normed(final_norm_, in[0].squeeze(0));  // [N, D]
-                   return {ops::linear_cross_entropy(h, head_weight_, in[1], 1.0, 0.0, chunk_tokens).token_ce};
-                 },
-                 {x, targets});
-  return out[0].neg();
+  const at::Tensor x = hidden(ids, runner, cache, positions).x;  // [1, N, D]
+  const Modules::Table& head = modules_->head;
+  const auto body = [&head, chunk_tokens](const TensorList& in) -> TensorList {
+    const at::Tensor h = head.norm(in[0].squeeze(0));  // [N, D]
+    return {ops::linear_cross_entropy(h, head.rows, in[1], 1.0, 0.0, chunk_tokens).token_ce};
+  };
+  return runner.run(units_[head.unit], body, {x, targets})[0].neg();
 }
 
 at::Tensor Transformer::to_logits(const at::Tensor& x, UnitRunner& runner) {
-  return runner.run(
-      units_.back(),
-      [this](const TensorList& in) -> TensorList { return {ops::linear(normed(final_norm_, in[0]), head_weight_)}; },
-      {x})[0];
+  const Modules::Table& head = modules_->head;
+  const auto body = [&head](const TensorList& in) -> TensorList { return {ops::linear(head.norm(in[0]), head.rows)}; };
+  return runner.run(units_[head.unit], body, {x})[0];
 }
 
 at::Tensor Transformer::logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache) {

@@ -1,4 +1,4 @@
-// What the main thread is at, read by the watcher when a peer asks.
+// What the main thread is doing; the watching thread reads it when a peer asks.
 #pragma once
 
 #include <chrono>
@@ -21,14 +21,14 @@ class Activity {
     const std::lock_guard lock(mutex_);
     return step_;
   }
-  // An empty text: back at work of its own.
+  // The collective that is waited for; "" when the wait is over.
   void set_waiting(const std::string& collective) {
     const std::lock_guard lock(mutex_);
     waiting_ = collective;
     since_ = std::chrono::steady_clock::now();
   }
   struct Report {
-    bool waits = false;  // in a collective, for others
+    bool waits = false;  // for other ranks, in a collective
     std::string text;    // "waits at step 12 for the all-gather of blocks.3 since 4 s"
   };
   Report report() const {

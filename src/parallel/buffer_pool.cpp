@@ -47,7 +47,8 @@ std::int64_t BufferPool::bytes() const {
   return sum;
 }
 
-// Blocks differ by a norm or two: a buffer made for one serves all of its like, tables are of another kind.
+// A new buffer is as large as the largest borrower of a similar size: blocks differ by a norm or two, and one buffer
+// must serve them all, while tables are far larger.
 std::int64_t BufferPool::capacity_for(std::int64_t bytes) const {
   std::int64_t capacity = bytes;
   for (const std::int64_t size : sizes_) {
@@ -59,28 +60,28 @@ std::int64_t BufferPool::capacity_for(std::int64_t bytes) const {
 void BufferPool::lend(const at::Tensor& borrower) {
   const std::int64_t bytes = bytes_of(borrower);
   NORMA_CHECK(!has_memory(borrower), "[pool] memory lent twice");
-  // The smallest free buffer that is large enough, but not one of the large tables' for a block.
+  // The smallest free buffer that is large enough; a block does not get a table's.
   Slot* best = nullptr;
   for (Slot& slot : slots_) {
     const std::int64_t size = slot.memory.numel();
-    const bool fits = slot.lent == nullptr && size >= bytes && size <= 2 * bytes;
+    const bool fits = slot.borrower == nullptr && size >= bytes && size <= 2 * bytes;
     if (fits && (best == nullptr || size < best->memory.numel())) best = &slot;
   }
   if (best == nullptr) {
     best = &slots_.emplace_back();
     best->memory = at::empty({capacity_for(bytes)}, at::TensorOptions().dtype(at::kByte).device(device_));
   }
-  best->lent = storage_of(borrower);
-  set_memory(best->lent, best->memory.mutable_data_ptr(), bytes, device_);
+  best->borrower = storage_of(borrower);
+  set_memory(best->borrower, best->memory.mutable_data_ptr(), bytes, device_);
   peak_ = std::max(peak_, ++lent_);
 }
 
 void BufferPool::take_back(const at::Tensor& borrower) {
   c10::StorageImpl* const storage = storage_of(borrower);
-  const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.lent == storage; });
+  const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.borrower == storage; });
   NORMA_CHECK(slot != slots_.end(), "[pool] memory taken back that was not lent");
   if (poison_) slot->memory.fill_(0xff);  // NaN in every floating type
-  slot->lent = nullptr;
+  slot->borrower = nullptr;
   --lent_;
   set_memory(storage, nullptr, 0, device_);
 }

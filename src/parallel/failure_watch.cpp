@@ -11,7 +11,7 @@ namespace {
 
 constexpr Seconds kPeriod{0.25};
 constexpr Seconds kAnswerTime{2.0};
-constexpr Seconds kSpareTime{5.0};  // beyond the grace time, for the main thread to end the process itself
+constexpr Seconds kSpareTime{5.0};  // after the grace time, in which the main thread may end the process itself
 
 constexpr const char* kStoreLost = "the process that keeps the ranks together is lost (rank 0, or torchrun's agent)";
 
@@ -23,13 +23,13 @@ std::string get_text(c10d::Store& store, const std::string& key) {
   return store.check({key}) ? store.get_to_str(key) : "";
 }
 
-// "2 text", as it lies in the store.
+// From "2 text", its form in the store.
 RankFailure parse_failure(const std::string& stored) {
   const std::size_t space = stored.find(' ');
   return {std::atoi(stored.c_str()), space == std::string::npos ? "" : stored.substr(space + 1)};
 }
 
-// A rank's answer to a roll call: whether it waits for others, and at what it is.
+// A rank's answer to a roll call starts with one of these, then says what the rank is doing.
 constexpr char kWaits = 'w', kWorks = '-';
 
 }  // namespace
@@ -64,7 +64,7 @@ void FailureWatch::stand_down(const std::string& text) {
   last_resort_ = std::thread([this, text] { end_when_late(text); });
 }
 
-// Asks nothing of the store: it may be what hangs.
+// Does not touch the store, which may be what hangs.
 void FailureWatch::end_when_late(const std::string& text) {
   std::unique_lock lock(mutex_);
   if (changed_.wait_for(lock, grace_ + kAnswerTime + kSpareTime, [&] { return stopping_; })) return;
@@ -126,7 +126,7 @@ void FailureWatch::watch() {
       if (changed_.wait_for(lock, kPeriod, [&] { return stopping_; })) return;
       failure = known_ ? known_->described() : store_lost ? kStoreLost : "";
     }
-    // The main thread may be about to say it better: it has the grace time.
+    // The main thread may know more about it: it has the grace time to say so.
     if (!failure.empty()) end = std::min(end, later(grace_));
     if (!standing_down_ && std::chrono::steady_clock::now() >= end) end_process(failure);
     if (store_lost) continue;

@@ -1,7 +1,8 @@
 // A thread that learns of a peer's failure while the main thread is busy, and answers for it when a peer asks.
 //
-// Through the store: "events" counts what happened; "failure" is the first failure's text; a roll call n asks every
-// rank to write "roll/n/<rank>". A process that is killed does not answer; one that hangs answers where it stands.
+// The ranks talk through the store: "events" counts what has happened; "failure" is the text of the first failure; roll
+// call n asks every rank to write "roll/n/<rank>". A process that was killed does not answer; one that hangs answers
+// with what its main thread is doing.
 #pragma once
 
 #include <atomic>
@@ -20,7 +21,7 @@
 
 namespace norma {
 
-// Why the job fails, and whose failure it was.
+// Why the job fails, and which rank failed.
 struct RankFailure {
   int rank = -1;
   std::string text;
@@ -37,12 +38,13 @@ class FailureWatch {
 
   // The failure that some rank published, as far as the store or the watching thread know.
   std::optional<RankFailure> published();
-  // Makes `text` the job's failure unless another rank was first; returns the failure that stands.
+  // Makes `text` the job's failure unless another rank was first; returns the failure that counts.
   RankFailure publish(const std::string& text);
-  // The main thread is about to end the process itself: answer calls, but leave the end to it for a while. Where a
-  // frozen store keeps it from getting there, the process ends with `text`.
+  // Called when the main thread is about to end the process itself: the watching thread goes on answering but leaves the
+  // end to it. If a store that does not answer keeps the main thread from that, the process ends with `text` after a
+  // while.
   void stand_down(const std::string& text);
-  // Who does not answer, and what the others are at; "" when nothing can be said.
+  // Which ranks do not answer, or else what the others are doing; "" when nothing can be said.
   std::string call_roll();
 
  private:
@@ -52,7 +54,7 @@ class FailureWatch {
   [[noreturn]] void end_process(const std::string& failure) const;
 
   c10::intrusive_ptr<c10d::Store> store_;  // for the main thread
-  c10::intrusive_ptr<c10d::Store> own_;    // a connection of the watching thread
+  c10::intrusive_ptr<c10d::Store> own_;    // the watching thread's connection
   int rank_, size_;
   Seconds grace_;
   std::shared_ptr<Activity> activity_;

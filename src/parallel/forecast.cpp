@@ -1,6 +1,8 @@
-#include "norma/parallel/forecast.h"
-
 #include <algorithm>
+#include <numeric>
+
+#include "norma/parallel/shard_engine.h"
+#include "norma/parallel/sharding.h"
 
 namespace norma {
 namespace {
@@ -10,7 +12,7 @@ std::int64_t element_bytes(at::ScalarType type) {
 }
 
 // Padded elements of every unit.
-std::vector<std::int64_t> whole_sizes(const ForecastQuestion& q) {
+std::vector<std::int64_t> whole_sizes(const Sharding& q) {
   std::vector<std::int64_t> sizes;
   for (const UnitLayout& unit : q.layout.units) {
     sizes.push_back(shard_of(unit, q.degrees.shard, 0).numel * q.degrees.shard);
@@ -19,69 +21,74 @@ std::vector<std::int64_t> whole_sizes(const ForecastQuestion& q) {
 }
 
 std::int64_t sum(const std::vector<std::int64_t>& values) {
-  std::int64_t total = 0;
-  for (const std::int64_t value : values) total += value;
-  return total;
+  return std::accumulate(values.begin(), values.end(), std::int64_t{0});
 }
 
-bool trains(const UnitLayout& unit) {
-  return unit.trained_end > 0;
-}
-
-// A backward pass ends at the first unit that is trained.
-bool has_backward(const ForecastQuestion& q, std::size_t u) {
-  return std::any_of(q.layout.units.begin(), q.layout.units.begin() + static_cast<std::ptrdiff_t>(u) + 1, trains);
-}
-
-// How often a unit's weights are gathered in a step.
-std::int64_t gathers_of(const ForecastQuestion& q, std::size_t u) {
-  if (q.degrees.shard == 1) return 0;
-  if (!q.policy.reshard_after_forward) return 1;
-  const std::size_t last = q.layout.units.size() - 1;
-  const bool is_table = u == 0;
-  std::int64_t per_micro_batch = 1;                                                           // forward
-  if (is_table && q.tied) per_micro_batch += 1;                                               // forward of the head
-  if ((is_table ? q.embedding_norm : u != last) && has_backward(q, u)) per_micro_batch += 1;  // backward
-  return per_micro_batch * q.micro_batches;
+// How often each unit's weights are gathered in a step.
+std::vector<std::int64_t> count_gathers(const Sharding& q) {
+  const std::vector<UnitLayout>& units = q.layout.units;
+  if (q.degrees.shard == 1) return std::vector<std::int64_t>(units.size(), 0);
+  if (!q.policy.reshard_after_forward) return std::vector<std::int64_t>(units.size(), 1);
+  std::vector<std::int64_t> gathers(units.size(), 0);
+  bool differentiable = false;  // something up to this unit is trained: its backward pass is run
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    std::vector<std::size_t> read = {u};
+    for (const int other : units[u].also_needs) read.push_back(static_cast<std::size_t>(other));
+    for (const std::size_t r : read) differentiable = differentiable || units[r].trains();
+    const bool kept = units[u].role == UnitRole::head;  // its backward pass comes right after its forward pass
+    const bool again = differentiable && !kept && (units[u].backward_reads_parameters || q.policy.recomputes(u));
+    for (const std::size_t r : read) gathers[r] += q.micro_batches * (again ? 2 : 1);
+  }
+  return gathers;
 }
 
 // The same without units that have no gradients.
-std::vector<std::int64_t> trained_sizes(const ForecastQuestion& q) {
+std::vector<std::int64_t> trained_sizes(const Sharding& q) {
   std::vector<std::int64_t> sizes = whole_sizes(q);
-  for (std::size_t u = 0; u < sizes.size(); ++u) sizes[u] = trains(q.layout.units[u]) ? sizes[u] : 0;
+  for (std::size_t u = 0; u < sizes.size(); ++u) sizes[u] = q.layout.units[u].trains() ? sizes[u] : 0;
   return sizes;
 }
 
 // Part of the units whose forward pass runs twice; about that part of the forward pass.
-double recomputed_part(const ForecastQuestion& q) {
-  const auto again = std::count(q.policy.recompute.begin(), q.policy.recompute.end(), true);
-  const auto blocks = static_cast<double>(q.layout.units.size()) - 2.0;
-  return blocks > 0.0 ? static_cast<double>(again) / blocks : 0.0;
+double recomputed_part(const Sharding& q) {
+  double again = 0.0, blocks = 0.0;
+  for (std::size_t u = 0; u < q.layout.units.size(); ++u) {
+    if (q.layout.units[u].role != UnitRole::block) continue;
+    blocks += 1.0;
+    again += q.policy.recomputes(u) ? 1.0 : 0.0;
+  }
+  return blocks > 0.0 ? again / blocks : 0.0;
 }
 
-// The largest table (embedding or head) and two of the largest block; the other small ones with them.
-std::int64_t pooled_elements(const std::vector<std::int64_t>& sizes) {
-  const std::int64_t table = std::max(sizes.front(), sizes.back());
-  const std::int64_t block = sizes.size() > 2 ? *std::max_element(sizes.begin() + 1, sizes.end() - 1) : 0;
-  return table + std::min<std::int64_t>(2, static_cast<std::int64_t>(sizes.size()) - 2) * block;
+// Elements of the largest table (embedding or head) and of two blocks of the largest size: the others fit into their
+// buffers. `sizes` are by unit.
+std::int64_t pooled_elements(const Sharding& q, const std::vector<std::int64_t>& sizes) {
+  std::int64_t table = 0, block = 0, blocks = 0;
+  for (std::size_t u = 0; u < sizes.size(); ++u) {
+    const bool is_block = q.layout.units[u].role == UnitRole::block;
+    std::int64_t& largest = is_block ? block : table;
+    largest = std::max(largest, sizes[u]);
+    blocks += is_block ? 1 : 0;
+  }
+  return table + std::min<std::int64_t>(2, blocks) * block;
 }
 
 }  // namespace
 
-Traffic forecast_traffic(const ForecastQuestion& q) {
+Traffic forecast_traffic(const Sharding& q) {
   const std::vector<std::int64_t> sizes = whole_sizes(q);
   const double shards = q.degrees.shard, replicas = q.degrees.replicate;
   const auto weight = static_cast<double>(element_bytes(compute_type(q.precision)));
   const auto master = static_cast<double>(element_bytes(master_type(q.precision)));
   const double gradient = q.policy.reduce_in_bf16 && q.precision != Precision::fp64 ? 2.0 : master;
   const std::int64_t scatters = q.policy.reduce_every_micro_batch ? q.micro_batches : 1;
+  const std::vector<std::int64_t> gathers = count_gathers(q);
   Traffic traffic;
   for (std::size_t u = 0; u < sizes.size(); ++u) {
     const auto elements = static_cast<double>(sizes[u]);
-    const std::int64_t gathers = gathers_of(q, u);
-    traffic.all_gathers += gathers;
-    traffic.gathered_bytes += static_cast<double>(gathers) * elements * weight * (shards - 1) / shards;
-    if (!trains(q.layout.units[u])) continue;
+    traffic.all_gathers += gathers[u];
+    traffic.gathered_bytes += static_cast<double>(gathers[u]) * elements * weight * (shards - 1) / shards;
+    if (!q.layout.units[u].trains()) continue;
     if (q.degrees.shard > 1) {
       traffic.reduce_scatters += scatters;
       traffic.scattered_bytes += static_cast<double>(scatters) * elements * gradient * (shards - 1) / shards;
@@ -94,27 +101,32 @@ Traffic forecast_traffic(const ForecastQuestion& q) {
   return traffic;
 }
 
-ShardMemory forecast_memory(const ForecastQuestion& q) {
+std::int64_t RankMemory::total() const {
+  return master_weights + gradients + optimizer + compute_weights + gradient_pool + rounded_gradients + activations;
+}
+
+RankMemory rank_memory(const Sharding& q, std::int64_t activations) {
   const std::vector<std::int64_t> sizes = whole_sizes(q);
   const std::int64_t master = element_bytes(master_type(q.precision));
   const std::int64_t compute = element_bytes(compute_type(q.precision));
   const std::int64_t whole = sum(sizes), shard = whole / q.degrees.shard;
-  ShardMemory memory;
-  memory.master = memory.gradients = shard * master;
+  RankMemory memory;
+  memory.activations = activations;
+  memory.master_weights = memory.gradients = shard * master;
   memory.optimizer = 2 * shard * master;
   if (q.degrees.shard == 1) {
-    memory.compute = master == compute ? 0 : whole * compute;
+    memory.compute_weights = master == compute ? 0 : whole * compute;
     return memory;
   }
-  memory.compute = (q.policy.reshard_after_forward ? pooled_elements(sizes) : whole) * compute;
+  memory.compute_weights = (q.policy.reshard_after_forward ? pooled_elements(q, sizes) : whole) * compute;
   const bool all_at_once = q.micro_batches > 1 && !q.policy.reduce_every_micro_batch;
   const std::vector<std::int64_t> trained = trained_sizes(q);
-  memory.gradient_pool = (all_at_once ? sum(trained) : pooled_elements(trained)) * master;
-  if (q.policy.reduce_in_bf16 && master == 4) memory.rounded = pooled_elements(trained) * 2;
+  memory.gradient_pool = (all_at_once ? sum(trained) : pooled_elements(q, trained)) * master;
+  if (q.policy.reduce_in_bf16 && master == 4) memory.rounded_gradients = pooled_elements(q, trained) * 2;
   return memory;
 }
 
-StepForecast forecast_step(const ForecastQuestion& q, const Links& links, double flops_of_process) {
+StepForecast forecast_step(const Sharding& q, const Links& links, double flops_of_process) {
   const Traffic traffic = forecast_traffic(q);
   const int node = std::max(1, links.processes_per_node);
   StepForecast step;

@@ -13,8 +13,8 @@ namespace {
 
 using WorkPtr = c10::intrusive_ptr<c10d::Work>;
 
-// Gloo's own text is long and starts with a file of its source: "[/path/pair.cc:538] Read error ...". People get the
-// rest of its first line.
+// Gloo's text is long and starts with a file of its source: "[/path/pair.cc:538] Read error ...". Messages show the rest
+// of its first line.
 std::string reason_of(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   const std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
@@ -23,7 +23,7 @@ std::string reason_of(const std::exception& error) {
   return line.compare(0, 2, "[/") == 0 && source != std::string::npos ? line.substr(source + 2) : line;
 }
 
-// GLOO_SOCKET_IFNAME names interfaces, as in PyTorch; else the one with this address.
+// The interfaces that GLOO_SOCKET_IFNAME names, as in PyTorch; without it, the one with this address.
 std::vector<std::shared_ptr<gloo::transport::Device>> devices(const std::string& address) {
   const char* const interfaces = std::getenv("GLOO_SOCKET_IFNAME");
   if (interfaces == nullptr) return {c10d::ProcessGroupGloo::createDeviceForHostname(address)};
@@ -62,7 +62,7 @@ class GlooGroup : public Group {
   }
 
  private:
-  // The work runs on another thread: work and tensors must live until it is done.
+  // The work runs on another thread: it and its tensors must live until it is done.
   static Pending pending(const WorkPtr& work, const std::vector<at::Tensor>& kept) {
     return Pending([work, kept] { work->wait(); });
   }
@@ -76,7 +76,7 @@ std::chrono::milliseconds whole_milliseconds(Seconds seconds) {
   return std::chrono::ceil<std::chrono::milliseconds>(seconds);
 }
 
-// Starts a collective; a failure at its start or its end becomes a CollectiveError that names it.
+// Starts a collective. A failure while it starts or runs becomes a CollectiveError that names it.
 Pending Group::named(const std::function<Pending()>& start, const std::string& text) {
   const auto failure = [this, text](const std::exception& error) {
     const std::string step = activity_ ? cat(" at step ", activity_->step()) : "";

@@ -9,7 +9,7 @@
 
 #include "norma/base/log.h"
 #include "norma/config/yaml.h"
-#include "norma/parallel/strategy.h"
+#include "norma/parallel/sharding.h"
 
 namespace norma {
 namespace {

@@ -14,7 +14,7 @@ namespace {
 constexpr int kMaxWorld = 1 << 20;
 constexpr int kMaxPort = 65535;
 
-// Variables of one launcher, read with the range each may have.
+// Reads the variables of one launcher, each with its allowed range.
 class Variables {
  public:
   Variables(const EnvironmentLookup& lookup, std::string launcher) : lookup_(lookup), launcher_(std::move(launcher)) {}
@@ -65,7 +65,7 @@ LaunchEnvironment read_torchrun(const EnvironmentLookup& lookup) {
   return e;
 }
 
-// A port that every process of the job derives alike, beside those in common use.
+// A port that all processes of the job compute alike, away from those in common use.
 int slurm_port(const Variables& v) {
   return v.number_or("MASTER_PORT", 1, kMaxPort, 20000 + v.number_or("SLURM_JOB_ID", 0, 2147483647, 0) % 20000);
 }
@@ -77,7 +77,7 @@ LaunchEnvironment read_slurm(const EnvironmentLookup& lookup) {
   e.world_size = v.number("SLURM_NTASKS", 1, kMaxWorld);
   e.rank = v.number("SLURM_PROCID", 0, e.world_size - 1);
   e.local_rank = v.number("SLURM_LOCALID", 0, e.world_size - 1);
-  // "8" or "8(x2),4": all nodes but the last usually hold the first number.
+  // "8" or "8(x2),4": usually all nodes but the last have the first number of processes.
   const std::string per_node = v.text_or("SLURM_STEP_TASKS_PER_NODE", v.text_or("SLURM_TASKS_PER_NODE", "1"));
   e.local_world_size = std::max(e.local_rank + 1, std::atoi(per_node.c_str()));
   if (e.world_size > 1) {
@@ -129,7 +129,7 @@ std::string first_slurm_host(const std::string& node_list) {
 LaunchEnvironment read_launch_environment(const EnvironmentLookup& lookup) {
   const auto has = [&](const char* name) { return !lookup(name).value_or("").empty(); };
   if (has("RANK") && has("WORLD_SIZE")) return read_torchrun(lookup);
-  // Inside an allocation but outside of srun (a plain shell) there is no step: that is one process.
+  // A plain shell inside a SLURM allocation has no job step: that is one process.
   if (has("SLURM_PROCID") && has("SLURM_NTASKS") && has("SLURM_LOCALID")) return read_slurm(lookup);
   if (has("OMPI_COMM_WORLD_RANK")) return read_open_mpi(lookup);
   return {};

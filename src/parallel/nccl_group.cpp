@@ -10,8 +10,8 @@
 namespace norma {
 namespace {
 
-// A communicator serialises its own operations, so each group has one of its own, with its own stream. asyncOp=false
-// runs a collective on the current stream, which is set to ours for the call.
+// A communicator runs its operations one after the other, so each group has its own, with its own stream. asyncOp=false
+// runs a collective on the current stream, which is the group's during the call.
 class NcclGroup : public Group {
  public:
   NcclGroup(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, Seconds timeout, at::Device device)
@@ -25,7 +25,7 @@ class NcclGroup : public Group {
   ~NcclGroup() override {
     try {
       backend_->shutdown();
-    } catch (const std::exception&) {  // the process ends anyway; the communicator may be broken already
+    } catch (const std::exception&) {  // the communicator may be broken already, and the process ends anyway
     }
   }
 

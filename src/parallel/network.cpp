@@ -19,7 +19,7 @@ std::string numeric(const sockaddr_storage& address, socklen_t length) {
   return failed == 0 ? text : "";
 }
 
-// "" when there is no way. Connecting a datagram socket sends nothing; it picks the route.
+// "" when there is no route. Connecting a datagram socket sends nothing; it chooses the route.
 std::string source_address(const addrinfo& target) {
   const int socket = ::socket(target.ai_family, SOCK_DGRAM, 0);
   if (socket < 0) return "";

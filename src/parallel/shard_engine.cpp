@@ -80,7 +80,7 @@ ShardEngine::~ShardEngine() = default;
 void ShardEngine::bind(const Unit& unit, std::size_t u, Precision precision, at::Device device, Purpose purpose) {
   const UnitLayout& layout = layout_.units[u];
   UnitState& state = states_[u];
-  state.shard = shard_of(layout, mesh_.shard_degree, mesh_.place);
+  state.shard = shard_of(layout, mesh_.shard_degree, mesh_.shard_rank);
   const std::int64_t whole = state.shard.numel * mesh_.shard_degree;
   const auto options = at::TensorOptions().dtype(master_type(precision)).device(device);
   const bool training = purpose == Purpose::training, one_type = compute_type(precision) == master_type(precision);
@@ -119,8 +119,7 @@ ShardSpan ShardEngine::shard(std::size_t unit) const {
 TensorList ShardEngine::run(const Unit& unit, const UnitBody& body, const TensorList& inputs) {
   const auto index = static_cast<std::size_t>(unit.index);
   if (c10::GradMode::is_enabled() && flat_[index].gradient.defined()) {
-    const bool recompute = !policy_.recompute.empty() && policy_.recompute[index];
-    return call_unit(*this, units_[index], body, inputs, recompute, anchor_);
+    return call_unit(*this, units_[index], body, inputs, policy_.recomputes(index), anchor_);
   }
   for (const std::size_t u : units_read_by(unit)) acquire(u);
   prefetch(unit.index + 1, /*for_backward=*/false);
@@ -140,8 +139,7 @@ void ShardEngine::before_forward(const Unit& unit) {
 }
 
 bool ShardEngine::after_forward(const Unit& unit, bool differentiable) {
-  const bool next = unit.index + 1 == static_cast<int>(units_.size());  // its backward pass comes next
-  if (differentiable && next) return true;
+  if (differentiable && unit.role == UnitRole::head) return true;  // its backward pass comes next
   for (const std::size_t u : units_read_by(unit)) {
     if (!differentiable) --states_[u].uses;
     release(u);
@@ -213,11 +211,11 @@ void ShardEngine::release(std::size_t u) {
 // Starts to gather what the next call reads, while the present one runs.
 void ShardEngine::prefetch(int index, bool for_backward) {
   if (!sharded() || index < 0 || index >= static_cast<int>(units_.size())) return;
-  const Unit& unit = units_[static_cast<std::size_t>(index)];
-  const bool recompute = !policy_.recompute.empty() && policy_.recompute[static_cast<std::size_t>(index)];
+  const auto next = static_cast<std::size_t>(index);
+  const Unit& unit = units_[next];
   if (for_backward) {
-    const bool comes = states_[static_cast<std::size_t>(index)].uses > 0;
-    if (!comes || (!unit.backward_reads_parameters && !recompute)) return;
+    const bool comes = states_[next].uses > 0;
+    if (!comes || (!unit.backward_reads_parameters && !policy_.recomputes(next))) return;
   }
   for (const std::size_t u : units_read_by(unit)) start_gather(u);
 }

@@ -1,7 +1,6 @@
-#include "norma/parallel/strategy.h"
-
 #include "norma/base/error.h"
 #include "norma/config/names.h"
+#include "norma/parallel/sharding.h"
 
 namespace norma {
 namespace {
@@ -41,7 +40,7 @@ Degrees mesh_degrees(const ParallelConfig& config, const LaunchEnvironment& laun
   }
 }
 
-EnginePolicy engine_policy(const ParallelConfig& config, int world_size, std::size_t num_units) {
+EnginePolicy engine_policy(const ParallelConfig& config, int world_size, const Layout& layout) {
   const Strategy strategy = effective_strategy(config, world_size);
   EnginePolicy policy;
   policy.reshard_after_forward = strategy == Strategy::full_shard || strategy == Strategy::hybrid;
@@ -50,10 +49,9 @@ EnginePolicy engine_policy(const ParallelConfig& config, int world_size, std::si
                                         : config.reduce == ReducePolicy::every_micro_batch;
   policy.reduce_in_bf16 = config.reduce_dtype == ReduceDtype::bf16;
   policy.recompute_inputs = config.recompute == Recompute::selective;
-  if (config.recompute == Recompute::block || config.recompute == Recompute::every_n) {
-    const auto every = static_cast<std::size_t>(config.recompute == Recompute::block ? 1 : config.recompute_n);
-    policy.recompute.assign(num_units, false);
-    for (std::size_t block = 0; block + 2 < num_units; block += every) policy.recompute[block + 1] = true;
+  std::int64_t block = 0;
+  for (const UnitLayout& unit : layout.units) {
+    policy.recompute.push_back(unit.role == UnitRole::block && config.recomputes_block(block++));
   }
   return policy;
 }

@@ -17,11 +17,11 @@ namespace norma {
 namespace {
 
 constexpr Seconds kFirstSpeaks{0.5};
-constexpr Seconds kStoreStays{3.0};  // after a failure of the rank that keeps it
+constexpr Seconds kStoreStays{3.0};  // after the rank that keeps it has failed
 
 using StorePtr = c10::intrusive_ptr<c10d::Store>;
 
-// Torchrun's agent serves the store already; otherwise rank 0 does. A prefix per restart keeps attempts apart.
+// Torchrun's agent serves the store, or else rank 0 does. A prefix per restart keeps attempts apart.
 StorePtr connect(const LaunchEnvironment& launch, Seconds timeout) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<std::uint16_t>(launch.master_port);
@@ -54,7 +54,7 @@ struct World::State {
   std::unique_ptr<FailureWatch> watch;
   bool failed = false;
 
-  int place() const { return options.launch.rank % options.shard_degree; }
+  int shard_rank() const { return options.launch.rank % options.shard_degree; }
   int replica() const { return options.launch.rank / options.shard_degree; }
 
   std::unique_ptr<Group> make(const std::string& name, int rank, int size) const {
@@ -84,12 +84,12 @@ World::World(const WorldOptions& options) : state_(std::make_unique<State>()) {
   s.all->report_to(s.activity);
   check_same_mesh(options);
   if (options.shard_degree > 1) {
-    s.gather = s.make(cat("gather/", s.replica()), s.place(), options.shard_degree);
+    s.gather = s.make(cat("gather/", s.replica()), s.shard_rank(), options.shard_degree);
     // Gloo keeps many collectives in flight on one group; NCCL wants one communicator per stream.
-    if (options.device.is_cuda()) s.reduce = s.make(cat("reduce/", s.replica()), s.place(), options.shard_degree);
+    if (options.device.is_cuda()) s.reduce = s.make(cat("reduce/", s.replica()), s.shard_rank(), options.shard_degree);
   }
   if (options.replicate_degree > 1) {
-    s.replicas = s.make(cat("replicas/", s.place()), s.replica(), options.replicate_degree);
+    s.replicas = s.make(cat("replicas/", s.shard_rank()), s.replica(), options.replicate_degree);
   }
   barrier("start-up");
 }
@@ -101,7 +101,7 @@ void World::start_training() {
   }
 }
 
-// Ranks that disagree here would wait for each other in vain.
+// Ranks with different meshes would wait for each other in vain.
 void World::check_same_mesh(const WorldOptions& options) {
   const std::vector<std::string> meshes = gather(cat(options.shard_degree, " shards x ", options.replicate_degree,
                                                      " replicas on ", options.device.is_cuda() ? "GPUs" : "CPUs"));
@@ -120,11 +120,11 @@ World::~World() {
   if (!s.failed) {
     try {
       barrier("the end");
-    } catch (const std::exception&) {  // this process' work is done; the failing one reports
+    } catch (const std::exception&) {  // this process has done its work; the one that failed reports
     }
   }
   s.watch.reset();
-  // Rank 0 may keep the store: it must not leave before the others are done with it.
+  // Rank 0 may keep the store, so it must not leave before the others are done with it.
   if (!s.failed) {
     try {
       barrier("the end");
@@ -144,7 +144,7 @@ Mesh World::mesh() const {
   const State& s = *state_;
   Group* const gather = s.gather.get();
   return {s.options.shard_degree,
-          s.place(),
+          s.shard_rank(),
           s.options.replicate_degree,
           s.replica(),
           gather,
@@ -158,7 +158,7 @@ void World::sum(std::vector<double>& values) {
   state_->all->all_reduce(tensor, "the step's figures").wait();
 }
 
-// Through a gather, so that Group needs one kind of reduction only; these are a few numbers.
+// These are a few numbers: a gather does, and Group needs one kind of reduction only.
 void World::minimum(std::vector<double>& values) {
   if (size() == 1) return;
   const auto count = static_cast<std::int64_t>(values.size());
@@ -202,7 +202,7 @@ std::string World::report_failure(const std::string& text, bool collective) {
   RankFailure mine{rank(), text};
   s.watch->stand_down(mine.described());
   try {
-    // What every rank meets (a missing file, a loss that is not finite) the first one says.
+    // Where every rank meets the same failure (a missing file, a loss that is not finite), rank 0 reports it.
     if (!collective && !is_first()) std::this_thread::sleep_for(kFirstSpeaks);
     std::optional<RankFailure> first = s.watch->published();
     if (!first && collective) {
@@ -211,10 +211,10 @@ std::string World::report_failure(const std::string& text, bool collective) {
     }
     if (!first) first = s.watch->publish(mine.text);
     if (first->rank != mine.rank) {
-      if (!is_first() && first->text == text) return "";  // every rank meets it, one says so
+      if (!is_first() && first->text == text) return "";  // rank 0 reports it
       mine.text += "\n  the first failure was of " + first->described();
     }
-    // Rank 0 keeps the store: the others still have to read it here.
+    // Rank 0 keeps the store, which the others still have to read.
     if (s.options.launch.rank == 0 && !s.options.launch.agent_store) std::this_thread::sleep_for(kStoreStays);
   } catch (const std::exception&) {
     mine.text += "\n  the process that keeps the ranks together (rank 0, or torchrun's agent) does not answer either";

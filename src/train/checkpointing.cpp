@@ -19,7 +19,7 @@ std::vector<at::Tensor> masters(const ShardEngine& engine) {
 
 FlatState weights_of(const ShardEngine& engine) {
   const Mesh& mesh = engine.mesh();
-  return {engine.layout(), mesh.shard_degree, mesh.place, mesh.replica == 0, masters(engine), {}, {}};
+  return {engine.layout(), mesh.shard_degree, mesh.shard_rank, mesh.replica == 0, masters(engine), {}, {}};
 }
 
 FlatState full_state(const ShardEngine& engine, const AdamW& optimizer) {

@@ -47,12 +47,33 @@ std::string mlp_text(const ModelConfig& m) {
   return count == m.num_layers ? text : cat(text, " in ", count, " layers, else mlp ", m.mlp_dim);
 }
 
+// "about 1.2 GB per process: master weights 300 MB, ...", without the parts that this sharding does not have.
+std::string memory_text(const RunPlan& plan) {
+  const RankMemory& memory = plan.memory;
+  const auto bytes = [](std::int64_t value) { return human_bytes(static_cast<double>(value)); };
+  const std::pair<const char*, std::int64_t> parts[] = {
+      {"master weights ", memory.master_weights},
+      {"compute weights ", memory.compute_weights},
+      {"gradients ", memory.gradients},
+      {"gradients in flight ", memory.gradient_pool + memory.rounded_gradients},
+      {"AdamW ", memory.optimizer},
+      {"activations ~", memory.activations}};
+  std::vector<std::string> texts;
+  for (const auto& [name, value] : parts) {
+    if (value > 0) texts.push_back(name + bytes(value));
+  }
+  std::string text = cat("about ", bytes(memory.total()), " per process: ", join(texts, ", "));
+  if (plan.config.checkpoint.background) {
+    text += cat("; a save copies ", bytes(memory.background_save()), " to the host");
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string describe(const RunPlan& plan) {
   const ModelConfig& m = plan.config.model;
   const ModelCost& cost = plan.cost;
-  const MemoryEstimate& memory = plan.memory;
   std::string text;
   const auto row = [&](const std::string& name, const std::string& value) {
     text += name + std::string(name.size() < 18 ? 18 - name.size() : 1, ' ') + value + "\n";
@@ -67,11 +88,7 @@ std::string describe(const RunPlan& plan) {
   row("FLOPs per token", cat(fixed(cost.flops_causal / 1e9, 3), " GF causal (6N + 6LdT), ",
                              fixed(cost.flops_full / 1e9, 3), " GF full (6N + 12LdT)"));
   row("precision", std::string(enum_name(plan.config.precision)));
-  row("memory", cat("about ", human_bytes(static_cast<double>(memory.total())), ": weights ",
-                    human_bytes(static_cast<double>(memory.weights)), ", gradients ",
-                    human_bytes(static_cast<double>(memory.gradients)), ", AdamW ",
-                    human_bytes(static_cast<double>(memory.optimizer)), ", activations ~",
-                    human_bytes(static_cast<double>(memory.activations))));
+  row("memory", memory_text(plan));
   const std::int64_t cached = cache_bytes_per_token(m, plan.norms, plan.config.precision);
   row("decoding cache", cat(with_commas(cached), " bytes per token, ",
                             human_bytes(static_cast<double>(cached) * static_cast<double>(m.sequence_length)), " for ",

@@ -5,6 +5,8 @@
 
 #include "norma/base/text.h"
 #include "norma/config/names.h"
+#include "norma/model/parameters.h"
+#include "norma/optim/schedule.h"
 
 namespace norma {
 
@@ -51,7 +53,9 @@ Problems check_length(const RunPlan& plan) {
 
 }  // namespace
 
-RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch, int world_size) {
+RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch,
+                      const Degrees& degrees) {
+  const int world_size = degrees.world_size();
   RunPlan plan;
   plan.config = config;
   plan.norms = norms;
@@ -60,7 +64,10 @@ RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64
   const std::int64_t instances = (config.train.global_batch_size + world_size - 1) / world_size;
   plan.micro_batch = std::min(config.train.micro_batch_size.value_or(instances), instances);
   plan.num_micro_batches = (instances + plan.micro_batch - 1) / plan.micro_batch;
-  plan.memory = memory_estimate(config, norms, plan.micro_batch);
+  const Layout layout = model_layout(model_parameters(config.model, norms), config.optim, config.train.freeze);
+  plan.sharding = {layout, degrees, engine_policy(config.parallel, world_size, layout), config.precision,
+                   plan.num_micro_batches};
+  plan.memory = rank_memory(plan.sharding, activation_bytes(config, norms, plan.micro_batch));
   plan.batches_per_epoch = batches_per_epoch;
   set_length(config.train.max_duration, plan);
   return plan;

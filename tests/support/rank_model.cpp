@@ -12,8 +12,8 @@ WorldOptions world_options(const LaunchEnvironment& launch, const Degrees& degre
   return {launch, at::kCPU, degrees.shard, degrees.replicate, Seconds(60), Seconds(60), Seconds(1)};
 }
 
-EnginePolicy policy_of(const RunConfig& config, int world_size, std::size_t num_units, bool poison_released) {
-  EnginePolicy policy = engine_policy(config.parallel, world_size, num_units);
+EnginePolicy policy_of(const RunConfig& config, int world_size, const Layout& layout, bool poison_released) {
+  EnginePolicy policy = engine_policy(config.parallel, world_size, layout);
   policy.poison_released = poison_released;
   return policy;
 }
@@ -27,7 +27,7 @@ RankModel::RankModel(const RunConfig& given, const LaunchEnvironment& launch, bo
       degrees(mesh_degrees(config.parallel, launch)),
       world(world_options(launch, degrees)),
       model(config.model, plan),
-      policy(policy_of(config, launch.world_size, model.units().size(), poison_released)),
+      policy(policy_of(config, launch.world_size, layout, poison_released)),
       engine(model.units(), layout, config.precision, at::kCPU, Purpose::training, world.mesh(), policy),
       optimizer(engine.flat_units(), config.optim) {
   draw_initial_weights(config, plan, engine);

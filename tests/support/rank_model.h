@@ -5,7 +5,7 @@
 #include "norma/model/transformer.h"
 #include "norma/optim/adamw.h"
 #include "norma/parallel/shard_engine.h"
-#include "norma/parallel/strategy.h"
+#include "norma/parallel/sharding.h"
 #include "norma/train/train_step.h"
 
 namespace norma::testing {

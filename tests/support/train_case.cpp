@@ -10,7 +10,7 @@
 
 #include "norma/base/error.h"
 #include "norma/config/names.h"
-#include "norma/parallel/forecast.h"
+#include "norma/parallel/sharding.h"
 #include "norma/train/initial_weights.h"
 #include "norma/train/train_step.h"
 
@@ -190,7 +190,8 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
                  {"balance", Json::array()},
                  {"router_z", Json::array()},
                  {"tokens", Json::array()}};
-  result["idle_experts"] = count_idle_experts(model, engine, ids.narrow(0, 0, 1));
+  const bool experts = !config.model.moe_layers().empty();
+  result["idle_experts"] = experts ? count_idle_experts(model, engine, ids.narrow(0, 0, 1)) : 0;
   for (std::int64_t s = 1; s <= one.steps; ++s) {
     if (s == one.throw_in_step) fail_in_forward(model, engine, ids);
     if (one.evaluate_between) {
@@ -215,16 +216,11 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
       result["ranges"][piece.tensor->name] = {piece.begin, list};
     }
   }
-  const ForecastQuestion question{rank.layout,
-                                  rank.degrees,
-                                  rank.policy,
-                                  config.precision,
-                                  (one.batch / launch.world_size + one.micro_batch - 1) / one.micro_batch,
-                                  one.tied,
-                                  rank.plan.embedding.present()};
-  result["forecast"] = to_json(forecast_traffic(question));
-  const ShardMemory memory = forecast_memory(question);
-  result["forecast_pooled"] = (rank.policy.reshard_after_forward ? memory.compute : 0) + memory.gradient_pool;
+  const Sharding sharding{rank.layout, rank.degrees, rank.policy, config.precision,
+                          (one.batch / launch.world_size + one.micro_batch - 1) / one.micro_batch};
+  result["forecast"] = to_json(forecast_traffic(sharding));
+  const RankMemory memory = rank_memory(sharding, /*activations=*/0);
+  result["forecast_pooled"] = (rank.policy.reshard_after_forward ? memory.compute_weights : 0) + memory.gradient_pool;
   result["pooled"] = engine.pooled_bytes();
   result["weight_buffers"] = engine.peak_weight_buffers();
   result["gradient_buffers"] = engine.peak_gradient_buffers();
@@ -260,8 +256,18 @@ TrainOutcome merge_outcomes(const std::vector<Json>& of_ranks) {
   return outcome;
 }
 
-// Rank 0 keeps one store for all cases, in which each case has a prefix of its own.
 Json train_worker(const Json& argument) {
+  return run_cases(argument, [](const Json& one, const LaunchEnvironment& launch) {
+    return run_train_case(parse_train_case(one), launch);
+  });
+}
+
+const bool kRegistered = register_worker("train", train_worker);
+
+}  // namespace
+
+// Rank 0 keeps one store for all cases, in which each case has a prefix of its own.
+Json run_cases(const Json& cases, const CaseRunner& run) {
   LaunchEnvironment launch = read_launch_environment();
   c10d::TCPStoreOptions options;
   options.port = static_cast<std::uint16_t>(launch.master_port);
@@ -270,16 +276,12 @@ Json train_worker(const Json& argument) {
   const auto store = c10::make_intrusive<c10d::TCPStore>(launch.master_host, options);
   launch.agent_store = true;
   Json results = Json::array();
-  for (const Json& one : argument) {
-    results.push_back(run_train_case(parse_train_case(one), launch));
+  for (const Json& one : cases) {
+    results.push_back(run(one, launch));
     ++launch.restart_count;
   }
   return results;
 }
-
-const bool kRegistered = register_worker("train", train_worker);
-
-}  // namespace
 
 std::string TrainCase::text() const {
   return cat(model, " ", strategy, " ", precision, " recompute ", recompute, " reduce ", reduce, " ", reduce_dtype,

@@ -2,6 +2,7 @@
 // reference in one process and what several processes are held against.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -46,6 +47,10 @@ struct TrainOutcome {
   std::int64_t pooled_bytes = 0, forecast_pooled_bytes = 0;
   int weight_buffers = 0, gradient_buffers = 0;
 };
+
+// In a worker: runs the cases one after the other, each with a world of its own, and returns their results in order.
+using CaseRunner = std::function<Json(const Json& one, const LaunchEnvironment& launch)>;
+Json run_cases(const Json& cases, const CaseRunner& run);
 
 // The case in this process, without others. A case that was run before is not run again.
 const TrainOutcome& train_alone(const TrainCase& one);

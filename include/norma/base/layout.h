@@ -1,8 +1,9 @@
 // Where every tensor lies in flat storage. Integers only: the sharding engine fills buffers by it, the
 // optimizer runs over its segments, checkpoints address tensors as ranges of it.
 //
-// A unit's flat buffer: [ parameters that decay | those that do not | frozen ones ], each tensor's start aligned to
-// kAlignment elements. Padding stays zero.
+// A unit is a piece of the model whose parameters are needed together: the embedding table, one block, the final norm
+// with the head. Its flat buffer is [ parameters that decay | those that do not | frozen ones ], each tensor's start
+// aligned to kAlignment elements. Padding stays zero.
 #pragma once
 
 #include <cstdint>
@@ -13,21 +14,33 @@ namespace norma {
 
 inline constexpr std::int64_t kAlignment = 16;  // elements; keeps vector loads aligned
 
+// What part of the model a unit is. A forward pass runs the table first and the head last.
+enum class UnitRole { table, block, head };
+
+// What a unit is and what its passes read: decided by the model's description, known to its storage and to runners.
+struct UnitInfo {
+  std::string name;  // "embedding", "blocks.3", "head"
+  UnitRole role = UnitRole::block;
+  std::vector<int> also_needs{};          // indices of units whose parameters it reads too (a tied head: the table)
+  bool backward_reads_parameters = true;  // false: its backward pass needs none (a lookup in a table)
+};
+
 struct TensorSpan {
   std::string name;                 // full parameter name: "blocks.3.mlp.down.weight"
   std::vector<std::int64_t> shape;  // row-major
-  std::int64_t offset = 0;          // of its first element in the unit's flat buffer
+  std::int64_t offset = 0;          // its first element's index in the unit's flat buffer
   std::int64_t numel = 0;
   bool decay = false;   // weight decay applies
   bool frozen = false;  // never trained: no gradient, no update, no decay
 };
 
-struct UnitLayout {
-  std::string name;                 // "embedding", "blocks.3", "head"
-  std::vector<TensorSpan> tensors;  // decaying ones first, frozen ones last
-  std::int64_t decay_end = 0;       // [0, decay_end) decays
-  std::int64_t trained_end = 0;     // [decay_end, trained_end) does not; the rest is frozen
-  std::int64_t numel = 0;           // padded
+struct UnitLayout : UnitInfo {
+  std::vector<TensorSpan> tensors{};  // decaying ones first, frozen ones last
+  std::int64_t decay_end = 0;         // [0, decay_end) decays
+  std::int64_t trained_end = 0;       // [decay_end, trained_end) does not; the rest is frozen
+  std::int64_t numel = 0;             // padded
+
+  bool trains() const { return trained_end > 0; }
 };
 
 struct Layout {
@@ -44,8 +57,8 @@ struct ShardSpan {
 };
 
 // Cuts a unit into `degree` equal parts, each a multiple of kAlignment (the last ones may hold padding only), and gives
-// the one at `place`.
-ShardSpan shard_of(const UnitLayout& unit, int degree, int place);
+// part `shard_rank`, counted from 0.
+ShardSpan shard_of(const UnitLayout& unit, int degree, int shard_rank);
 
 // Elements [begin, end) of a tensor, row-major, that lie in a shard, `offset` elements from its start.
 struct TensorPiece {
@@ -57,7 +70,7 @@ struct TensorPiece {
 // What a shard holds, in order. The pointers are into `unit`.
 std::vector<TensorPiece> pieces_of(const UnitLayout& unit, const ShardSpan& shard);
 
-// Places the tensors of one unit (offsets are set here; their order within each half is kept).
-UnitLayout lay_out_unit(std::string name, std::vector<TensorSpan> tensors);
+// Sorts the tensors of one unit into the three parts, keeping their order within each, and sets their offsets.
+UnitLayout lay_out_unit(UnitInfo info, std::vector<TensorSpan> tensors);
 
 }  // namespace norma

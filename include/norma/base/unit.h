@@ -9,6 +9,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "norma/base/layout.h"
+
 namespace norma {
 
 using TensorList = std::vector<at::Tensor>;
@@ -20,14 +22,9 @@ struct UnitParameter {
   at::Tensor tensor;
 };
 
-// A piece of the model whose parameters are needed together: the embedding, one block, the final norm and
-// head.
-struct Unit {
-  std::string name;
-  int index = 0;                          // position in the model's list of units
+struct Unit : UnitInfo {
+  int index = 0;                          // in the model's list of units, which is the order of the forward pass
   std::vector<UnitParameter> parameters;  // owned by this unit
-  std::vector<int> also_needs;            // units whose parameters the body reads too (a tied head: the embedding)
-  bool backward_reads_parameters = true;  // false: what the forward pass kept is enough (a plain embedding)
 };
 
 // body(inputs) -> outputs. Every differentiable tensor it reads, parameters apart, must come through
@@ -42,8 +39,7 @@ class UnitRunner {
   virtual bool recomputes_inputs(const Unit& unit) const = 0;
 };
 
-// This rank's shard of a unit's flat storage as the optimizer sees it: 1-D, in the order of its UnitLayout
-// (base/layout.h).
+// This rank's shard of a unit's flat storage as the optimizer sees it: 1-D, in the order of its UnitLayout.
 struct FlatUnit {
   at::Tensor master;             // [n] the weights that are updated
   at::Tensor gradient;           // [n] of the same type, accumulated over micro-batches

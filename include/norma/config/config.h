@@ -620,6 +620,11 @@ struct ParallelConfig {
   std::vector<std::int64_t> console_ranks{0};
   TimeoutConfig timeouts;
 
+  // Whether the backward pass runs all of block `block` again (recompute: block or every_n).
+  bool recomputes_block(std::int64_t block) const {
+    return recompute == Recompute::block || (recompute == Recompute::every_n && block % recompute_n == 0);
+  }
+
   template <class V>
   void visit(V&& v) {
     v("strategy", strategy,

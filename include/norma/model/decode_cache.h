@@ -1,7 +1,8 @@
 // What a model keeps of the tokens it has seen, so that the next one costs one token's work.
 //
-// Shapes: B sequences (rows), S tokens, K kv heads, E head dim, H query heads. A row's token at position s lies in
-// place s. Rows may have seen different numbers of tokens: then the places behind a row's own are masked.
+// Shapes: B sequences (rows), S tokens, K kv heads, E head dim, H query heads. Index s of the second dimension is the
+// token's position in its row. Rows may have seen different numbers of tokens: the positions behind a shorter row's end
+// are masked.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +12,8 @@
 
 namespace norma {
 
-// Values of the tokens seen, [B, S, ...]: the first places of a buffer that doubles when it is full, so that adding a
-// token moves none of the others.
+// Values of the tokens seen, [B, S, ...]: the first S positions of a buffer that doubles when it is full, so that adding
+// a token moves none of the others.
 class TokenStore {
  public:
   bool defined() const { return buffer_.defined(); }
@@ -21,12 +22,12 @@ class TokenStore {
 
   // Adds now [B, T, ...] behind what all rows have seen. Makes room for `reserve` tokens when it first needs room.
   void append(const at::Tensor& now, std::int64_t reserve);
-  // Adds one token per row, now [B, 1, ...], each in its row's own place. places [B] int64.
-  void append_at(const at::Tensor& now, const at::Tensor& places);
+  // Adds one token per row, now [B, 1, ...], at each row's own position. positions [B] int64.
+  void append_at(const at::Tensor& now, const at::Tensor& positions);
 
   void take_rows(const at::Tensor& rows);  // rows [n] int64
-  void set_length(std::int64_t length);    // S: how many places any row has filled
-  // Puts a store of one row into a row of this one, which has `rows` of them and, when new, `reserve` places.
+  void set_length(std::int64_t length);    // S: the length of the longest row
+  // Copies a store of one row into row `row` of this one, which has `rows` rows and, when new, room for `reserve` tokens.
   void set_row(std::int64_t row, const TokenStore& one, std::int64_t rows, std::int64_t reserve);
 
  private:
@@ -36,11 +37,11 @@ class TokenStore {
   std::int64_t length_ = 0;
 };
 
-// What a layer keeps.
 struct LayerCache {
   TokenStore keys, values;            // grouped-query: [B, S, K, E], keys already rotated
   TokenStore latent, rope_key;        // latent: [B, S, rank] after its norm, [B, S, rope_dim] after norm and RoPE
-  TokenStore key_scale, value_scale;  // latent, where k or v is normed: factors [B, S, H] or [B, S, 1], gains apart
+  TokenStore key_scale, value_scale;  // latent, where k or v is normed: the norm's factors [B, S, H] or [B, S, 1],
+                                      // without its gains
 
   std::int64_t bytes() const;
 };
@@ -48,31 +49,31 @@ struct LayerCache {
 class DecodeCache {
  public:
   DecodeCache() = default;
-  // With room for `reserve` tokens of a row from the start.
+  // Has room for `reserve` tokens per row from the start.
   explicit DecodeCache(std::int64_t reserve) : reserve_(reserve) {}
 
   std::vector<LayerCache> layers;
-  TokenStore ids;           // [B, S] the tokens themselves: documents are told apart by them
-  std::int64_t length = 0;  // tokens seen, of the row that saw most
+  TokenStore ids;           // [B, S] the tokens themselves: they tell where documents end
+  std::int64_t length = 0;  // number of tokens seen by the row that has seen most
 
-  // Tokens that each row has seen, [B] int64 on the model's device; undefined while all have seen `length`.
+  // The number of tokens that each row has seen, [B] int64 on the model's device; undefined while it is `length` for all.
   const at::Tensor& row_lengths() const { return row_lengths_; }
 
-  // Adds to one of this cache's stores.
+  // Adds the values of new tokens to one of this cache's stores.
   void append(TokenStore& store, const at::Tensor& now) const;
-  // Every row has now seen `tokens` more; called once all stores have them.
+  // Counts `tokens` more for every row; called when all stores have them.
   void advance(std::int64_t tokens);
 
-  // A batch of `rows` sequences is filled row by row from caches of one sequence, at any time anew.
+  // Fills row `row` of a batch of `rows` sequences from a cache of one sequence; may be called for a row again.
   void set_row(std::int64_t row, const DecodeCache& one, std::int64_t rows);
-  // Row i becomes what row rows[i] is; a row may be taken several times.
+  // Row i becomes a copy of what row rows[i] was; a row may be taken several times.
   void take_rows(const std::vector<std::int64_t>& rows);
 
  private:
   void set_lengths(std::vector<std::int64_t> lengths, at::Device device);
 
   std::int64_t reserve_ = 0;
-  std::vector<std::int64_t> lengths_;  // by row, once rows were set
+  std::vector<std::int64_t> lengths_;  // by row; empty until a row is set
   at::Tensor row_lengths_;
 };
 

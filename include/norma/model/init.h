@@ -1,6 +1,5 @@
-// Initial weights: a pure function of (seed, parameter name, element index), drawn on the CPU, whatever the
-// placement, the world size or the order of construction. Placements are therefore compared from the same
-// draw.
+// Initial weights: a pure function of (seed, parameter name, element index), drawn on the CPU. They do not depend on the
+// placement, the world size or the order of construction, so that placements are compared from the same draw.
 //
 // Schemes: OLMo's initialization.py (normal, mitchell, full_megatron), HybridNorm C.2 (depth_scaled), Xavier
 // with DeepNorm's factor (arXiv 2203.00555). Each matrix of a packed one has its own fan.
@@ -15,18 +14,18 @@
 
 namespace norma {
 
-// Elements [begin, end) of a parameter, row-major: truncated normal of this std, or a constant.
+// Elements [begin, end) of a parameter, row-major: from a truncated normal of this std, or a constant.
 struct InitPiece {
   std::int64_t begin = 0, end = 0;
-  double std = 0.0;       // 0: the constant
-  double constant = 0.0;  // gains of norms
+  double std = 0.0;       // 0: all are `constant`
+  double constant = 0.0;  // for the gains of norms
 };
 
-// How one parameter starts: pieces in order that cover it.
+// The initial values of one parameter: pieces in order that cover it.
 std::vector<InitPiece> init_pieces(const ParameterSpec& parameter, const ModelConfig& model, const NormPlan& plan,
                                    const InitConfig& init);
 
-// Elements [begin, begin + count) of a parameter into out (count doubles).
+// Writes elements [begin, begin + count) of a parameter to `out`, which holds `count` doubles.
 void draw_weights(const std::string& name, const std::vector<InitPiece>& pieces, double cutoff, std::uint64_t seed,
                   std::int64_t begin, std::int64_t count, double* out);
 

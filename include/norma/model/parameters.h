@@ -1,5 +1,6 @@
-// Every parameter of the model as plain data, computed from config and plan without building anything: exact
-// counts for any size, the initial weights, weight decay and the storage layout all start here.
+// The one description of the model's parameters, as plain data computed from config and plan: names, shapes, roles, and
+// the units they belong to. The modules, exact counts, initial weights, weight decay, file formats and the storage layout
+// all start here.
 #pragma once
 
 #include <cstdint>
@@ -33,30 +34,31 @@ enum class ParameterRole {
 
 struct ParameterSpec {
   std::string name;                 // "blocks.3.attention.qkv.weight"; part of the format
-  std::vector<std::int64_t> shape;  // matrices [out, in]; qkv rows q, k, v; kv_down rows latent, shared key; kv_up rows
-                                    // of each head: key, value; up_gate rows up, gate; experts [E, out, in]
+  std::vector<std::int64_t> shape;  // matrices [out, in], experts [E, out, in]. Order of the rows: qkv q, k, v; kv_down
+                                    // latent, shared key; kv_up key, value of each head; up_gate up, gate
   ParameterRole role = ParameterRole::norm;
-  std::int64_t layer = -1;  // block it belongs to, -1 outside of blocks
-  double gain = 1.0;        // initial value of a norm's gain
+  std::int64_t layer = -1;  // index of its block, -1 outside of blocks
+  NormSite norm{};          // of role norm: its kind, eps and initial gain
 
   std::int64_t numel() const;
 };
 
-// Parameters of one unit of the model, in the order of the module's construction.
-struct UnitSpec {
-  std::string name;  // "embedding", "blocks.3", "head"
+// One unit of the model and its parameters, in the order that storage keeps (see Layout).
+struct UnitSpec : UnitInfo {
   std::vector<ParameterSpec> parameters;
 };
 
+// The table, the blocks, then the head.
 std::vector<UnitSpec> model_parameters(const ModelConfig& model, const NormPlan& plan);
 std::int64_t num_parameters(const std::vector<UnitSpec>& units);
 
-// Flat storage of the model: what decays follows optim.decay_norms, decay_biases and decay_embeddings; matrices always
-// do. A selection bias is never trained; `freeze` (train.freeze) names others that are not, with '*' for any text.
+// Flat storage of the model. Matrices always decay; for norms and the embedding optim.decay_norms and
+// optim.decay_embeddings decide. A selection bias is never trained; `freeze` (train.freeze) names others that are not,
+// with '*' for any text.
 Layout model_layout(const std::vector<UnitSpec>& units, const OptimConfig& optim,
                     const std::vector<std::string>& freeze = {});
 
-// Names in train.freeze that no parameter has, and a list that leaves nothing to train.
+// Reports names in train.freeze that no parameter has, and a list that leaves nothing to train.
 Problems check_freeze(const std::vector<UnitSpec>& units, const std::vector<std::string>& freeze);
 
 }  // namespace norma

@@ -9,17 +9,14 @@
 #include <optional>
 #include <vector>
 
-#include <torch/nn/module.h>
-
 #include "norma/base/unit.h"
 #include "norma/config/config.h"
-#include "norma/kernels/ops.h"
 #include "norma/model/decode_cache.h"
 #include "norma/norm/plan.h"
 
 namespace norma {
 
-class BlockImpl;
+struct BlockContext;
 struct RoutingTerms;
 
 // How a micro-batch's loss is scaled: its summed cross-entropy is multiplied by `scale` (one over the tokens
@@ -32,60 +29,58 @@ struct LossOptions {
   double auxiliary_scale = 0.0;
 };
 
-// Where a layer's tokens went.
+// Which experts a layer's tokens went to.
 struct LayerRouting {
   std::int64_t layer = 0;
-  at::Tensor counts;   // [E] int64: (token, expert) pairs of each expert
+  at::Tensor counts;   // [experts] int64: (token, expert) pairs of each expert
   at::Tensor entropy;  // scalar: sum over tokens of the router's entropy, in nats
 };
 
 struct ModelLoss {
-  at::Tensor loss;                      // scalar, differentiable: everything weighted and scaled
+  at::Tensor loss;                      // scalar, differentiable: the sum of all parts, weighted and scaled
   at::Tensor token_ce, token_lse;       // [B, T], see CrossEntropy
-  at::Tensor load_balancing, router_z;  // scalars, parts of `loss`; undefined when there are none in it
+  at::Tensor load_balancing, router_z;  // scalars, parts of `loss`; undefined where it has no such part
   std::vector<LayerRouting> routing;    // of the layers with experts, in order
 };
 
-class Transformer : public torch::nn::Module {
+class Transformer {
  public:
-  // Parameters are shaped placeholders without memory until an engine binds storage to them (parallel/).
+  // The parameters, those of model_parameters(), have shapes but no memory until an engine binds storage to them.
   Transformer(const ModelConfig& config, const NormPlan& plan);
+  ~Transformer();
+  Transformer(const Transformer&) = delete;
+  Transformer& operator=(const Transformer&) = delete;
 
-  // The units in the order of the forward pass; their parameters share the module's tensors.
+  // In the order of the forward pass; the modules read the same tensors.
   const std::vector<Unit>& units() const { return units_; }
   const ModelConfig& config() const { return config_; }
 
   // Next-token loss of ids [B, T]: position t predicts t + 1, the last position has no target.
   ModelLoss loss(const at::Tensor& ids, const LossOptions& options, UnitRunner& runner);
 
-  // log p of `targets` [N], each predicted by the hidden state at `places` [N], flat indices into ids [B, T]: [N] in
+  // log p of `targets` [N], each predicted by the hidden state at `positions` [N], flat indices into ids [B, T]: [N] in
   // acc(dtype). Not differentiable; with a cache, ids continue what it has seen.
-  at::Tensor log_probabilities(const at::Tensor& ids, const at::Tensor& places, const at::Tensor& targets,
+  at::Tensor log_probabilities(const at::Tensor& ids, const at::Tensor& positions, const at::Tensor& targets,
                                std::int64_t chunk_tokens, UnitRunner& runner, DecodeCache* cache = nullptr);
 
   // Logits [B, T, V] of ids [B, T]; with a cache, ids continue what the cache has seen.
   at::Tensor logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache = nullptr);
 
-  // Those of the last position alone, [B, V].
+  // The logits of the last position alone, [B, V].
   at::Tensor next_logits(const at::Tensor& ids, UnitRunner& runner, DecodeCache& cache);
 
  private:
   struct Hidden;
+  struct Modules;
   Hidden hidden(const at::Tensor& ids, UnitRunner& runner, DecodeCache* cache,
-                const std::optional<at::Tensor>& places = std::nullopt);
+                const std::optional<at::Tensor>& wanted = std::nullopt);
+  BlockContext context_of(const at::Tensor& ids, DecodeCache* cache);
   at::Tensor to_logits(const at::Tensor& x, UnitRunner& runner);  // [B, T, D] -> [B, T, V]
-  void make_rope(at::Device device);
   void add_auxiliary_losses(const std::vector<RoutingTerms>& routing, double scale, ModelLoss& loss) const;
-  void collect_units();
 
   ModelConfig config_;
-  std::shared_ptr<torch::nn::Module> embedding_, head_;
-  std::vector<std::shared_ptr<BlockImpl>> blocks_;
-  std::vector<std::int64_t> moe_layers_;
-  std::shared_ptr<class NormImpl> embedding_norm_, final_norm_;
-  at::Tensor embedding_weight_, head_weight_;
-  RopeTable rope_;
   std::vector<Unit> units_;
+  std::unique_ptr<Modules> modules_;
 };
 
 }  // namespace norma

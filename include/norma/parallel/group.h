@@ -1,8 +1,8 @@
 // Collectives of a group of processes, through c10d: Gloo on the CPU, NCCL on GPUs.
 //
-// Every member calls the same collectives in the same order. A collective starts after the work queued on the current
-// stream and runs beside what is queued later; wait() orders the current stream (on a CPU: the calling thread) after
-// it. This is the only place that knows streams. The tensors of a collective stay alive until it is waited for.
+// Every member calls the same collectives in the same order. A collective starts after the work that is queued on the
+// current stream and runs beside what is queued later; wait() makes the current stream (on a CPU: the calling thread)
+// wait for it. Only this code knows streams. A collective keeps its tensors alive until it has been waited for.
 #pragma once
 
 #include <chrono>
@@ -20,13 +20,13 @@ using Seconds = std::chrono::duration<double>;
 
 class Activity;
 
-// A collective in flight. An empty one is done already.
+// A collective in flight; an empty one is done already.
 class Pending {
  public:
   Pending() = default;
   explicit Pending(std::function<void()> wait) : wait_(std::move(wait)) {}
   bool in_flight() const { return static_cast<bool>(wait_); }
-  // At most once has an effect. Throws CollectiveError naming the collective when a peer is lost or too slow.
+  // Only the first call has an effect. Throws CollectiveError naming the collective when a peer is lost or too slow.
   void wait() {
     if (!wait_) return;
     const auto once = std::move(wait_);
@@ -38,12 +38,12 @@ class Pending {
   std::function<void()> wait_;
 };
 
-// What a process has sent, by kind. Bytes are those of a ring of n members: an all-gather or reduce-scatter of B whole
-// bytes sends B (n - 1) / n from each, an all-reduce twice that.
+// What a process has sent, by kind. Bytes are those of a ring of n members: for an all-gather or reduce-scatter of B
+// bytes each member sends B (n - 1) / n, for an all-reduce twice that.
 struct Traffic {
   std::int64_t all_gathers = 0, reduce_scatters = 0, all_reduces = 0;
   double gathered_bytes = 0, scattered_bytes = 0, reduced_bytes = 0;
-  Seconds waited{0};  // the calling thread stood in wait()
+  Seconds waited{0};  // time that the calling thread spent in wait()
 };
 
 class Group {
@@ -56,12 +56,12 @@ class Group {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  // whole [size * n] from every member's part [n]. `part` may be this member's own range of `whole`. `what` is for
+  // Fills whole [size * n] with every member's part [n]. `part` may be this member's own range of `whole`. `what` is for
   // messages ("blocks.3").
   Pending all_gather(const at::Tensor& whole, const at::Tensor& part, const std::string& what);
   // part [n] becomes the sum over members of their range of whole [size * n].
   Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole, const std::string& what);
-  // In place, the sum over members.
+  // The tensor becomes its sum over members.
   Pending all_reduce(const at::Tensor& tensor, const std::string& what);
 
   void report_to(std::shared_ptr<Activity> activity) { activity_ = std::move(activity); }
@@ -84,11 +84,11 @@ class Group {
   std::shared_ptr<Activity> activity_;
 };
 
-// Gathers its members through `store` (a prefix of its own); they reach this one at `address`, unless
+// The members find each other through `store`, which no other group uses, and reach this one at `address`, unless
 // GLOO_SOCKET_IFNAME names an interface. Throws CollectiveError when they do not all come within `timeout`.
 std::unique_ptr<Group> make_gloo_group(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
                                        Seconds timeout, const std::string& address);
-// Has a stream and a communicator of its own. Throws ConfigError in a build without NCCL.
+// The group has its own stream and communicator. Throws ConfigError in a build without NCCL.
 std::unique_ptr<Group> make_nccl_group(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
                                        Seconds timeout, at::Device device);
 

@@ -26,21 +26,12 @@
 #include "norma/base/layout.h"
 #include "norma/base/unit.h"
 #include "norma/config/config.h"
+#include "norma/parallel/sharding.h"
 #include "norma/parallel/world.h"
 
 namespace norma {
 
 enum class Purpose { training, inference };  // inference has no gradients
-
-// How the engine of a mesh behaves; nothing in it changes results beyond rounding.
-struct EnginePolicy {
-  bool reshard_after_forward = false;     // release gathered weights after each use
-  bool reduce_every_micro_batch = false;  // sum gradients into shards after each micro-batch, not once at the end
-  bool reduce_in_bf16 = false;            // halves the gradients' traffic, rounds them
-  bool poison_released = false;           // tests: fill released memory with NaN
-  std::vector<bool> recompute;            // by unit; empty: none. Activations are made again in the backward pass
-  bool recompute_inputs = false;          // only the cheap inputs of matrix products are (selective recompute)
-};
 
 class BufferPool;
 struct UnitCall;
@@ -99,7 +90,7 @@ class ShardEngine : public UnitRunner {
   void finish_scatter(std::size_t u);
   void forget_calls();
   std::vector<std::size_t> units_read_by(const Unit& unit) const;
-  bool trains(std::size_t u) const { return layout_.units[u].trained_end > 0; }
+  bool trains(std::size_t u) const { return layout_.units[u].trains(); }
   bool reads_trained(const Unit& unit) const;
   bool sharded() const { return mesh_.shard_degree > 1; }
 

@@ -8,7 +8,7 @@
 #include "norma/config/config.h"
 #include "norma/model/cost.h"
 #include "norma/norm/plan.h"
-#include "norma/optim/schedule.h"
+#include "norma/parallel/sharding.h"
 
 namespace norma {
 
@@ -16,7 +16,8 @@ struct RunPlan {
   RunConfig config;
   NormPlan norms;
   ModelCost cost;
-  MemoryEstimate memory;
+  Sharding sharding;
+  RankMemory memory;  // of every rank
   std::int64_t tokens_per_step = 0;
   std::int64_t micro_batch = 0;        // instances of one process' forward and backward pass
   std::int64_t num_micro_batches = 0;  // of one process per step
@@ -28,10 +29,10 @@ struct RunPlan {
   double learning_rate(std::int64_t step, std::int64_t tokens) const;
 };
 
-// `batches_per_epoch` is 0 when the data is not open. Tokens round up to whole steps (OLMo). The batch is shared by
-// `world_size` processes; memory is that of one process without sharding.
+// `batches_per_epoch` is 0 when the data is not open. Tokens round up to whole steps (OLMo). The processes of the mesh
+// share the batch.
 RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch,
-                      int world_size = 1);
+                      const Degrees& degrees = {});
 
 // What the length of the run says about itself and its schedule; empty when all is well or the length is not known.
 Problems check_schedule(const RunPlan& plan);

@@ -89,14 +89,13 @@ struct Kept {
 
 Kept kept_by_blocks(const RunConfig& config, const NormPlan& plan) {
   const Recompute recompute = config.parallel.recompute;
-  const std::int64_t every = recompute == Recompute::every_n ? config.parallel.recompute_n : 1;
   Kept kept;
   for (std::size_t l = 0; l < plan.layers.size(); ++l) {
     const auto layer = static_cast<std::int64_t>(l);
     const MlpKind kind = config.model.mlp_kind(layer);
     const std::int64_t whole = kept_per_token(config.model, plan.layers[l], kind);
     const std::int64_t products = kept_by_products(config.model, plan.layers[l], kind);
-    const bool whole_again = recompute == Recompute::block || (recompute == Recompute::every_n && layer % every == 0);
+    const bool whole_again = config.parallel.recomputes_block(layer);
     const bool products_only = recompute == Recompute::selective;
     kept.all += whole_again ? config.model.d_model : products_only ? products : whole;
     const std::int64_t again = whole_again ? whole : products_only ? std::max<std::int64_t>(whole - products, 0) : 0;
@@ -129,18 +128,12 @@ std::int64_t cache_bytes_per_token(const ModelConfig& model, const NormPlan& pla
   return bytes;
 }
 
-MemoryEstimate memory_estimate(const RunConfig& config, const NormPlan& plan, std::int64_t micro_batch) {
-  const std::int64_t parameters = model_cost(config.model, plan).parameters;
-  const std::int64_t master = bytes_of(config.precision, false), compute = bytes_of(config.precision, true);
-  MemoryEstimate memory;
-  memory.weights = parameters * (master == compute ? master : master + compute);
-  memory.gradients = parameters * master;
-  memory.optimizer = 2 * parameters * master;
+std::int64_t activation_bytes(const RunConfig& config, const NormPlan& plan, std::int64_t micro_batch) {
   const std::int64_t tokens = micro_batch * config.model.sequence_length;
+  const std::int64_t element = bytes_of(config.precision, /*compute=*/true);
   const Kept kept = kept_by_blocks(config, plan);
-  memory.activations = tokens * (config.model.d_model + kept.all) * compute +
-                       std::max(head_peak(config, tokens), tokens * kept.besides * compute);
-  return memory;
+  return tokens * (config.model.d_model + kept.all) * element +
+         std::max(head_peak(config, tokens), tokens * kept.besides * element);
 }
 
 }  // namespace norma
