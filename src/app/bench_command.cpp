@@ -54,7 +54,7 @@ void wait_for(const at::Device& device) {
   if (device.is_cuda()) torch::cuda::synchronize();
 }
 
-// This rank's part of each.
+// This rank's rows of each batch.
 std::vector<at::Tensor> random_batches(const RunPlan& plan, const World& world, const at::Device& device) {
   const ModelConfig& model = plan.config.model;
   const std::int64_t rows = (plan.config.train.global_batch_size - world.rank() + world.size() - 1) / world.size();
@@ -162,7 +162,7 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--steps", arguments->steps, "measured steps")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000));
-  command->add_option("--warmup", arguments->warmup, "steps before")
+  command->add_option("--warmup", arguments->warmup, "steps before those that are measured")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000));
   command->footer(

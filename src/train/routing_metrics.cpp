@@ -15,9 +15,9 @@ void add_routing_metrics(const StepFigures& figures, Metrics& metrics) {
     const std::vector<double>& tokens = layer.tokens;
     const double all = std::accumulate(tokens.begin(), tokens.end(), 0.0);
     for (std::size_t e = 0; e < tokens.size(); ++e) {
-      const std::string place = cat("layer", layer.layer, "/expert", e);
-      metrics.emplace_back("train/TokensPercentage/" + place, 100.0 * tokens[e] / all);
-      metrics.emplace_back("train/TokensTotal/" + place, tokens[e]);
+      const std::string expert = cat("layer", layer.layer, "/expert", e);
+      metrics.emplace_back("train/TokensPercentage/" + expert, 100.0 * tokens[e] / all);
+      metrics.emplace_back("train/TokensTotal/" + expert, tokens[e]);
     }
     const double busiest = *std::max_element(tokens.begin(), tokens.end());
     metrics.emplace_back(cat("train/MaxOverMeanLoad/layer", layer.layer),
