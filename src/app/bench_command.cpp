@@ -149,7 +149,7 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--steps", arguments->steps, "measured steps")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000));
-  command->add_option("--warmup", arguments->warmup, "steps before")
+  command->add_option("--warmup", arguments->warmup, "steps before those that are measured")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000));
   command->footer(

@@ -44,7 +44,7 @@ Problems missing_files(const RunConfig& config) {
   return problems;
 }
 
-// What is allowed, but hardly meant. A length in epochs is not known before the data is.
+// Warns of what is allowed but hardly meant. A length in epochs is not known before the data is.
 void warn_of_short_run(const CheckedConfig& checked) {
   const ScheduleConfig& schedule = checked.config.schedule;
   const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0);

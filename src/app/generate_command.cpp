@@ -93,8 +93,8 @@ fs::path run_folder_of_checkpoint(const fs::path& checkpoint) {
                         " lies in none; use --out FILE"));
 }
 
-// Texts under way, shown in the prompts' order: the first unfinished one as it grows when it is alone, else each when
-// it and those before it are complete.
+// Shows the texts in the order of the prompts: a single one as it grows, several of them each when it and those before
+// it are complete.
 class Display {
  public:
   Display(const Tokenizer& tokenizer, const std::vector<std::string>& prompts, const std::vector<std::string>& stops)
@@ -217,19 +217,21 @@ void add_generate_command(CLI::App& app, CommandContext& context) {
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
   command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json; default: the run's own, found again");
-  command->add_option("--max-tokens", options.max_tokens, "at most so many")
+  command->add_option("--max-tokens", options.max_tokens, "at most this many new tokens")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));
   command->add_option("--temperature", options.temperature, "0: always the most likely token")
       ->capture_default_str()
       ->check(finite_range(0.0, 100.0));
-  command->add_option("--top-k", options.top_k, "draw from the k most likely only; 0: all")
+  command->add_option("--top-k", options.top_k, "draw from the k most likely tokens only; 0: from all")
       ->capture_default_str()
       ->check(CLI::Range(0, 1 << 27));
-  command->add_option("--top-p", options.top_p, "draw from the smallest set of this probability")
+  command
+      ->add_option("--top-p", options.top_p, "draw from the smallest set of tokens whose probabilities add up to this")
       ->capture_default_str()
       ->check(finite_range(1e-9, 1.0));
-  command->add_option("--seed", options.seed, "of the draw: the same seed, the same text")->capture_default_str();
+  command->add_option("--seed", options.seed, "seed of the draw: the same seed gives the same text")
+      ->capture_default_str();
   command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
   command->add_option("--threads", arguments->threads, "0: every core")
       ->capture_default_str()

@@ -44,7 +44,7 @@ void inspect_checkpoint(const fs::path& folder, bool verify) {
   std::printf("%s parameters\n", with_commas(parameters).c_str());
 }
 
-// What a folder of Hugging Face transformers is in our terms; one that cannot be represented is refused by name.
+// Shows a Hugging Face folder in our terms; what cannot be represented is refused by its name.
 void inspect_hf_folder(const fs::path& path) {
   const HfFolder folder(path);
   const HfModel& hf = folder.model();
@@ -67,14 +67,14 @@ TokenDtype inspected_dtype(const InspectArguments& arguments, const std::optiona
   throw ConfigError(cat("[inspect] ", arguments.path, " has no sidecar: say --dtype uint16 or --dtype uint32"));
 }
 
-// ", checksum verified", and why not.
+// ", checksum verified", or why it is not.
 std::string verify_text(const TokenDataset& tokens, const std::optional<Sidecar>& sidecar) {
   if (!sidecar) return ", NOT verified: no sidecar says what the checksum should be";
   tokens.verify();
   return ", checksum verified";
 }
 
-// The first ids in words, if their tokenizer is still where it was put.
+// Prints the first ids as text, if the tokenizer beside the file is still the one that made them.
 void print_text(const fs::path& tokenizer, const Sidecar& sidecar, const std::vector<std::uint32_t>& ids) {
   const std::string found = checksum(MappedFile(tokenizer).bytes());
   if (found == sidecar.tokenizer_checksum) {

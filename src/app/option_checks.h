@@ -23,14 +23,15 @@ E choice(const char* command, const char* option, const std::string& word) {
                         did_you_mean(word, names)));
 }
 
-// Hours of work must not end at a name: ConfigError where `file` is a folder or lies in none. "" passes.
+// Checks the name of an output file before hours of work are spent on it: ConfigError where `file` is a folder or lies
+// in none. "" passes.
 void check_output(const char* command, const char* option, const std::string& file);
 
-// Options that were given although they mean nothing beside `with`, which `allowed` go with: ConfigError.
+// Throws ConfigError when an option was given that means nothing beside `with`. Those in `allowed` go with it.
 void refuse_other_options(const CLI::App& command, const std::string& with, const std::vector<std::string>& allowed);
 
-// What is wrong with a command line that holds a word nobody knows: the word, and the nearest one that is known. ""
-// when every word found its place.
+// The message about a word of the command line that norma does not know, with the nearest one that it knows. "" when it
+// knows every word.
 std::string unknown_word(const CLI::App& app);
 
 }  // namespace norma

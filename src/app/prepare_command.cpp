@@ -74,7 +74,7 @@ void add_prepare_command(CLI::App& app) {
   command->add_option("--max-tokens-per-file", options.max_tokens_per_file, "start a new file at the next document")
       ->capture_default_str();
   command->add_option("--threads", options.threads, "0: every core")->capture_default_str()->check(CLI::Range(0, 4096));
-  command->add_option("--seed", options.seed, "of the validation draw")
+  command->add_option("--seed", options.seed, "seed of the validation draw")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   command->add_flag("--overwrite", options.overwrite, "replace what an earlier prepare wrote to the folder");

@@ -18,7 +18,7 @@ bool all_layers(const NormPlan& plan, bool (*holds)(const LayerPolicy&)) {
   return std::all_of(plan.layers.begin(), plan.layers.end(), holds);
 }
 
-// The norm that the skip passes through as well: HybridNorm's after attention, and Post-Norm's.
+// Whether the stream itself is normed, its skip included: as in Post-Norm, and after attention in HybridNorm.
 bool norms_the_stream(const ResidualWiring& w) {
   return w.sum.present() || (w.in.present() && w.skip == SkipSource::normed);
 }
@@ -51,7 +51,7 @@ double warmup_steps(const RunPlan& plan) {
   return schedule.units == ScheduleUnits::tokens ? warmup / static_cast<double>(plan.tokens_per_step) : warmup;
 }
 
-// The authors warmed up for 2,000 steps; a short run cannot, but then for a part of it.
+// The authors warmed up for 2,000 steps. A shorter run should warm up for a part of its length.
 bool warms_up_shortly(const RunPlan& plan) {
   constexpr double kSteps = 2000.0, kPart = 0.025;
   return plan.max_steps > 0 && warmup_steps(plan) < std::min(kSteps, kPart * static_cast<double>(plan.max_steps));

@@ -11,7 +11,8 @@
 namespace norma {
 
 double RunPlan::learning_rate(std::int64_t step, std::int64_t tokens) const {
-  return norma::learning_rate(config.schedule, config.optim.lr, {step, tokens, max_steps, max_tokens});
+  return norma::learning_rate(config.schedule, config.optim.lr,
+                              {.step = step, .tokens = tokens, .last_step = max_steps, .last_tokens = max_tokens});
 }
 
 namespace {
@@ -38,7 +39,7 @@ void set_length(const Duration& duration, RunPlan& plan) {
   plan.max_tokens = plan.max_steps * plan.tokens_per_step;
 }
 
-// Of a length in epochs, which is known only with the data; validate() sees to the others.
+// Checks a length in epochs, which is known only with the data; validate() checks those in other units.
 Problems check_length(const RunPlan& plan) {
   constexpr double kMost = 9007199254740992.0;  // 2^53: steps and tokens are also counted in doubles
   const Duration& duration = plan.config.train.max_duration;

@@ -25,7 +25,7 @@ struct RunPlan {
   std::int64_t max_steps = 0;          // 0: not known yet (epochs without the data, minutes before they are measured)
   std::int64_t max_tokens = 0;
 
-  // Of the step that brings the run to this many steps and tokens.
+  // The rate of the step with which the run reaches this many steps and tokens.
   double learning_rate(std::int64_t step, std::int64_t tokens) const;
 };
 
@@ -34,7 +34,7 @@ struct RunPlan {
 RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64_t batches_per_epoch,
                       const Degrees& degrees = {});
 
-// What the length of the run says about itself and its schedule; empty when all is well or the length is not known.
+// Problems of the length of the run and of the schedule within it. None are found while the length is not known.
 Problems check_schedule(const RunPlan& plan);
 
 // The plan for people: sizes, FLOPs, memory, length, schedule, the norm table, and the known risks.
