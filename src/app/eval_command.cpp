@@ -137,9 +137,7 @@ void write_results(const EvalArguments& arguments, const EvaluationResult& resul
   const fs::path folder = fs::absolute(arguments.out).parent_path();
   const std::string predictions =
       arguments.predictions.empty() ? "" : fs::proximate(fs::absolute(arguments.predictions), folder).string();
-  write_file_atomic(
-      arguments.out,
-      results_json(result, model, predictions).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomic(arguments.out, to_text(results_json(result, model, predictions), 2) + "\n");
 }
 
 // Of this process, before the model is known.
@@ -248,7 +246,7 @@ void run_compare(const EvalArguments& arguments) {
   CompareInput input{{arguments.compare.begin(), arguments.compare.end()}, arguments.metric};
   const Comparison comparison = compare_predictions(input);
   if (!arguments.out.empty())
-    write_file_atomic(arguments.out, to_json(comparison).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_file_atomic(arguments.out, to_text(to_json(comparison), 2) + "\n");
   std::printf("%s", compare_table(comparison).c_str());
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/eval/tasks.h"
 
@@ -136,7 +135,7 @@ Json results_json(const EvaluationResult& result, const EvaluatedModel& model, c
 }
 
 std::string predictions_jsonl(const EvaluationResult& result, const EvaluatedModel& model) {
-  std::string lines = describe(model, "norma_predictions").dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  std::string lines = to_text(describe(model, "norma_predictions")) + "\n";
   for (const TaskResult& task : result.tasks) {
     for (const ScoredDocument& document : task.documents) lines += prediction(task, document).dump() + "\n";
   }

@@ -84,7 +84,7 @@ class Display {
       line["text"] = streams_[i].text();
       line["tokens"] = results[i].size();
       line["end"] = end_name(ends_[i].value());
-      lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+      lines += to_text(line) + "\n";
     }
     return lines;
   }

@@ -7,7 +7,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
-#include "norma/base/staged_path.h"
+#include "norma/base/file.h"
 #include "norma/config/keys.h"
 #include "norma/data/tokenizer.h"
 #include "norma/interop/import_weights.h"

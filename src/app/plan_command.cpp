@@ -6,7 +6,6 @@
 
 #include "norma/base/error.h"
 #include "norma/base/json.h"
-#include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/config/names.h"
 #include "norma/parallel/forecast.h"

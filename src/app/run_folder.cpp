@@ -3,8 +3,6 @@
 #include <chrono>
 
 #include <ATen/Parallel.h>
-#include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "norma/base/error.h"
@@ -30,17 +28,11 @@ RunFolder::RunFolder(const fs::path& path) : path_(path) {
   std::error_code error;
   fs::create_directories(path_ / "logs", error);
   if (error) throw DiskError(cat("[run.folder] cannot make ", path_.string(), ": ", error.message()));
-  lock_ = open((path_ / "logs" / "lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
-  if (lock_ < 0) throw DiskError(cat("[run.folder] cannot write into ", path_.string()));
-  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    close(lock_);
+  lock_ = FileLock::take(path_ / "logs" / "lock");
+  if (!lock_) {
     throw ConfigError(cat("[run.folder] another process is training in ", path_.string(),
                           "; give this run its own run.name or run.folder"));
   }
-}
-
-RunFolder::~RunFolder() {
-  close(lock_);
 }
 
 std::string RunFolder::mark() const {
@@ -74,7 +66,7 @@ void RunFolder::write_description(const CheckedConfig& checked, const RunPlan& p
   env["device"] = device;
   env["threads"] = at::get_num_threads();
   env["cpu_capability"] = at::get_cpu_capability();
-  write_file_atomic(path_ / kEnvironmentName, env.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomic(path_ / kEnvironmentName, to_text(env, 2) + "\n");
 }
 
 void RunFolder::write_summary(const RunPlan& plan, const RunSummary& summary, std::int64_t peak_memory) {

@@ -11,6 +11,7 @@
 //   summary.json
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,9 +32,6 @@ class RunFolder {
  public:
   // Makes the folder; throws ConfigError when another process trains there, DiskError when it cannot be made.
   explicit RunFolder(const fs::path& path);
-  ~RunFolder();
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
 
   const fs::path& path() const { return path_; }
   // Leaves a mark in the folder, for others to find there.
@@ -45,7 +43,7 @@ class RunFolder {
 
  private:
   fs::path path_;
-  int lock_ = -1;
+  std::optional<FileLock> lock_;
 };
 
 }  // namespace norma

@@ -9,14 +9,13 @@
 #include <unistd.h>
 
 #include "norma/base/error.h"
-#include "norma/base/staged_path.h"
+#include "norma/base/file.h"
 
 namespace norma {
 
 namespace {
 
 constexpr std::string_view kPrefix = "step-";
-constexpr std::string_view kTemporary = ".tmp-";
 
 std::string reason_of(int code) {
   return std::generic_category().message(code);
@@ -146,7 +145,7 @@ PendingCheckpoint::PendingCheckpoint(const fs::path& root, std::int64_t step) : 
   std::error_code error;
   fs::create_directories(root, error);
   if (error) throw DiskError(cat("[checkpoint] cannot make '", root.string(), "': ", error.message()));
-  folder_ = root / cat(step_name(step), kTemporary, unique_suffix());
+  folder_ = temporary_beside(root / step_name(step));
   const bool made = fs::create_directory(folder_, error);
   if (error) throw DiskError(cat("[checkpoint] cannot make '", folder_.string(), "': ", error.message()));
   NORMA_CHECK(made, "[checkpoint] '", folder_.string(), "' exists already");
@@ -169,7 +168,7 @@ void PendingCheckpoint::put_in_place(const fs::path& target) {
     return;
   }
   if (exchange_folders(folder_, target)) return;  // the old one now has the temporary name
-  const fs::path aside = root_ / cat(step_name(step_), kTemporary, unique_suffix());
+  const fs::path aside = temporary_beside(root_ / step_name(step_));
   rename_folder(target, aside);
   rename_folder(folder_, target);
   rename_folder(aside, folder_);
@@ -262,7 +261,7 @@ void remove_checkpoint(const fs::path& folder) {
 SweptTemporaries sweep_temporaries(const fs::path& root) {
   SweptTemporaries swept;
   for (const std::string& name : list_names<DiskError>(root)) {
-    const std::size_t suffix = name.find(kTemporary);
+    const std::size_t suffix = name.find(kTemporaryMark);
     if (suffix == std::string::npos) continue;
     const std::string stem = name.substr(0, suffix);
     const fs::path path = root / name;

@@ -173,15 +173,10 @@ std::string problem_of(const Manifest& manifest) {
   return "";
 }
 
-// Text that is not UTF-8 gets a replacement character: a checkpoint must not fail for a name in its config.
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 // A list with one entry per line, so that two manifests can be compared with diff.
 std::string print_list(const char* name, const std::vector<Json>& entries) {
   std::string text = cat('"', name, "\": [");
-  for (std::size_t i = 0; i < entries.size(); ++i) text += (i == 0 ? "\n " : ",\n ") + dump(entries[i]);
+  for (std::size_t i = 0; i < entries.size(); ++i) text += (i == 0 ? "\n " : ",\n ") + to_text(entries[i]);
   return text + "],\n";
 }
 
@@ -231,8 +226,8 @@ std::string print_manifest(const Manifest& manifest) {
   std::string text = cat("{\"version\": ", kManifestVersion, ",\n\"step\": ", manifest.step,
                          ",\n\"tokens\": ", manifest.tokens, ",\n\"world_size\": ", manifest.world_size, ",\n");
   text += print_list("files", files) + print_list("tensors", tensors);
-  text += cat("\"config\": ", dump(manifest.config), ",\n\"data\": ", dump(manifest.data),
-              ",\n\"trainer\": ", dump(manifest.trainer), ",\n");
+  text += cat("\"config\": ", to_text(manifest.config), ",\n\"data\": ", to_text(manifest.data),
+              ",\n\"trainer\": ", to_text(manifest.trainer), ",\n");
   return cat(text, kChecksumBefore, checksum(std::as_bytes(std::span(text))), kChecksumAfter);
 }
 
@@ -250,7 +245,7 @@ Manifest parse_manifest(std::string_view text, const std::string& where) {
 
 Manifest read_manifest(const Json& json, const std::string& where) {
   if (json.is_object() && json.contains("version") && json["version"] != kManifestVersion) {
-    refuse(where, cat("version ", dump(json["version"]).substr(0, 40), " is unknown; this program reads version ",
+    refuse(where, cat("version ", to_text(json["version"]).substr(0, 40), " is unknown; this program reads version ",
                       kManifestVersion));
   }
   const Reader reader(json, where, "");

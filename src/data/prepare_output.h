@@ -4,21 +4,16 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
-
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include "norma/base/error.h"
 #include "norma/base/file.h"
@@ -113,25 +108,6 @@ inline bool is_own_name(std::string_view name) {
   return name.size() >= 5 && std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isdigit(c); });
 }
 
-// The lock of a folder, held by one process at a time; it leaves nothing behind.
-class FolderLock {
- public:
-  explicit FolderLock(const fs::path& folder) : file_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    if (file_ < 0) throw DiskError(cat("[prepare] cannot open ", folder.string(), ": ", std::strerror(errno)));
-    // Some network file systems know no such lock: there it protects nothing.
-    if (flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
-    ::close(file_);
-    throw ConfigError(
-        cat("[prepare] another prepare is writing into ", folder.string(), ": let it finish or take another folder"));
-  }
-  ~FolderLock() { ::close(file_); }
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-
- private:
-  int file_;
-};
-
 // The output folder: locked and checked first, filled under `.preparing`, published at the end.
 class PrepareOutput {
  public:
@@ -141,7 +117,11 @@ class PrepareOutput {
       throw ConfigError(cat("[prepare] the output must be a folder; got ", folder_.string(), ", which is a file"));
     }
     checked([&](std::error_code& error) { fs::create_directories(folder_, error); });
-    lock_ = std::make_unique<FolderLock>(folder_);
+    lock_ = FileLock::take(folder_);
+    if (!lock_) {
+      throw ConfigError(cat("[prepare] another prepare is writing into ", folder_.string(),
+                            ": let it finish or take another folder"));
+    }
     find_earlier();
     if (!earlier_.empty() && !options.overwrite) {
       throw ConfigError(cat("[prepare] the output folder must not hold token files yet; got ",
@@ -201,7 +181,7 @@ class PrepareOutput {
 
   fs::path folder_;
   fs::path staging_;
-  std::unique_ptr<FolderLock> lock_;
+  std::optional<FileLock> lock_;
   std::vector<fs::path> earlier_;  // sidecars first
 };
 

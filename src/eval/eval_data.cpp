@@ -42,24 +42,21 @@ EvalData::EvalData(fs::path folder) : folder_(std::move(folder)) {
   }
   const Json content = read_json(path, kMaxIndexBytes, kMaxDepth);
   const JsonObject index(content, cat("[eval] ", path.string()));
-  if (index.integer("format", kMaxLines) != 1) index.fail("'format' must be 1; got ", index.integer("format"));
-  const Json& files = index.list("files");
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    add(JsonObject(files[i], cat("[eval] ", path.string()), cat("files[", i, "]")));
-  }
+  index.integer("format", {1, 1});
+  for (const JsonObject& entry : index.objects("files")) add(entry);
 }
 
 void EvalData::add(const JsonObject& entry) {
   File file{.path = entry.text("path"),
-            .bytes = static_cast<std::uint64_t>(entry.integer("bytes", kMaxFileBytes)),
-            .lines = entry.integer("lines", kMaxLines),
+            .bytes = static_cast<std::uint64_t>(entry.integer("bytes", {0, kMaxFileBytes})),
+            .lines = entry.integer("lines", {0, kMaxLines}),
             .checksum = entry.text("checksum")};
   if (!is_inner_path(file.path)) {
-    entry.fail("a path must name a file inside of the folder; got '", file.path, "'");
+    entry.fail_at("path", "must name a file inside of the folder; got '", file.path, "'");
   }
   const std::string name = without_suffix(file.path);
-  if (name.empty()) entry.fail("a path must end in .jsonl, .jsonl.gz or .jsonl.zst; got '", file.path, "'");
-  if (!files_.emplace(name, std::move(file)).second) entry.fail("'", name, "' stands twice");
+  if (name.empty()) entry.fail_at("path", "must end in .jsonl, .jsonl.gz or .jsonl.zst; got '", file.path, "'");
+  if (!files_.emplace(name, std::move(file)).second) entry.fail_at("path", "names '", name, "' a second time");
 }
 
 const EvalData::File& EvalData::verified(const std::string& name) const {

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "norma/base/file.h"
-#include "norma/base/json_object.h"
+#include "norma/base/json.h"
 
 namespace norma {
 

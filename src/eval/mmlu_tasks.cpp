@@ -58,7 +58,7 @@ struct Question {
 
 Question read_question(const JsonObject& row) {
   Question question{std::string(strip(row.text("question"))), row.text("subject"), row.texts("choices"),
-                    static_cast<std::size_t>(row.integer("answer", kMaxLines))};
+                    static_cast<std::size_t>(row.integer("answer", {0, kMaxLines}))};
   if (question.choices.size() != kChoices || question.answer >= kChoices) {
     row.fail("a question must have ", kChoices, " choices and an answer from 0 to ", kChoices - 1, "; got ",
              question.choices.size(), " and ", question.answer);
@@ -117,7 +117,7 @@ void load_subject(const std::string& subject, const std::string& split, const Fo
   }
   data.read(folder + split, [&](const JsonObject& row) {
     const Question question = read_question(row);
-    if (question.subject != subject) row.fail("'subject' must be ", subject, "; got '", question.subject, "'");
+    if (question.subject != subject) row.fail_at("subject", "must be ", subject, "; got '", question.subject, "'");
     for (const std::string& start : starts) append_requests(ask(question, start, format), number++, row, requests);
   });
 }

@@ -87,22 +87,19 @@ bool scores_right_one(TaskMetric metric) {
 // The label of a line, or nothing when it names no continuation: then the only continuation is the right one.
 std::optional<std::int64_t> label_of(const JsonObject& row, TaskMetric metric) {
   const Json& label = row.at("label");
-  if (label.is_number() || !scores_right_one(metric)) return row.integer("label", kMaxLines);
+  if (label.is_number() || !scores_right_one(metric)) return row.integer("label", {0, kMaxLines});
   if (label.is_null()) return 0;
   if (label.is_string() || label.is_array()) return std::nullopt;
-  row.fail("'label' must be a whole number, a string, a list or null; got ", label.type_name());
+  row.fail_at("label", "must be a whole number, a string, a list or null; got ", label.type_name());
 }
 
 // One line: a document's context and some of its continuations.
 void append_line(const JsonObject& row, TaskMetric metric, std::vector<TaskRequest>& requests) {
-  const std::int64_t document = row.integer("doc_id", kMaxLines);
+  const std::int64_t document = row.integer("doc_id", {0, kMaxLines});
   if (document >= kFirstUnconditional) return;
-  const std::string& type = row.text("request_type");
-  if (type != "loglikelihood" && type != "generate_until_and_loglikelihood") {
-    row.fail("'request_type' must be loglikelihood or generate_until_and_loglikelihood; got '", type.substr(0, 40),
-             "'");
-  }
-  const std::vector<std::int64_t> places = row.integers("idx", kMaxLines);
+  static const JsonObject::Names kTypes = {"loglikelihood", "generate_until_and_loglikelihood"};
+  row.choice("request_type", kTypes);
+  const std::vector<std::int64_t> places = row.integers("idx", {0, kMaxLines});
   const std::vector<std::string> texts = row.texts("continuations");
   if (places.size() != texts.size()) {
     row.fail("'idx' and 'continuations' must be equally long; got ", places.size(), " and ", texts.size());

@@ -40,7 +40,7 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 PromptedDocument piqa(const JsonObject& row) {
   return {{question_prompt(row.text("goal"))},
           with_leading_spaces({row.text("sol1"), row.text("sol2")}),
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 // ---- HellaSwag ----
@@ -150,7 +150,7 @@ PromptedDocument copa(const JsonObject& row) {
   if (!premise.empty()) premise.pop_back();
   return {{premise + (row.text("question") == "cause" ? " because" : " therefore")},
           with_leading_spaces({with_lower_start(row.text("choice1")), with_lower_start(row.text("choice2"))}),
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 PromptedDocument social_iqa(const JsonObject& row) {
@@ -172,13 +172,13 @@ PromptedDocument natural_questions(const JsonObject& row) {
 PromptedDocument rte(const JsonObject& row) {
   return {{row.text("sentence1") + "\nQuestion: " + row.text("sentence2") + " True or False?\nAnswer:"},
           {" True", " False"},
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 PromptedDocument commitment_bank(const JsonObject& row) {
   return {{row.text("premise") + "\nQuestion: " + row.text("hypothesis") + ". True, False or Neither?\nAnswer:"},
           {" True", " False", " Neither"},
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 // Joins what GLUE's tokenization took apart: "do n't ( this ) ." -> "don't (this)."
@@ -200,13 +200,13 @@ PromptedDocument mrpc(const JsonObject& row) {
   return {{"Sentence 1: " + glue_clean(row.text("sentence1")) + "\nSentence 2: " + glue_clean(row.text("sentence2")) +
            "\nQuestion: Do both sentences mean the same thing?\nAnswer:"},
           {" yes", " no"},
-          row.integer("label", kMaxLines) != 0 ? 0 : 1};
+          row.integer("label", {0, kMaxLines}) != 0 ? 0 : 1};
 }
 
 PromptedDocument sst2(const JsonObject& row) {
   return {{glue_clean(row.text("sentence")) + "\nQuestion: Is this sentence positive or negative?\nAnswer:"},
           {" negative", " positive"},
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 struct TableTask {

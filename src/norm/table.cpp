@@ -1,9 +1,8 @@
 // The plan as a table for people.
-#include "norma/base/table.h"
+#include "norma/base/text.h"
 
 #include <array>
 
-#include "norma/base/text.h"
 #include "norma/config/names.h"
 #include "norma/norm/plan.h"
 

@@ -1,5 +1,4 @@
 // What a comparison looks like, for people and for programs.
-#include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/study/compare.h"
 

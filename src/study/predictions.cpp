@@ -5,7 +5,7 @@
 #include <map>
 #include <unordered_set>
 
-#include "norma/base/json_object.h"
+#include "norma/base/json.h"
 
 namespace norma {
 namespace {
