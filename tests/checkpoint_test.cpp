@@ -72,8 +72,8 @@ TEST(ManifestFile, RefusesWhatDoesNotFit) {
   };
   const std::vector<Case> cases = {
       {"version 2 is unknown", [](Json& m) { m["version"] = 2; }},
-      {"lacks \"step\"", [](Json& m) { m.erase("step"); }},
-      {"unknown member \"more\"", [](Json& m) { m["more"] = 1; }},
+      {"'step' is missing", [](Json& m) { m.erase("step"); }},
+      {"unknown key 'more'", [](Json& m) { m["more"] = 1; }},
       {"step must be a whole number", [](Json& m) { m["step"] = -1; }},
       {"step must be a whole number", [](Json& m) { m["step"] = 1.5; }},
       {"world_size must be", [](Json& m) { m["world_size"] = 0; }},

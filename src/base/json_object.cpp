@@ -20,15 +20,15 @@ std::string shown(const Json& value) {
   return value.is_structured() ? value.type_name() : shortened(to_text(value));
 }
 
-std::optional<std::int64_t> whole_number(const Json& value, const JsonObject::Range& range) {
+std::optional<std::int64_t> whole_number(const Json& value, const IntegerRange& range) {
   const bool is_too_large = value.is_number_unsigned() && !std::in_range<std::int64_t>(value.get<std::uint64_t>());
   if (!value.is_number_integer() || is_too_large) return std::nullopt;
   const auto number = value.get<std::int64_t>();
   return number < range.least || number > range.most ? std::nullopt : std::optional(number);
 }
 
-std::string range_text(const JsonObject::Range& range) {
-  return cat("from ", range.least, range.most == JsonObject::Range{}.most ? "" : cat(" to ", range.most));
+std::string range_text(const IntegerRange& range) {
+  return cat("from ", range.least, range.most == IntegerRange{}.most ? "" : cat(" to ", range.most));
 }
 
 std::optional<double> finite_number(const Json& value) {
@@ -94,7 +94,7 @@ bool JsonObject::flag(std::string_view key) const {
   return value.get<bool>();
 }
 
-std::int64_t JsonObject::integer(std::string_view key, Range range) const {
+std::int64_t JsonObject::integer(std::string_view key, IntegerRange range) const {
   const Json& value = at(key);
   const std::optional<std::int64_t> number = whole_number(value, range);
   if (!number) fail_at(key, "must be a whole number ", range_text(range), "; got ", shown(value));
@@ -139,7 +139,7 @@ std::vector<std::string> JsonObject::texts(std::string_view key) const {
   return result;
 }
 
-std::vector<std::int64_t> JsonObject::integers(std::string_view key, Range range) const {
+std::vector<std::int64_t> JsonObject::integers(std::string_view key, IntegerRange range) const {
   std::vector<std::int64_t> result;
   for (const Json& item : list(key)) {
     const std::optional<std::int64_t> number = whole_number(item, range);
@@ -169,7 +169,7 @@ std::optional<bool> JsonObject::find_flag(std::string_view key) const {
   return has(key) ? std::optional(flag(key)) : std::nullopt;
 }
 
-std::optional<std::int64_t> JsonObject::find_integer(std::string_view key, Range range) const {
+std::optional<std::int64_t> JsonObject::find_integer(std::string_view key, IntegerRange range) const {
   return has(key) ? std::optional(integer(key, range)) : std::nullopt;
 }
 

@@ -56,13 +56,14 @@ class JsonLocation {
   std::string path_;
 };
 
+struct IntegerRange {
+  std::int64_t least = 0, most = std::numeric_limits<std::int64_t>::max();
+};
+
 // Typed access to an object. A member that is missing or of another type is an error that names it:
 // "[eval] file.jsonl:3: 'choices.text' must be a list of strings; it holds 7".
 class JsonObject {
  public:
-  struct Range {
-    std::int64_t least = 0, most = std::numeric_limits<std::int64_t>::max();
-  };
   using Names = std::vector<std::string>;
 
   // `value` must outlive the object; anything but an object is an error.
@@ -78,19 +79,19 @@ class JsonObject {
   const Json& list(std::string_view key) const;
   const std::string& text(std::string_view key) const;
   bool flag(std::string_view key) const;
-  std::int64_t integer(std::string_view key, Range range = {}) const;
+  std::int64_t integer(std::string_view key, IntegerRange range = {}) const;
   double number(std::string_view key) const;                                       // finite
   const std::string& choice(std::string_view key, const Names& allowed) const;     // one of these words
   JsonObject object(std::string_view key) const;
   std::vector<JsonObject> objects(std::string_view key) const;  // a list of objects
   std::vector<std::string> texts(std::string_view key) const;
-  std::vector<std::int64_t> integers(std::string_view key, Range range = {}) const;
+  std::vector<std::int64_t> integers(std::string_view key, IntegerRange range = {}) const;
   std::vector<double> numbers(std::string_view key) const;  // finite
 
   // Members that may be missing or null: nullopt then.
   std::optional<std::string> find_text(std::string_view key) const;
   std::optional<bool> find_flag(std::string_view key) const;
-  std::optional<std::int64_t> find_integer(std::string_view key, Range range = {}) const;
+  std::optional<std::int64_t> find_integer(std::string_view key, IntegerRange range = {}) const;
   std::optional<double> find_number(std::string_view key) const;
   std::optional<JsonObject> find_object(std::string_view key) const;
 
