@@ -5,12 +5,14 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "norma/base/json.h"
+
 #include "code_set.h"
-#include "json_component.h"
 #include "word_scanner.h"
 
 namespace norma {
@@ -20,9 +22,9 @@ namespace norma {
 class Regex {
  public:
   // `where` reports what is wrong with the pattern.
-  static Regex compile(const std::string& pattern, const Component& where);
-  static Regex literal(const std::string& text, const Component& where);
-  static Regex any_of(const CodeSet& set, const Component& where);
+  static Regex compile(const std::string& pattern, const JsonLocation& where);
+  static Regex literal(const std::string& text, const JsonLocation& where);
+  static Regex any_of(const CodeSet& set, const JsonLocation& where);
 
   struct Match {
     std::size_t begin, end;
@@ -32,15 +34,15 @@ class Regex {
   void find_all(std::string_view text, std::vector<Match>& matches, const std::atomic<bool>* stop) const;
 
  private:
-  Regex(const std::string& pattern, std::uint32_t options, const Component& where);
+  Regex(const std::string& pattern, std::uint32_t options, const JsonLocation& where);
   std::shared_ptr<const void> code_;  // pcre2_code, read only once compiled
 };
 
 class PreTokenizer {
  public:
-  // Reads the "pre_tokenizer" component; null leaves the text whole. general_only: never use the fast
-  // scanners (they give the same words; tests compare).
-  explicit PreTokenizer(const Component& component, bool general_only = false);
+  // Reads the "pre_tokenizer" component; without one the text stays whole. general_only: never use the fast scanners
+  // (they give the same words, and tests compare the two).
+  explicit PreTokenizer(const std::optional<JsonObject>& component, bool general_only = false);
 
   // Whether words are to be read as bytes (a ByteLevel stands last).
   bool byte_level() const { return byte_level_; }
@@ -80,10 +82,10 @@ class PreTokenizer {
     bool invert;
   };
 
-  void read(const Component& component);
-  void read_split(const Component& component);
-  void read_digits(const Component& component);
-  void read_byte_level(const Component& component);
+  void read(const JsonObject& component);
+  void read_split(const JsonObject& component);
+  void read_digits(const JsonObject& component);
+  void read_byte_level(const JsonObject& component);
   FastPath choose_fast_path() const;
 
   void split_general(std::string_view text, Work& work) const;
