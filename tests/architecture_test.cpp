@@ -61,7 +61,7 @@ const std::vector<Library> kLibraries = {
     {"nccl.h", "src/parallel/.*"},
     {"cuda", "src/(kernels|parallel)/.*"},
     {"immintrin.h", "src/(base|kernels)/.*"},
-    {"nlohmann/", "include/norma/base/json\\.h|src/data/json_component\\.h"},
+    {"nlohmann/", "include/norma/base/json\\.h"},
     {"spdlog/", "src/base/log\\.cpp"},
     {"xxhash.h", "src/base/.*\\.cpp"},
     {"yaml-cpp/", "src/config/.*\\.cpp"},

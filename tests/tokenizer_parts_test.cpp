@@ -102,6 +102,10 @@ TEST(Bpe, LeavesOutBytesWithoutAToken) {
   EXPECT_EQ(make(document).encode("aqb"), (Ids{'a', 'b'}));
 }
 
+PreTokenizer pre_tokenizer(const Json& component) {
+  return PreTokenizer(JsonObject(component, "t.json"));
+}
+
 TEST(PreTokenizer, SplitsByEveryBehavior) {
   const std::vector<std::pair<std::string, std::vector<std::string>>> cases = {
       {"Removed", {"the", "final", "countdown"}},
@@ -110,21 +114,21 @@ TEST(PreTokenizer, SplitsByEveryBehavior) {
       {"MergedWithPrevious", {"the-", "final-", "-", "countdown"}},
       {"MergedWithNext", {"the", "-final", "-", "-countdown"}}};
   for (const auto& [behavior, words] : cases) {
-    const json split = {{"type", "Split"}, {"pattern", {{"String", "-"}}}, {"behavior", behavior}, {"invert", false}};
-    EXPECT_EQ(words_of(PreTokenizer({split, "t.json", "s"}), "the-final--countdown"), words) << behavior;
+    const Json split = {{"type", "Split"}, {"pattern", {{"String", "-"}}}, {"behavior", behavior}, {"invert", false}};
+    EXPECT_EQ(words_of(pre_tokenizer(split), "the-final--countdown"), words) << behavior;
   }
 }
 
 TEST(PreTokenizer, ChainsDigitsAndByteLevel) {
-  json steps = {{"type", "Sequence"},
+  Json steps = {{"type", "Sequence"},
                 {"pretokenizers",
                  {{{"type", "Digits"}, {"individual_digits", true}},
                   {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}}}};
-  const std::vector<std::string> words = words_of(PreTokenizer({steps, "t.json", "p"}), "a12٣ b");
+  const std::vector<std::string> words = words_of(pre_tokenizer(steps), "a12٣ b");
   EXPECT_EQ(words, (std::vector<std::string>{" a", " 1", " 2", " ٣", " b"}));
   steps["pretokenizers"][0]["individual_digits"] = false;
-  EXPECT_EQ(words_of(PreTokenizer({steps, "t.json", "p"}), "a12٣")[1], " 12٣");
-  EXPECT_EQ(words_of(PreTokenizer({nullptr, "t.json", "p"}), "a b"), std::vector<std::string>{"a b"});
+  EXPECT_EQ(words_of(pre_tokenizer(steps), "a12٣")[1], " 12٣");
+  EXPECT_EQ(words_of(PreTokenizer(std::nullopt), "a b"), std::vector<std::string>{"a b"});
 }
 
 TEST(PreTokenizer, ScannersEqualTheirExpressions) {
@@ -147,7 +151,7 @@ TEST(PreTokenizer, ScannersEqualTheirExpressions) {
 
 PreTokenizer matches_of(const std::string& pattern) {
   const Json split = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Removed"}, {"invert", true}};
-  return PreTokenizer(JsonObject(split, "t.json"));
+  return pre_tokenizer(split);
 }
 
 // Matches as Hugging Face tokenizers 0.22.2 gives them.
@@ -189,9 +193,9 @@ TEST(PreTokenizer, KnowsTheCharactersThatTheReferenceKnows) {
   EXPECT_TRUE(matches(R"(\p{Cn})", "\uA7CE"));
   EXPECT_FALSE(matches(R"(\p{L}|\w|\d)", "\uA7CE"));
   EXPECT_FALSE(matches(R"(\p{N})", "\U00011DE0"));
-  const json digits = {{"type", "Digits"}, {"individual_digits", true}};  // of another version, as there
-  EXPECT_EQ(words_of(PreTokenizer({digits, "t.json", "d"}), "a\U00011DE0").size(), 2U);
-  EXPECT_EQ(words_of(PreTokenizer({digits, "t.json", "d"}), "a\uA7CE").size(), 1U);
+  const Json digits = {{"type", "Digits"}, {"individual_digits", true}};  // of another version, as there
+  EXPECT_EQ(words_of(pre_tokenizer(digits), "a\U00011DE0").size(), 2U);
+  EXPECT_EQ(words_of(pre_tokenizer(digits), "a\uA7CE").size(), 1U);
 }
 
 TEST(PreTokenizer, ReadsTheExpressionsOfKnownTokenizers) {
@@ -220,9 +224,9 @@ TEST(PreTokenizer, ReadsTheExpressionsOfKnownTokenizers) {
 }
 
 TEST(PreTokenizer, StopsAnExpressionThatNeverEnds) {
-  const json split = {
+  const Json split = {
       {"type", "Split"}, {"pattern", {{"Regex", "(a+)+[bc]"}}}, {"behavior", "Isolated"}, {"invert", false}};
-  const PreTokenizer splitter({split, "t.json", "pre_tokenizer"});
+  const PreTokenizer splitter = pre_tokenizer(split);
   EXPECT_THROW(words_of(splitter, std::string(40, 'a')), DataError);
 }
 
@@ -335,7 +339,8 @@ TEST(TokenizerFile, RefusesPatternsItWouldReadDifferently) {
     document["pre_tokenizer"] = {
         {"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
     const std::string error = error_of(document.dump());
-    EXPECT_NE(error.find("small.json: 'pre_tokenizer.pattern.Regex' holds '" + pattern + "'"), std::string::npos) << error;
+    EXPECT_NE(error.find("small.json: 'pre_tokenizer.pattern.Regex' holds '" + pattern + "'"), std::string::npos)
+        << error;
     EXPECT_NE(error.find(told), std::string::npos) << pattern << ": " << error;
   }
   json document = small_tokenizer_json();

@@ -9,6 +9,7 @@
 
 #include "code_set.h"
 #include "regex_syntax.h"
+#include "unicode.h"
 
 namespace norma {
 
@@ -96,7 +97,7 @@ void Regex::find_all(std::string_view text, std::vector<Match>& matches, const s
 PreTokenizer::PreTokenizer(const std::optional<JsonObject>& component, bool general_only) {
   if (component) read(*component);
   if (!byte_level_) splits_before_prefix_ = splits_.size();
-  if (!general_only) fast_path_ = choose_fast_path();
+  if (!general_only) scanner_ = choose_scanner();
 }
 
 void PreTokenizer::read(const JsonObject& component) {
@@ -146,15 +147,14 @@ void PreTokenizer::read_byte_level(const JsonObject& component) {
 }
 
 // The scanners tile the text with matches: that is what Isolated gives, and Removed when the rest is removed.
-PreTokenizer::FastPath PreTokenizer::choose_fast_path() const {
-  if (splits_.size() != 1 || add_prefix_space_) return FastPath::none;
+WordEnd PreTokenizer::choose_scanner() const {
+  if (splits_.size() != 1 || add_prefix_space_) return nullptr;
   const Split& split = splits_[0];
   const bool keeps_matches =
       split.behavior == Behavior::isolated || (split.behavior == Behavior::removed && split.invert);
-  if (!keeps_matches) return FastPath::none;
-  if (only_pattern_ == kGpt2Pattern) return FastPath::gpt2;
-  if (only_pattern_ == kDolma2Pattern) return FastPath::dolma2;
-  return FastPath::none;
+  if (!keeps_matches) return nullptr;
+  if (only_pattern_ == kGpt2Pattern) return gpt2_word_end;
+  return only_pattern_ == kDolma2Pattern ? dolma2_word_end : nullptr;
 }
 
 void PreTokenizer::split_general(std::string_view text, Work& work) const {

@@ -40,7 +40,7 @@ class Regex {
 
 class PreTokenizer {
  public:
-  // Reads the "pre_tokenizer" component; without one the text stays whole. general_only: never use the fast scanners
+  // Reads the "pre_tokenizer" component; without one the text stays whole. general_only: never use the scanners
   // (they give the same words, and tests compare the two).
   explicit PreTokenizer(const std::optional<JsonObject>& component, bool general_only = false);
 
@@ -59,15 +59,13 @@ class PreTokenizer {
   // Calls sink(word) for every word in order; the text must be well-formed UTF-8. Words may lie in `work`.
   template <class Sink>
   void for_each_word(std::string_view text, Work& work, Sink&& sink) const {
-    switch (fast_path_) {
-      case FastPath::gpt2:
-        WordScanner(text).scan_gpt2(sink);
-        return;
-      case FastPath::dolma2:
-        WordScanner(text).scan_dolma2(sink);
-        return;
-      case FastPath::none:
-        break;
+    if (scanner_ != nullptr) {
+      const char* const end = text.data() + text.size();
+      for (const char *begin = text.data(), *next = begin; begin < end; begin = next) {
+        next = scanner_(begin, end);
+        sink(std::string_view(begin, static_cast<std::size_t>(next - begin)));
+      }
+      return;
     }
     split_general(text, work);
     for (std::string_view word : work.words) sink(word);
@@ -75,7 +73,6 @@ class PreTokenizer {
 
  private:
   enum class Behavior { removed, isolated, contiguous, merged_with_previous, merged_with_next };
-  enum class FastPath { none, gpt2, dolma2 };
   struct Split {
     Regex regex;
     Behavior behavior;
@@ -86,7 +83,7 @@ class PreTokenizer {
   void read_split(const JsonObject& component);
   void read_digits(const JsonObject& component);
   void read_byte_level(const JsonObject& component);
-  FastPath choose_fast_path() const;
+  WordEnd choose_scanner() const;
 
   void split_general(std::string_view text, Work& work) const;
   static void apply(const Split& split, Work& work);
@@ -97,8 +94,8 @@ class PreTokenizer {
   bool byte_level_ = false;
   bool add_prefix_space_ = false;
   std::size_t splits_before_prefix_ = 0;  // the prefix is added before ByteLevel's own expression
-  std::string only_pattern_;              // of the last expression read; decides the fast path
-  FastPath fast_path_ = FastPath::none;
+  std::string only_pattern_;              // of the last expression read; decides the scanner
+  WordEnd scanner_ = nullptr;             // null: the expressions are run
 };
 
 }  // namespace norma

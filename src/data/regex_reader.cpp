@@ -47,8 +47,8 @@ char32_t RegexReader::take_char() {
 
 void RegexReader::check_any_case(char32_t code) const {
   if (code >= 0x80) {
-    where_.fail("holds '", pattern_.substr(0, kMaxShown), "': within (?i:...) only ASCII characters are supported; got one ",
-                "before byte ", at_);
+    where_.fail("holds '", pattern_.substr(0, kMaxShown),
+                "': within (?i:...) only ASCII characters are supported; got one ", "before byte ", at_);
   }
 }
 

@@ -16,8 +16,6 @@ namespace norma {
 
 namespace {
 
-enum class Packing { none, gzip, zstd };
-
 struct TextKind {
   bool is_json = false;
   Packing packing = Packing::none;
@@ -60,12 +58,6 @@ std::vector<fs::path> walk(const fs::path& folder) {
   }
   std::sort(found.begin(), found.end());
   return found;
-}
-
-std::unique_ptr<ByteSource> open_source(const fs::path& path, RawFile& file, Packing packing) {
-  if (packing == Packing::gzip) return std::make_unique<GzipSource>(file, path.string());
-  if (packing == Packing::zstd) return std::make_unique<ZstdSource>(file, path.string());
-  return std::make_unique<PlainSource>(file);
 }
 
 constexpr std::size_t kMaxReason = 200;  // of what a parser says; it quotes the text
@@ -159,7 +151,7 @@ struct TextReader::OpenFile {
   static constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
 
   OpenFile(const fs::path& path, TextKind kind)
-      : name(path.string()), is_json(kind.is_json), raw(path), source(open_source(path, raw, kind.packing)) {}
+      : name(path.string()), is_json(kind.is_json), source(ByteSource::open(path, kind.packing)) {}
 
   bool fill() {
     begin = 0;
@@ -171,7 +163,6 @@ struct TextReader::OpenFile {
   bool is_json;
   bool is_done = false;  // plain text: its one document was handed out
   std::int64_t line = 0;
-  RawFile raw;
   std::unique_ptr<ByteSource> source;
   std::vector<char> buffer = std::vector<char>(kBufferBytes);
   std::size_t begin = 0;
@@ -197,7 +188,7 @@ void TextReader::open(const fs::path& path) {
 }
 
 std::uint64_t TextReader::bytes_read() const {
-  return bytes_of_finished_ + (current_ ? current_->raw.bytes_read() : 0);
+  return bytes_of_finished_ + (current_ ? current_->source->bytes_read() : 0);
 }
 
 bool TextReader::next(RawDocument& document) {
@@ -207,7 +198,7 @@ bool TextReader::next(RawDocument& document) {
       open(files_[next_file_++]);
     }
     if (read_document(document)) return true;
-    bytes_of_finished_ += current_->raw.bytes_read();
+    bytes_of_finished_ += current_->source->bytes_read();
     current_.reset();
   }
 }
@@ -257,10 +248,10 @@ DocumentText document_text(RawDocument document) {
   }
   TextField field;
   if (!Json::sax_parse(document.bytes, &field)) {
-    const JsonRepair repair(document.bytes);  // strict JSON is the rule, so this is tried only now
-    result.is_repaired = result.is_repaired || repair.has_lone_surrogates();
+    const RepairedJson repaired = repair_json(document.bytes);  // most lines are strict JSON, so this comes second
+    result.is_repaired = result.is_repaired || repaired.has_lone_surrogates;
     field = TextField();
-    if (!Json::sax_parse(repair.text(), &field)) {
+    if (!Json::sax_parse(repaired.text, &field)) {
       throw DataError(cat("[text] ", document.where(), " must be a JSON object on one line; got ", field.error));
     }
   }

@@ -19,8 +19,8 @@ namespace fs = std::filesystem;
 // The whole file as bytes. Throws DataError when it is missing, not a regular file, or larger than max_bytes.
 std::string read_file(const fs::path& path, std::uint64_t max_bytes);
 
-// Writes to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder. Throws DiskError, and leaves
-// `path` as it was, when that fails or when `path` is a folder, a device or a pipe.
+// Writes to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder. Throws DiskError, and
+// leaves `path` as it was, when that fails or when `path` is a folder, a device or a pipe.
 void write_file_atomic(const fs::path& path, std::string_view bytes);
 
 // fsync of a folder, so that a rename inside it survives a crash.
@@ -103,8 +103,8 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-// The paths that match a shell pattern (*, ?, [..]), sorted. A name without wildcards, or one that exists, is returned as
-// it is.
+// The paths that match a shell pattern (*, ?, [..]), sorted. A name without wildcards, or one that exists, is returned
+// as it is.
 std::vector<std::string> expand_glob(const std::string& pattern);
 
 // XXH3-128 of the bytes as 32 lower-case hex digits. It shows damage; it does not protect against an attacker.

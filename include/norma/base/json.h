@@ -18,8 +18,8 @@ namespace norma {
 
 using Json = nlohmann::ordered_json;  // keeps the order of keys, so that files stay diffable
 
-// Throws the error of code `kind` with `where`, line and reason: bad syntax, nesting beyond max_depth, a key that occurs
-// twice in an object.
+// Throws the error of code `kind` with `where`, line and reason: bad syntax, nesting beyond max_depth, a key that
+// occurs twice in an object.
 Json parse_json(std::string_view text, const std::string& where, int max_depth = 64, ExitCode kind = ExitCode::data);
 
 // The same for a file. Throws DataError when the file cannot be read or is larger than max_bytes.
@@ -80,8 +80,8 @@ class JsonObject {
   const std::string& text(std::string_view key) const;
   bool flag(std::string_view key) const;
   std::int64_t integer(std::string_view key, IntegerRange range = {}) const;
-  double number(std::string_view key) const;                                       // finite
-  const std::string& choice(std::string_view key, const Names& allowed) const;     // one of these words
+  double number(std::string_view key) const;                                    // finite
+  const std::string& choice(std::string_view key, const Names& allowed) const;  // one of these words
   JsonObject object(std::string_view key) const;
   std::vector<JsonObject> objects(std::string_view key) const;  // a list of objects
   std::vector<std::string> texts(std::string_view key) const;
