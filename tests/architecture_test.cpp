@@ -84,7 +84,7 @@ const std::vector<Library> kLibraries = {
 // Files that must not see a tensor, not even through another header: they are read, tested and fuzzed alone.
 const std::regex kTorchFree(
     "(include/norma|src)/((config|norm|data|study)/.*|checkpoint/(safetensors|manifest|commit|consolidate).*|base/"
-    "(?!unit\\.).*|eval/(task|eval_data|table_tasks|mmlu_tasks|request|query|score_batches|scores).*)");
+    "(?!unit\\.).*|eval/(task|table_tasks|mmlu_tasks|request|estimates).*)");
 
 const Names kTopLevel = {"CMakeLists.txt", "include",     "src",       "configs", "scripts",
                          "tests",          "third_party", "README.md", "LICENSE"};

@@ -19,7 +19,7 @@ using testing::request_row;
 using Texts = std::vector<std::string>;
 
 void expect_data_error(const DataFolder& data, const std::string& task, const Texts& parts) {
-  expect_error<DataError>([&] { load_task(task, data.root()); }, parts);
+  expect_error<DataError>([&] { TaskFolder(data.root()).load(task); }, parts);
 }
 
 constexpr const char* kRequests = "requests/arc_easy/rc_5shot.jsonl";
@@ -76,7 +76,7 @@ TEST(EvalData, RefusesFilesThatTheIndexDoesNotDescribe) {
   const auto with = [&](const char* key, const json& value, const Texts& parts) {
     DataFolder data;
     data.add("tables/boolq/none/validation.jsonl", {row, row});
-    EXPECT_EQ(load_task("boolq", data.root()).requests.size(), 4U);
+    EXPECT_EQ(TaskFolder(data.root()).load("boolq").requests.size(), 4U);
     data.entry(0)[key] = value;
     data.write_entries();
     expect_data_error(data, "boolq", parts);

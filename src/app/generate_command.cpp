@@ -9,7 +9,6 @@
 #include "norma/base/log.h"
 #include "norma/config/names.h"
 #include "norma/eval/generate.h"
-#include "norma/eval/text_stream.h"
 
 #include "checkpoint_model.h"
 #include "commands.h"

@@ -1,7 +1,6 @@
 #include "norma/data/text_reader.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <optional>
 
@@ -261,27 +260,6 @@ DocumentText document_text(RawDocument document) {
   if (field.is_repeated) throw DataError(cat("[text] ", document.where(), ": \"text\" must stand there once"));
   result.text = std::move(*field.text);
   return result;
-}
-
-std::string_view strip(std::string_view text) {
-  // Every one of these is a whole UTF-8 character, and no character ends in another: comparing bytes is
-  // enough.
-  static constexpr std::array<std::string_view, 29> kSpaces{
-      "\x09",   "\x0a",   "\x0b",   "\x0c",   "\x0d",   "\x1c",   "\x1d",   "\x1e",   "\x1f",   "\x20",
-      "\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006",
-      "\u2007", "\u2008", "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
-  const auto cut = [&](auto matches, auto remove) {
-    while (true) {
-      const auto found = std::find_if(kSpaces.begin(), kSpaces.end(), matches);
-      if (found == kSpaces.end()) return;
-      remove(found->size());
-    }
-  };
-  cut([&](std::string_view space) { return text.starts_with(space); },
-      [&](std::size_t bytes) { text.remove_prefix(bytes); });
-  cut([&](std::string_view space) { return text.ends_with(space); },
-      [&](std::size_t bytes) { text.remove_suffix(bytes); });
-  return text;
 }
 
 }  // namespace norma

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "norma/data/text_reader.h"
+#include "norma/data/characters.h"
 
 #include "task_entries.h"
 
@@ -105,7 +105,7 @@ PromptedDocument ask(const Question& question, const std::string& start, const F
 }
 
 // A subject's questions, each under every prompt; documents are numbered on from `number`.
-void load_subject(const std::string& subject, const std::string& split, const Format& format, const EvalData& data,
+void load_subject(const std::string& subject, const std::string& split, const Format& format, const TaskData& data,
                   std::int64_t& number, std::vector<TaskRequest>& requests) {
   const std::string folder = "tables/hails/mmlu_no_train/" + subject + "/";
   std::vector<Question> examples;
@@ -124,7 +124,7 @@ void load_subject(const std::string& subject, const std::string& split, const Fo
 
 TaskEntry entry(const std::string& name, const Category& category, const std::string& split, const Format& format,
                 const std::string& note) {
-  const auto load = [&category, split, format](const EvalData& data) {
+  const auto load = [&category, split, format](const TaskData& data) {
     std::vector<TaskRequest> requests;
     std::int64_t number = 0;
     for (const char* subject : category.subjects) load_subject(subject, split, format, data, number, requests);

@@ -99,25 +99,25 @@ void append_line(const JsonObject& row, TaskMetric metric, std::vector<TaskReque
   if (document >= kFirstUnconditional) return;
   static const JsonObject::Names kTypes = {"loglikelihood", "generate_until_and_loglikelihood"};
   row.choice("request_type", kTypes);
-  const std::vector<std::int64_t> places = row.integers("idx", {0, kMaxLines});
+  const std::vector<std::int64_t> indices = row.integers("idx", {0, kMaxLines});
   const std::vector<std::string> texts = row.texts("continuations");
-  if (places.size() != texts.size()) {
-    row.fail("'idx' and 'continuations' must be equally long; got ", places.size(), " and ", texts.size());
+  if (indices.size() != texts.size()) {
+    row.fail("'idx' and 'continuations' must be equally long; got ", indices.size(), " and ", texts.size());
   }
   const std::string& context = row.text("context");
   check_copies(texts.size(), context, row);
   const std::optional<std::int64_t> label = label_of(row, metric);
   for (std::size_t i = 0; i < texts.size(); ++i) {
     if (scores_right_one(metric)) {
-      if (!label || *label == places[i]) append_request({document, 0, 0, context, texts[i]}, row, requests);
+      if (!label || *label == indices[i]) append_request({document, 0, 0, context, texts[i]}, row, requests);
     } else {
-      append_request({document, places[i], *label, context, texts[i]}, row, requests);
+      append_request({document, indices[i], *label, context, texts[i]}, row, requests);
     }
   }
 }
 
 TaskEntry entry(const std::string& name, TaskMetric metric, const std::string& file, const std::string& note) {
-  const auto load = [metric, file](const EvalData& data) {
+  const auto load = [metric, file](const TaskData& data) {
     std::vector<TaskRequest> requests;
     data.read("requests/" + file, [&](const JsonObject& row) { append_line(row, metric, requests); });
     return requests;

@@ -65,7 +65,7 @@ class Trainer {
   RunSummary run(const std::atomic<bool>& stop);
 
  private:
-  Batch next_batch();
+  TokenBatch next_batch();
   bool take_steps(const std::atomic<bool>& stop);
   bool one_step(bool stop);  // false when any rank was asked to stop
   void write_step_metrics(const StepResult& result, double learning_rate);
