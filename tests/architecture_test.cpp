@@ -62,7 +62,7 @@ const std::vector<Library> kLibraries = {
     {"nccl.h", "src/parallel/.*"},
     {"cuda", "src/(kernels|parallel)/.*"},
     {"immintrin.h", "src/(base|kernels)/.*"},
-    {"nlohmann/", "include/norma/base/json\\.h|src/data/json_component\\.h"},
+    {"nlohmann/", "include/norma/base/json\\.h"},
     {"spdlog/", "src/base/log\\.cpp"},
     {"xxhash.h", "src/base/.*\\.cpp"},
     {"yaml-cpp/", "src/config/.*\\.cpp"},
@@ -84,8 +84,9 @@ const std::vector<Library> kLibraries = {
 
 // Files that must not see a tensor, not even through another header: they are read, tested and fuzzed alone.
 const std::regex kTorchFree(
-    "(include/norma|src)/((config|record|norm|data|study)/.*|checkpoint/(safetensors|manifest|commit|consolidate).*|base/"
-    "(?!unit\\.).*|eval/(task|eval_data|table_tasks|mmlu_tasks|request|query|score_batches|scores).*)");
+    "(include/norma|src)/((config|record|norm|data|study)/.*|checkpoint/"
+    "(safetensors|manifest|commit|consolidate).*|base/"
+    "(?!unit\\.).*|eval/(task|table_tasks|mmlu_tasks|request|estimates).*)");
 
 const Names kTopLevel = {"CMakeLists.txt", "include",     "src",       "configs", "scripts",
                          "tests",          "third_party", "README.md", "LICENSE"};

@@ -219,7 +219,7 @@ TEST(JsonText, ErrorsNamePlaceLineAndReason) {
   const auto text_of = [](std::string_view text) {
     return error_text<DataError>([&] { parse_json(text, "tokenizer.json", 4); });
   };
-  EXPECT_TRUE(contains(text_of("{\n\"a\": 1,\n\"a\": 2}"), "line 3: the key \"a\" stands twice"));
+  EXPECT_TRUE(contains(text_of("{\n\"a\": 1,\n\"a\": 2}"), "line 3: the key \"a\" occurs twice"));
   EXPECT_TRUE(contains(text_of("{\"a\": 1,\n}"), "[tokenizer.json] not acceptable JSON at line 2: syntax"));
   EXPECT_TRUE(contains(text_of("[1]\n[2]"), "line 2"));
   EXPECT_TRUE(contains(text_of(""), "line 1"));

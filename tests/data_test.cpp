@@ -8,9 +8,9 @@
 #include "norma/base/error.h"
 #include "norma/base/json.h"
 #include "norma/data/batch_stream.h"
-#include "norma/data/order.h"
 #include "norma/data/token_file.h"
 
+#include "../src/data/order.h"
 #include "support/data_files.h"
 #include "support/fixtures.h"
 
@@ -182,15 +182,15 @@ TEST(BatchStream, BatchesAreSlicesOfOlmosOrder) {
   const auto dataset = dataset_of(folder, 16);
   BatchStream stream(dataset, stream_options(5));
   EXPECT_EQ(stream.batches_per_epoch(), 3);
-  const Batch first = stream.next();
+  const TokenBatch first = stream.next();
   EXPECT_EQ(first.instances, (Ids{4, 14, 6, 15, 3}));
   EXPECT_EQ(first.ids, (Ids{8, 9, 28, 29, 12, 13, 30, 31, 6, 7}));
   EXPECT_EQ(first.next, (Position{0, 5, 10}));
   EXPECT_EQ(stream.next().instances, (Ids{2, 13, 0, 10, 11}));
-  const Batch last = stream.next();
+  const TokenBatch last = stream.next();
   EXPECT_EQ(last.epoch, 0);
   EXPECT_EQ(last.next, (Position{1, 0, 30}));  // the sixteenth instance fills no batch
-  const Batch second_epoch = stream.next();
+  const TokenBatch second_epoch = stream.next();
   EXPECT_EQ(second_epoch.epoch, 1);
   EXPECT_EQ(second_epoch.instances, (Ids{5, 6, 15, 8, 4}));
 
@@ -210,15 +210,15 @@ TEST(BatchStream, RanksShareEachEpochWithoutGapOrRepeat) {
       const auto order = shuffled_indices(103, static_cast<std::uint64_t>(6198 + epoch));
       std::set<std::int64_t> seen;
       for (std::int64_t batch = 0; batch < 12; ++batch) {
-        std::vector<Batch> parts(streams.size());
+        std::vector<TokenBatch> parts(streams.size());
         std::transform(streams.begin(), streams.end(), parts.begin(), [](auto& stream) { return stream->next(); });
         for (std::int64_t place = 0; place < 8; ++place) {
-          const Batch& part = parts[static_cast<std::size_t>(place % world)];
+          const TokenBatch& part = parts[static_cast<std::size_t>(place % world)];
           const std::int64_t index = part.instances[static_cast<std::size_t>(place / world)];
           EXPECT_EQ(index, order[static_cast<std::size_t>(batch * 8 + place)]) << "world " << world;
           seen.insert(index);
         }
-        for (const Batch& part : parts) EXPECT_EQ(part.next, parts[0].next);
+        for (const TokenBatch& part : parts) EXPECT_EQ(part.next, parts[0].next);
       }
       EXPECT_EQ(seen.size(), 96U);
     }
@@ -228,14 +228,14 @@ TEST(BatchStream, RanksShareEachEpochWithoutGapOrRepeat) {
 TEST(BatchStream, SeekGoesOnAsIfItHadReadOn) {
   const TemporaryFolder folder;
   const auto dataset = dataset_of(folder, 50);
-  std::vector<Batch> straight(20);  // 6 batches an epoch: three borders
+  std::vector<TokenBatch> straight(20);  // 6 batches an epoch: three borders
   BatchStream reader(dataset, stream_options(8));
-  for (Batch& batch : straight) batch = reader.next();
+  for (TokenBatch& batch : straight) batch = reader.next();
   BatchStream stream(dataset, stream_options(8));
   for (const std::size_t start : {10U, 3U, 5U, 0U, 16U}) {
     stream.seek(straight[start].next);
     for (std::size_t i = start + 1; i < std::min<std::size_t>(start + 5, straight.size()); ++i) {
-      const Batch batch = stream.next();
+      const TokenBatch batch = stream.next();
       EXPECT_EQ(batch.ids, straight[i].ids);
       EXPECT_EQ(batch.next, straight[i].next);
     }

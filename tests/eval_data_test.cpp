@@ -19,7 +19,7 @@ using testing::request_row;
 using Texts = std::vector<std::string>;
 
 void expect_data_error(const DataFolder& data, const std::string& task, const Texts& parts) {
-  expect_error<DataError>([&] { load_task(task, data.root()); }, parts);
+  expect_error<DataError>([&] { TaskFolder(data.root()).load(task); }, parts);
 }
 
 constexpr const char* kRequests = "requests/arc_easy/rc_5shot.jsonl";
@@ -55,10 +55,10 @@ TEST(EvalData, RefusesAMalformedIndex) {
   const std::vector<std::pair<json, Texts>> cases = {
       {json::array(), {"must be an object"}},
       {{{"format", 2}, {"files", json::array()}}, {"'format' must be 1; got 2"}},
-      {{{"format", 1}}, {"'files' must be there"}},
+      {{{"format", 1}}, {"'files' is missing"}},
       {{{"format", 1}, {"files", "x"}}, {"'files' must be a list"}},
       {{{"format", 1}, {"files", {1}}}, {"'files[0]' must be an object"}},
-      {{{"format", 1}, {"files", {good, good}}}, {"'a' stands twice"}},
+      {{{"format", 1}, {"files", {good, good}}}, {"'files[1].path' names 'a' a second time"}},
       {changed("path", 3), {"'files[0].path' must be a string"}},
       {changed("bytes", -1), {"'files[0].bytes'"}},
       {changed("bytes", 1e30), {"'files[0].bytes'"}},
@@ -76,7 +76,7 @@ TEST(EvalData, RefusesFilesThatTheIndexDoesNotDescribe) {
   const auto with = [&](const char* key, const json& value, const Texts& parts) {
     DataFolder data;
     data.add("tables/boolq/none/validation.jsonl", {row, row});
-    EXPECT_EQ(load_task("boolq", data.root()).requests.size(), 4U);
+    EXPECT_EQ(TaskFolder(data.root()).load("boolq").requests.size(), 4U);
     data.entry(0)[key] = value;
     data.write_entries();
     expect_data_error(data, "boolq", parts);
@@ -92,9 +92,9 @@ TEST(EvalData, NamesTheLineThatIsWrong) {
   const std::vector<std::pair<std::string, Texts>> cases = {
       {"{\"question\":", {"validation.jsonl:2", "JSON"}},
       {"[1, 2]", {"validation.jsonl:2", "must be an object; got array"}},
-      {R"({"question": "q", "passage": "p"})", {"validation.jsonl:2", "'answer' must be there"}},
-      {R"({"question": "q", "passage": 3, "answer": true})", {":2", "'passage' must be a string; got number"}},
-      {R"({"question": "q", "passage": "p", "answer": 1})", {":2", "'answer' must be true or false; got number"}},
+      {R"({"question": "q", "passage": "p"})", {"validation.jsonl:2", "'answer' is missing"}},
+      {R"({"question": "q", "passage": 3, "answer": true})", {":2", "'passage' must be a string; got 3"}},
+      {R"({"question": "q", "passage": "p", "answer": 1})", {":2", "'answer' must be true or false; got 1"}},
       {R"({"question": "q", "question": "q", "passage": "p", "answer": true})", {":2", "twice"}},
       {"{\"question\": \"\xff\", \"passage\": \"p\", \"answer\": true}", {":2", "JSON"}},
       {std::string(40, '['), {":2", "deep"}},

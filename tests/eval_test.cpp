@@ -72,7 +72,7 @@ void check_sizes(const EvalFixture& fixture, const TokenizedTask& task) {
   std::set<std::int64_t> documents, truncated;
   std::int64_t longest = 0;
   for (const TokenizedRequest& request : task.requests) {
-    const Query query(task.score_request(request), fixture.model_context);
+    const RequestWindow query(task.score_request(request), fixture.model_context);
     documents.insert(request.document);
     longest = std::max(longest, query.length());
     if (query.is_cut()) truncated.insert(request.document);
@@ -93,7 +93,7 @@ void check_row(const EvalFixture& fixture, const EvalRow& row, const TokenizedTa
   EXPECT_EQ(request.lengths.later_bytes, row.bytes);
   EXPECT_EQ(hash_of(context), row.context_hash);
   EXPECT_EQ(hash_of(text), row.continuation_hash);
-  const Query query(task.score_request(request), fixture.model_context);
+  const RequestWindow query(task.score_request(request), fixture.model_context);
   EXPECT_EQ(query.context_length(), row.context_length);
   std::vector<std::uint32_t> both(context.begin(), context.end());
   both.insert(both.end(), text.begin(), text.end() - 1);
@@ -199,7 +199,7 @@ void run_fixture(const fs::path& file) {
   const fs::path data = testing::eval_data_root(), tokenizer = testing::eval_tokenizer_file(fixture);
   if (!fs::exists(data / "index.json")) GTEST_SKIP() << "no evaluation data in " << data;
   if (!fs::exists(tokenizer)) GTEST_SKIP() << "not installed: " << tokenizer;
-  const Task task = load_task(fixture.task, data);
+  const Task task = TaskFolder(data).load(fixture.task);
   EXPECT_EQ(metric_name(task.metric), fixture.metric);
   const TokenizedTask tokenized = tokenize_task(task, Tokenizer::load(tokenizer), available_cores());
   check_sizes(fixture, tokenized);

@@ -10,7 +10,6 @@
 
 #include "norma/base/file.h"
 #include "norma/base/json.h"
-#include "norma/eval/text_stream.h"
 
 #include "support/small_tokenizer.h"
 #include "support/tiny_model.h"

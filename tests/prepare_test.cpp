@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "norma/base/error.h"
+#include "norma/data/characters.h"
 #include "norma/data/ngram.h"
 #include "norma/data/text_reader.h"
 

@@ -118,7 +118,7 @@ std::vector<BadHeader> bad_headers() {
       {"must start with '{'", file_with(" {}", 0)},
       {"must start with '{'", file_with("", 0)},
       {"line 1: syntax", file_with("{]", 0)},
-      {"stands twice", one(tensor("a", "[1]", 0, 1) + "," + tensor("a", "[1]", 1, 2), 2)},
+      {"occurs twice", one(tensor("a", "[1]", 0, 1) + "," + tensor("a", "[1]", 1, 2), 2)},
       {"nested more than", file_with("{\"a\":" + std::string(200000, '[') + "}", 0)},
       {"must be described by an object", one("\"a\":3", 0)},
       {"lacks \"dtype\"", one("\"a\":{\"shape\":[],\"data_offsets\":[0,1]}", 1)},

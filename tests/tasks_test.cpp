@@ -26,7 +26,7 @@ using Texts = std::vector<std::string>;
 Task load_one(const std::string& task, const std::string& table, const json& row) {
   DataFolder data;
   data.add("tables/" + table + "/validation.jsonl", {row});
-  return load_task(task, data.root());
+  return TaskFolder(data.root()).load(task);
 }
 
 // ---- The catalogue ----
@@ -93,7 +93,7 @@ TEST(TaskCatalogue, RefusesUnknownNames) {
   expect_error<ConfigError>([] { resolve_tasks({"mmlu_*_vars"}); }, {"no task matches 'mmlu_*_vars'"});
   expect_error<ConfigError>([] { resolve_tasks({" , "}); }, {"at least one task"});
   expect_error<ConfigError>([] { resolve_tasks({}); }, {"at least one task"});
-  expect_error<ConfigError>([] { load_task("../boolq", "nowhere"); }, {"unknown task '../boolq'"});
+  expect_error<ConfigError>([] { TaskFolder("nowhere").load("../boolq"); }, {"unknown task '../boolq'"});
 }
 
 // ---- Prompts ----
@@ -157,12 +157,12 @@ TEST(TaskPrompts, TakeReadyMadeRequests) {
   data.add("requests/arc_easy/rc_5shot.jsonl",
            {request_row(3, 1, {0, 1}, {" a", " b"}), request_row(1'000'003, 1, {0, 1}, {" a", " b"}),
             request_row(4, 0, {0, 1}, {" c", " d"})});
-  const Task all = load_task("arc_easy_rc_5shot", data.root());
+  const Task all = TaskFolder(data.root()).load("arc_easy_rc_5shot");
   ASSERT_EQ(all.requests.size(), 4U);
   EXPECT_EQ(all.requests[1].document, 3);
   EXPECT_EQ(all.requests[1].text, " b");
   EXPECT_EQ(all.requests[2].document, 4);
-  const Task right = load_task("arc_easy_rc_5shot_bpb", data.root());
+  const Task right = TaskFolder(data.root()).load("arc_easy_rc_5shot_bpb");
   ASSERT_EQ(right.requests.size(), 2U);
   EXPECT_EQ(right.requests[0].text, " b");
   EXPECT_EQ(right.requests[0].continuation, 0);
@@ -175,15 +175,15 @@ TEST(TaskPrompts, ComeFromCompressedFilesToo) {
   DataFolder data;
   data.add_text("requests/arc_easy/rc_5shot.jsonl.gz", testing::gzip(line), 1);
   data.add_text("requests/arc_easy/mc_5shot.jsonl.zst", testing::zstd(line), 1);
-  EXPECT_EQ(load_task("arc_easy_rc_5shot", data.root()).requests.size(), 2U);
-  EXPECT_EQ(load_task("arc_easy_mc_5shot", data.root()).requests.size(), 2U);
+  EXPECT_EQ(TaskFolder(data.root()).load("arc_easy_rc_5shot").requests.size(), 2U);
+  EXPECT_EQ(TaskFolder(data.root()).load("arc_easy_mc_5shot").requests.size(), 2U);
 }
 
 TEST(TaskPrompts, TakeLabelsThatNameNoContinuation) {
   DataFolder data;
   data.add("requests/squad/bpb_5shot.jsonl", {request_row(0, "x", {0}, {" x"}), request_row(1, {"y", "z"}, {0}, {" y"}),
                                               request_row(2, nullptr, {0}, {" z"})});
-  const Task task = load_task("squad_bpb_5shot", data.root());
+  const Task task = TaskFolder(data.root()).load("squad_bpb_5shot");
   ASSERT_EQ(task.requests.size(), 3U);
   for (const TaskRequest& request : task.requests) EXPECT_EQ(request.label, 0);
 }
@@ -218,7 +218,7 @@ TEST(TaskRequests, AreTokenizedApartAndShared) {
 TEST(TaskRequests, KeepTheEndThatFits) {
   const std::vector<std::uint32_t> ids = {1, 2, 3, 4, 5, 6};
   const ScoreRequest request{std::span(ids).first(4), std::span(ids).last(2)};
-  const auto tokens_of = [](const Query& query) {
+  const auto tokens_of = [](const RequestWindow& query) {
     std::vector<std::uint32_t> tokens;
     for (std::int64_t i = 0; i < query.length(); ++i) tokens.push_back(query.token(i));
     return tokens;
@@ -226,7 +226,7 @@ TEST(TaskRequests, KeepTheEndThatFits) {
   for (const auto& [length, context, tokens] :
        std::vector<std::tuple<std::int64_t, std::int64_t, std::vector<std::uint32_t>>>{
            {9, 4, {1, 2, 3, 4, 5}}, {3, 2, {3, 4, 5}}, {2, 1, {4, 5}}}) {
-    const Query query(request, length);
+    const RequestWindow query(request, length);
     EXPECT_EQ(tokens_of(query), tokens);
     EXPECT_EQ(query.context_length(), context);
     EXPECT_EQ(query.is_cut(), length < 5);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "norma/base/error.h"
+#include "norma/data/characters.h"
 
 #include "support/data_files.h"
 #include "support/fixtures.h"

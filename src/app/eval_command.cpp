@@ -246,8 +246,7 @@ void run_compare(const EvalArguments& arguments) {
   check_output("eval", "--out", arguments.out);
   CompareInput input{{arguments.compare.begin(), arguments.compare.end()}, arguments.metric};
   const Comparison comparison = compare_predictions(input);
-  if (!arguments.out.empty())
-    write_file_atomic(arguments.out, to_json(comparison).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  if (!arguments.out.empty()) write_file_atomic(arguments.out, to_text(to_json(comparison), 2) + "\n");
   std::printf("%s", compare_table(comparison).c_str());
 }
 

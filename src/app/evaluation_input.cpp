@@ -80,10 +80,12 @@ class Opening {
 
   void open_tasks(EvaluationInput& input) {
     const std::int64_t context_length = context_length_of(config_.eval, sources_.config.model);
-    for (const std::string& name : resolve_tasks(config_.eval.tasks)) {
-      const Task task = load_task(name, config_.eval.task_data);
-      input.tasks.push_back(tokenize_task(task, found().tokenizer, sources_.threads));
-      const std::int64_t left_out = leave_out_unfitting(input.tasks.back(), context_length);
+    const std::vector<std::string> names = resolve_tasks(config_.eval.tasks);
+    const TaskFolder folder(config_.eval.task_data);
+    for (const std::string& name : names) {
+      input.tasks.push_back(tokenize_task(folder.load(name), found().tokenizer, sources_.threads));
+      leave_out_unfitting(input.tasks.back(), context_length);
+      const std::int64_t left_out = input.tasks.back().left_out;
       if (left_out > 0) {
         log_warning(cat(name, ": ", with_commas(left_out), left_out == 1 ? " document is" : " documents are",
                         " left out, for a continuation is longer than the ", context_length,

@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "norma/base/error.h"
-#include "norma/base/staged_path.h"
+#include "norma/base/file.h"
 #include "norma/base/text.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/checkpoint/consolidate.h"

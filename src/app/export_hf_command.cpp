@@ -8,7 +8,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
-#include "norma/base/staged_path.h"
+#include "norma/base/file.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/interop/hf_export.h"
 #include "norma/model/cost.h"

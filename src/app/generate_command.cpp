@@ -9,7 +9,6 @@
 #include "norma/base/process.h"
 #include "norma/config/names.h"
 #include "norma/eval/generate.h"
-#include "norma/eval/text_stream.h"
 #include "norma/record/run_folder.h"
 #include "norma/record/summary.h"
 

@@ -6,8 +6,8 @@
 #include <optional>
 
 #include "norma/base/error.h"
+#include "norma/base/file.h"
 #include "norma/base/log.h"
-#include "norma/base/staged_path.h"
 #include "norma/config/yaml.h"
 #include "norma/data/tokenizer.h"
 #include "norma/interop/import_weights.h"

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "norma/base/error.h"
-#include "norma/base/table.h"
+#include "norma/base/text.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/config/names.h"
 #include "norma/data/token_file.h"

@@ -5,7 +5,6 @@
 
 #include "norma/base/error.h"
 #include "norma/base/json.h"
-#include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/config/names.h"
 #include "norma/train/run_plan.h"

@@ -1,14 +1,15 @@
 #include "norma/base/file.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <new>
+#include <random>
 #include <system_error>
 #include <utility>
 
 #include <fcntl.h>
 #include <glob.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -63,11 +64,6 @@ fs::path parent_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-fs::path temporary_beside(const fs::path& path) {
-  static std::atomic<unsigned> counter{0};
-  return fs::path(path) += cat(".tmp-", ::getpid(), "-", counter++);
-}
-
 std::string to_hex(XXH128_hash_t hash) {
   XXH128_canonical_t canonical;
   XXH128_canonicalFromHash(&canonical, hash);
@@ -103,6 +99,10 @@ std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
 }
 
 void write_file_atomic(const fs::path& path, std::string_view bytes) {
+  std::error_code missing;
+  if (fs::exists(path, missing) && !fs::is_regular_file(path)) {
+    throw DiskError(cat("[file] cannot replace '", path.string(), "': it is not a regular file"));
+  }
   const fs::path temporary = temporary_beside(path);
   try {
     OutputFile file(temporary, OutputFile::Mode::truncate);
@@ -114,6 +114,56 @@ void write_file_atomic(const fs::path& path, std::string_view bytes) {
     throw;
   }
   sync_folder(parent_of(path));
+}
+
+fs::path temporary_beside(const fs::path& path) {
+  std::random_device random;
+  return without_slash(path) += cat(kTemporaryMark, std::hex, random(), "-", random());
+}
+
+fs::path without_slash(const fs::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+StagedPath::StagedPath(const fs::path& target, std::string room)
+    : target_(without_slash(target)), path_(temporary_beside(target)), room_(std::move(room)) {}
+
+StagedPath::~StagedPath() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+void StagedPath::make_folder() const {
+  std::error_code error;
+  fs::create_directories(path_, error);
+  if (error) throw DiskError(cat("[", room_, "] cannot make the folder ", path_.string(), ": ", error.message()));
+}
+
+void StagedPath::publish() {
+  std::error_code error;
+  fs::rename(path_, target_, error);
+  if (error) throw DiskError(cat("[", room_, "] cannot put ", target_.string(), " in place: ", error.message()));
+  sync_folder(parent_of(target_));
+}
+
+std::optional<FileLock> FileLock::take(const fs::path& path) {
+  std::error_code unknown;
+  const int flags = fs::is_directory(path, unknown) ? O_RDONLY | O_DIRECTORY : O_RDWR | O_CREAT;
+  Descriptor file(::open(path.c_str(), flags | O_CLOEXEC, 0644));
+  if (file.value < 0) throw DiskError(failed("open", path));
+  if (::flock(file.value, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return std::nullopt;
+  return FileLock(std::exchange(file.value, -1));
+}
+
+FileLock::~FileLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+FileLock::FileLock(FileLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+FileLock& FileLock::operator=(FileLock&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
 }
 
 void sync_folder(const fs::path& folder) {

@@ -51,8 +51,8 @@ class Builder {
   using string_t = Json::string_t;
   using binary_t = Json::binary_t;
 
-  Builder(std::string_view text, const char* const* position, const std::string& where, int max_depth)
-      : text_(text), position_(position), where_(where), max_depth_(max_depth) {}
+  Builder(std::string_view text, const char* const* position, const std::string& where, int max_depth, ExitCode kind)
+      : text_(text), position_(position), where_(where), max_depth_(max_depth), kind_(kind) {}
 
   bool null() { return add(nullptr); }
   bool boolean(bool value) { return add(value); }
@@ -68,7 +68,7 @@ class Builder {
   bool end_array() { return close(); }
 
   bool key(string_t& name) {
-    if (!levels_.back().keys.insert(name).second) fail(offset(), cat("the key \"", name, "\" stands twice"));
+    if (!levels_.back().keys.insert(name).second) fail(offset(), cat("the key \"", name, "\" occurs twice"));
     levels_.back().key = std::move(name);
     return true;
   }
@@ -97,11 +97,11 @@ class Builder {
   [[noreturn]] void fail(std::size_t offset, const std::string& reason) const {
     const auto end = text_.begin() + static_cast<std::ptrdiff_t>(std::min(offset, text_.size()));
     const auto line = 1 + std::count(text_.begin(), end, '\n');
-    throw DataError(cat("[", where_, "] not acceptable JSON at line ", line, ": ", reason));
+    throw_error(kind_, cat("[", where_, "] not acceptable JSON at line ", line, ": ", reason));
   }
 
   // A parent does not grow while a child is being filled, so pointers into it stay valid.
-  Json* place(Json value) {
+  Json* append(Json value) {
     if (levels_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -118,7 +118,7 @@ class Builder {
   }
 
   bool add(Json value) {
-    place(std::move(value));
+    append(std::move(value));
     return true;
   }
 
@@ -126,8 +126,7 @@ class Builder {
     if (levels_.size() >= static_cast<std::size_t>(max_depth_)) {
       fail(offset(), cat("nested more than ", max_depth_, " levels deep"));
     }
-    Json* placed = place(std::move(container));
-    levels_.push_back({placed, {}, {}});
+    levels_.push_back({append(std::move(container)), {}, {}});
     return true;
   }
 
@@ -140,15 +139,16 @@ class Builder {
   const char* const* position_;
   const std::string& where_;
   int max_depth_;
+  ExitCode kind_;
   Json root_;
   std::vector<Level> levels_;
 };
 
 }  // namespace
 
-Json parse_json(std::string_view text, const std::string& where, int max_depth) {
+Json parse_json(std::string_view text, const std::string& where, int max_depth, ExitCode kind) {
   const char* position = text.data();
-  Builder builder(text, &position, where, max_depth);
+  Builder builder(text, &position, where, max_depth, kind);
   const Cursor begin(text.data(), &position);
   const Cursor end(text.data() + text.size(), &position);
   NORMA_CHECK(Json::sax_parse(begin, end, &builder), "[json] the parser stopped without a reason");
@@ -157,6 +157,10 @@ Json parse_json(std::string_view text, const std::string& where, int max_depth) 
 
 Json read_json(const fs::path& path, std::uint64_t max_bytes, int max_depth) {
   return parse_json(read_file(path, max_bytes), path.string(), max_depth);
+}
+
+std::string to_text(const Json& json, int indent) {
+  return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
 
 }  // namespace norma

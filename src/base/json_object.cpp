@@ -1,23 +1,34 @@
-#include "norma/base/json_object.h"
-
+// Typed access of json.h.
+#include <algorithm>
 #include <cmath>
-#include <limits>
-#include <optional>
+#include <utility>
+
+#include "norma/base/json.h"
 
 namespace norma {
 namespace {
 
-constexpr std::size_t kMostShown = 40;  // bytes of a wrong value
+constexpr std::size_t kMostShown = 80;  // bytes of a wrong value
 
-// A number as it stands, anything else by its type.
-std::string shown(const Json& value) {
-  return value.is_number() ? value.dump().substr(0, kMostShown) : value.type_name();
+std::string shortened(std::string text) {
+  if (text.size() > kMostShown) text = text.substr(0, kMostShown) + "...";
+  return text;
 }
 
-// From 0 to `most`; nullopt for anything else.
-std::optional<std::int64_t> whole_number(const Json& value, std::int64_t most) {
-  if (!value.is_number_integer() || value < 0 || value > most) return std::nullopt;
-  return value.get<std::int64_t>();
+// A scalar as it is written, a list or an object by its type.
+std::string shown(const Json& value) {
+  return value.is_structured() ? value.type_name() : shortened(to_text(value));
+}
+
+std::optional<std::int64_t> whole_number(const Json& value, const IntegerRange& range) {
+  const bool is_too_large = value.is_number_unsigned() && !std::in_range<std::int64_t>(value.get<std::uint64_t>());
+  if (!value.is_number_integer() || is_too_large) return std::nullopt;
+  const auto number = value.get<std::int64_t>();
+  return number < range.least || number > range.most ? std::nullopt : std::optional(number);
+}
+
+std::string range_text(const IntegerRange& range) {
+  return cat("from ", range.least, range.most == IntegerRange{}.most ? "" : cat(" to ", range.most));
 }
 
 std::optional<double> finite_number(const Json& value) {
@@ -27,85 +38,154 @@ std::optional<double> finite_number(const Json& value) {
 
 }  // namespace
 
-JsonObject::JsonObject(const Json& value, std::string where, std::string path)
-    : value_(&value), where_(std::move(where)), path_(std::move(path)) {
-  if (value.is_object()) return;
-  const std::string what = path_.empty() ? "it" : cat("'", path_, "'");
-  fail(what, " must be an object; got ", value.type_name());
+JsonLocation::JsonLocation(std::string where, ExitCode kind)
+    : document_(std::make_shared<const Document>(Document{std::move(where), kind})) {}
+
+JsonLocation JsonLocation::member(std::string_view key) const {
+  JsonLocation inner = *this;
+  if (!path_.empty()) inner.path_ += '.';
+  inner.path_ += key;
+  return inner;
 }
 
-const Json& JsonObject::at(const std::string& key) const {
+JsonLocation JsonLocation::item(std::size_t index) const {
+  JsonLocation inner = *this;
+  inner.path_ += cat("[", index, "]");
+  return inner;
+}
+
+void JsonLocation::fail_with(const std::string& reason) const {
+  throw_error(document_->kind, cat(document_->where, ": ", path_.empty() ? "" : cat("'", path_, "' "), reason));
+}
+
+JsonObject::JsonObject(const Json& value, JsonLocation location) : value_(&value), location_(std::move(location)) {
+  if (!value.is_object()) fail("must be an object; got ", shown(value));
+}
+
+JsonObject::JsonObject(const Json& value, std::string where, ExitCode kind)
+    : JsonObject(value, JsonLocation(std::move(where), kind)) {}
+
+bool JsonObject::has(std::string_view key) const {
   const auto found = value_->find(key);
-  if (found == value_->end()) fail_at(key, "must be there; it is missing");
+  return found != value_->end() && !found->is_null();
+}
+
+const Json& JsonObject::at(std::string_view key) const {
+  const auto found = value_->find(key);
+  if (found == value_->end()) fail_at(key, "is missing");
   return *found;
 }
 
-const Json& JsonObject::list(const std::string& key) const {
+const Json& JsonObject::list(std::string_view key) const {
   const Json& value = at(key);
-  if (!value.is_array()) fail_at(key, "must be a list; got ", value.type_name());
+  if (!value.is_array()) fail_at(key, "must be a list; got ", shown(value));
   return value;
 }
 
-JsonObject JsonObject::object(const std::string& key) const {
-  return {at(key), where_, path_.empty() ? key : cat(path_, ".", key)};
-}
-
-const std::string& JsonObject::text(const std::string& key) const {
+const std::string& JsonObject::text(std::string_view key) const {
   const Json& value = at(key);
-  if (!value.is_string()) fail_at(key, "must be a string; got ", value.type_name());
+  if (!value.is_string()) fail_at(key, "must be a string; got ", shown(value));
   return value.get_ref<const std::string&>();
 }
 
-bool JsonObject::flag(const std::string& key) const {
+bool JsonObject::flag(std::string_view key) const {
   const Json& value = at(key);
-  if (!value.is_boolean()) fail_at(key, "must be true or false; got ", value.type_name());
+  if (!value.is_boolean()) fail_at(key, "must be true or false; got ", shown(value));
   return value.get<bool>();
 }
 
-std::int64_t JsonObject::integer(const std::string& key, std::int64_t most) const {
-  const std::optional<std::int64_t> value = whole_number(at(key), most);
-  if (!value) {
-    fail_at(key, "must be a whole number from 0", most == kMost ? "" : cat(" to ", most), "; got ", shown(at(key)));
+std::int64_t JsonObject::integer(std::string_view key, IntegerRange range) const {
+  const Json& value = at(key);
+  const std::optional<std::int64_t> number = whole_number(value, range);
+  if (!number) fail_at(key, "must be a whole number ", range_text(range), "; got ", shown(value));
+  return *number;
+}
+
+double JsonObject::number(std::string_view key) const {
+  const Json& value = at(key);
+  const std::optional<double> number = finite_number(value);
+  if (!number) fail_at(key, "must be a finite number; got ", shown(value));
+  return *number;
+}
+
+const std::string& JsonObject::choice(std::string_view key, const Names& allowed) const {
+  const std::string& word = text(key);
+  if (std::ranges::find(allowed, word) == allowed.end()) {
+    fail_at(key, allowed.size() == 1 ? "must be " : "must be one of ", join(allowed, ", "), "; got '", shortened(word),
+            "'", did_you_mean(word, allowed));
   }
-  return *value;
+  return word;
 }
 
-double JsonObject::number(const std::string& key) const {
-  const std::optional<double> value = finite_number(at(key));
-  if (!value) fail_at(key, "must be a finite number; got ", shown(at(key)));
-  return *value;
+JsonObject JsonObject::object(std::string_view key) const {
+  return {at(key), location_.member(key)};
 }
 
-std::vector<std::string> JsonObject::texts(const std::string& key) const {
+std::vector<JsonObject> JsonObject::objects(std::string_view key) const {
+  const Json& items = list(key);
+  const JsonLocation location = location_.member(key);
+  std::vector<JsonObject> result;
+  result.reserve(items.size());
+  for (const Json& item : items) result.emplace_back(item, location.item(result.size()));
+  return result;
+}
+
+std::vector<std::string> JsonObject::texts(std::string_view key) const {
   std::vector<std::string> result;
   for (const Json& item : list(key)) {
-    if (!item.is_string()) fail_at(key, "must be a list of strings; it holds ", item.type_name());
+    if (!item.is_string()) fail_at(key, "must be a list of strings; it holds ", shown(item));
     result.push_back(item.get_ref<const std::string&>());
   }
   return result;
 }
 
-std::vector<std::int64_t> JsonObject::integers(const std::string& key, std::int64_t most) const {
+std::vector<std::int64_t> JsonObject::integers(std::string_view key, IntegerRange range) const {
   std::vector<std::int64_t> result;
   for (const Json& item : list(key)) {
-    const std::optional<std::int64_t> value = whole_number(item, most);
-    if (!value) {
-      fail_at(key, "must be a list of whole numbers from 0", most == kMost ? "" : cat(" to ", most), "; it holds ",
-              shown(item));
+    const std::optional<std::int64_t> number = whole_number(item, range);
+    if (!number) {
+      fail_at(key, "must be a list of whole numbers ", range_text(range), "; it holds ", shown(item));
     }
-    result.push_back(*value);
+    result.push_back(*number);
   }
   return result;
 }
 
-std::vector<double> JsonObject::numbers(const std::string& key) const {
+std::vector<double> JsonObject::numbers(std::string_view key) const {
   std::vector<double> result;
   for (const Json& item : list(key)) {
-    const std::optional<double> value = finite_number(item);
-    if (!value) fail_at(key, "must be a list of finite numbers; it holds ", shown(item));
-    result.push_back(*value);
+    const std::optional<double> number = finite_number(item);
+    if (!number) fail_at(key, "must be a list of finite numbers; it holds ", shown(item));
+    result.push_back(*number);
   }
   return result;
+}
+
+std::optional<std::string> JsonObject::find_text(std::string_view key) const {
+  return has(key) ? std::optional(text(key)) : std::nullopt;
+}
+
+std::optional<bool> JsonObject::find_flag(std::string_view key) const {
+  return has(key) ? std::optional(flag(key)) : std::nullopt;
+}
+
+std::optional<std::int64_t> JsonObject::find_integer(std::string_view key, IntegerRange range) const {
+  return has(key) ? std::optional(integer(key, range)) : std::nullopt;
+}
+
+std::optional<double> JsonObject::find_number(std::string_view key) const {
+  return has(key) ? std::optional(number(key)) : std::nullopt;
+}
+
+std::optional<JsonObject> JsonObject::find_object(std::string_view key) const {
+  return has(key) ? std::optional(object(key)) : std::nullopt;
+}
+
+void JsonObject::refuse_unknown(const Names& known) const {
+  for (const auto& [key, value] : value_->items()) {
+    if (std::ranges::find(known, key) != known.end()) continue;
+    fail("has the unknown key '", shortened(key), "'", did_you_mean(key, known));
+  }
 }
 
 }  // namespace norma

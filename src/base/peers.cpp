@@ -19,10 +19,10 @@ std::string Peers::on_first(const std::function<std::string()>& action) {
               {"text", failure.what()}};
     }
   }
-  told = parse_json(broadcast(told.dump(-1, ' ', false, Json::error_handler_t::replace)), "what rank 0 says");
+  told = parse_json(broadcast(to_text(told)), "what rank 0 says");
   if (thrown) std::rethrow_exception(thrown);
   const auto code = told.at("code").get<int>();
-  if (code != 0) throw Error(static_cast<ExitCode>(code), told.at("text").get<std::string>());
+  if (code != 0) throw_error(static_cast<ExitCode>(code), told.at("text").get<std::string>());
   return told.at("text").get<std::string>();
 }
 

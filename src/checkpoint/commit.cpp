@@ -9,14 +9,12 @@
 #include <unistd.h>
 
 #include "norma/base/error.h"
-#include "norma/base/staged_path.h"
+#include "norma/base/file.h"
 #include "norma/record/run_folder.h"
 
 namespace norma {
 
 namespace {
-
-constexpr std::string_view kTemporary = ".tmp-";
 
 std::string reason_of(int code) {
   return std::generic_category().message(code);
@@ -131,7 +129,7 @@ PendingCheckpoint::PendingCheckpoint(const fs::path& root, std::int64_t step) : 
   std::error_code error;
   fs::create_directories(root, error);
   if (error) throw DiskError(cat("[checkpoint] cannot make '", root.string(), "': ", error.message()));
-  folder_ = root / cat(checkpoint_name(step), kTemporary, unique_suffix());
+  folder_ = temporary_beside(root / checkpoint_name(step));
   const bool made = fs::create_directory(folder_, error);
   if (error) throw DiskError(cat("[checkpoint] cannot make '", folder_.string(), "': ", error.message()));
   NORMA_CHECK(made, "[checkpoint] '", folder_.string(), "' exists already");
@@ -154,7 +152,7 @@ void PendingCheckpoint::put_in_place(const fs::path& target) {
     return;
   }
   if (exchange_folders(folder_, target)) return;  // the old one now has the temporary name
-  const fs::path aside = root_ / cat(checkpoint_name(step_), kTemporary, unique_suffix());
+  const fs::path aside = temporary_beside(root_ / checkpoint_name(step_));
   rename_folder(target, aside);
   rename_folder(folder_, target);
   rename_folder(aside, folder_);
@@ -247,7 +245,7 @@ void remove_checkpoint(const fs::path& folder) {
 SweptTemporaries sweep_temporaries(const fs::path& root) {
   SweptTemporaries swept;
   for (const std::string& name : list_names<DiskError>(root)) {
-    const std::size_t suffix = name.find(kTemporary);
+    const std::size_t suffix = name.find(kTemporaryMark);
     if (suffix == std::string::npos) continue;
     const std::string stem = name.substr(0, suffix);
     const fs::path path = root / name;

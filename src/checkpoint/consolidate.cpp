@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "norma/base/staged_path.h"
+#include "norma/base/file.h"
 #include "norma/checkpoint/commit.h"
 
 namespace norma {

@@ -13,117 +13,56 @@ namespace {
 
 constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t kMaxWorldSize = 1'000'000;
+constexpr int kMaxDepth = 64;
 constexpr std::size_t kChecksumDigits = 32;
 constexpr std::string_view kChecksumBefore = "\"manifest_checksum\": \"";
 constexpr std::string_view kChecksumAfter = "\"}\n";
 constexpr std::size_t kTailBytes = kChecksumBefore.size() + kChecksumDigits + kChecksumAfter.size();
 constexpr const char* kKinds[] = {"weight", "exp_avg", "exp_avg_sq"};
 
+// The beginning of an error about a manifest that is damaged.
+std::string untrusted(const std::string& where) {
+  return cat("[", where, "] not a manifest that can be trusted");
+}
+
 [[noreturn]] void refuse(const std::string& where, const std::string& reason) {
-  throw CheckpointError(cat("[", where, "] not a manifest that can be trusted: ", reason));
+  throw CheckpointError(cat(untrusted(where), ": ", reason));
 }
 
 bool is_checksum(std::string_view text) {
   return text.size() == kChecksumDigits && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
-// Typed access to an object's members; every error names the file and the place in it.
-class Reader {
- public:
-  Reader(const Json& value, std::string where, std::string place)
-      : value_(value), where_(std::move(where)), place_(std::move(place)) {}
-
-  // Demands an object with exactly these members.
-  void expect_members(const std::vector<std::string>& names) const {
-    if (!value_.is_object()) fail("", "must be an object");
-    for (const std::string& name : names) {
-      if (!value_.contains(name)) fail("", cat("lacks \"", name, '"'));
-    }
-    for (const auto& [name, unused] : value_.items()) {
-      if (std::find(names.begin(), names.end(), name) == names.end()) {
-        fail("", cat("has the unknown member \"", name.substr(0, 100), '"'));
-      }
-    }
-  }
-
-  std::string text(const char* name) const {
-    const Json& member = value_[name];
-    if (!member.is_string()) fail(name, "must be a text");
-    return member.get<std::string>();
-  }
-
-  std::int64_t integer(const char* name, std::int64_t least, std::int64_t most) const {
-    return to_integer(value_[name], name, least, most);
-  }
-
-  std::int64_t to_integer(const Json& member, const char* name, std::int64_t least, std::int64_t most) const {
-    const bool too_large =
-        member.is_number_unsigned() && member.get<std::uint64_t>() > static_cast<std::uint64_t>(kMost);
-    const std::int64_t value = member.is_number_integer() && !too_large ? member.get<std::int64_t>() : -1;
-    if (value < least || value > most) fail(name, cat("must be a whole number from ", least, " to ", most));
-    return value;
-  }
-
-  const Json& list(const char* name) const {
-    const Json& member = value_[name];
-    if (!member.is_array()) fail(name, "must be a list");
-    return member;
-  }
-
-  const Json& object(const char* name) const {
-    const Json& member = value_[name];
-    if (!member.is_object()) fail(name, "must be an object");
-    return member;
-  }
-
-  [[noreturn]] void fail(const std::string& name, const std::string& reason) const {
-    const std::string dot = place_.empty() || name.empty() ? "" : ".";
-    const std::string path = place_ + dot + name;
-    refuse(where_, (path.empty() ? "it" : path) + " " + reason);
-  }
-
- private:
-  const Json& value_;
-  std::string where_;
-  std::string place_;
-};
-
-FileEntry read_file_entry(const Json& json, const std::string& where, std::size_t index) {
-  const Reader reader(json, where, cat("files[", index, "]"));
-  reader.expect_members({"name", "bytes", "checksum"});
-  FileEntry file{reader.text("name"), static_cast<std::uint64_t>(reader.integer("bytes", 0, kMost)),
-                 reader.text("checksum")};
-  if (!is_checksum(file.checksum)) reader.fail("checksum", "must be 32 hex digits");
+FileEntry read_file_entry(const JsonObject& entry) {
+  static const JsonObject::Names kKeys = {"name", "bytes", "checksum"};
+  entry.refuse_unknown(kKeys);
+  FileEntry file{entry.text("name"), static_cast<std::uint64_t>(entry.integer("bytes")), entry.text("checksum")};
+  if (!is_checksum(file.checksum)) entry.fail_at("checksum", "must be 32 hex digits");
   return file;
 }
 
-TensorKind read_kind(const Reader& reader) {
-  const std::string text = reader.text("kind");
-  for (int kind = 0; kind < 3; ++kind) {
-    if (text == kKinds[kind]) return static_cast<TensorKind>(kind);
+TensorRange read_range(const Json& range, const JsonObject& entry) {
+  const auto is_index = [](const Json& item) { return item.is_number_integer() && item >= 0 && item <= kMost; };
+  if (!range.is_array() || range.size() != 3 || !std::ranges::all_of(range, is_index)) {
+    entry.fail_at("ranges", "must hold [file, begin, end] each, whole numbers from 0");
   }
-  reader.fail("kind", "must be weight, exp_avg or exp_avg_sq");
+  return {range[0].get<std::int64_t>(), range[1].get<std::int64_t>(), range[2].get<std::int64_t>()};
 }
 
-TensorEntry read_tensor_entry(const Json& json, const std::string& where, std::size_t index) {
-  const Reader reader(json, where, cat("tensors[", index, "]"));
-  reader.expect_members({"name", "kind", "dtype", "shape", "ranges"});
+TensorEntry read_tensor_entry(const JsonObject& entry) {
+  static const JsonObject::Names kKeys = {"name", "kind", "dtype", "shape", "ranges"};
+  static const JsonObject::Names kKindNames(std::begin(kKinds), std::end(kKinds));
+  entry.refuse_unknown(kKeys);
   TensorEntry tensor;
-  tensor.name = reader.text("name");
-  tensor.kind = read_kind(reader);
-  tensor.dtype = reader.text("dtype");
-  if (reader.list("shape").size() > kMaxDimensions) {
-    reader.fail("shape", cat("must have at most ", kMaxDimensions, " dimensions"));
+  tensor.name = entry.text("name");
+  const auto kind = std::ranges::find(kKindNames, entry.choice("kind", kKindNames));
+  tensor.kind = static_cast<TensorKind>(kind - kKindNames.begin());
+  tensor.dtype = entry.text("dtype");
+  if (entry.list("shape").size() > kMaxDimensions) {
+    entry.fail_at("shape", "must have at most ", kMaxDimensions, " dimensions");
   }
-  for (const Json& size : reader.list("shape")) {
-    tensor.shape.push_back(reader.to_integer(size, "shape", 1, kMost));
-  }
-  for (const Json& range : reader.list("ranges")) {
-    if (!range.is_array() || range.size() != 3) reader.fail("ranges", "must be [file, begin, end] each");
-    tensor.ranges.push_back({reader.to_integer(range[0], "ranges", 0, kMost),
-                             reader.to_integer(range[1], "ranges", 0, kMost),
-                             reader.to_integer(range[2], "ranges", 0, kMost)});
-  }
+  tensor.shape = entry.integers("shape", {.least = 1});
+  for (const Json& range : entry.list("ranges")) tensor.ranges.push_back(read_range(range, entry));
   return tensor;
 }
 
@@ -173,15 +112,10 @@ std::string problem_of(const Manifest& manifest) {
   return "";
 }
 
-// Text that is not UTF-8 gets a replacement character: a checkpoint must not fail for a name in its config.
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 // A list with one entry per line, so that two manifests can be compared with diff.
 std::string print_list(const char* name, const std::vector<Json>& entries) {
   std::string text = cat('"', name, "\": [");
-  for (std::size_t i = 0; i < entries.size(); ++i) text += (i == 0 ? "\n " : ",\n ") + dump(entries[i]);
+  for (std::size_t i = 0; i < entries.size(); ++i) text += (i == 0 ? "\n " : ",\n ") + to_text(entries[i]);
   return text + "],\n";
 }
 
@@ -231,8 +165,8 @@ std::string print_manifest(const Manifest& manifest) {
   std::string text = cat("{\"version\": ", kManifestVersion, ",\n\"step\": ", manifest.step,
                          ",\n\"tokens\": ", manifest.tokens, ",\n\"world_size\": ", manifest.world_size, ",\n");
   text += print_list("files", files) + print_list("tensors", tensors);
-  text += cat("\"config\": ", dump(manifest.config), ",\n\"data\": ", dump(manifest.data),
-              ",\n\"trainer\": ", dump(manifest.trainer), ",\n");
+  text += cat("\"config\": ", to_text(manifest.config), ",\n\"data\": ", to_text(manifest.data),
+              ",\n\"trainer\": ", to_text(manifest.trainer), ",\n");
   return cat(text, kChecksumBefore, checksum(std::as_bytes(std::span(text))), kChecksumAfter);
 }
 
@@ -241,34 +175,28 @@ Manifest parse_manifest(std::string_view text, const std::string& where) {
   const std::string_view body = text.substr(0, text.size() - kTailBytes);
   const std::string tail = cat(kChecksumBefore, checksum(std::as_bytes(std::span(body))), kChecksumAfter);
   if (text.substr(body.size()) != tail) refuse(where, "its own checksum does not fit: it was cut or changed");
-  try {
-    return read_manifest(parse_json(text, where), where);
-  } catch (const DataError& error) {
-    throw CheckpointError(error.what());
-  }
+  return read_manifest(parse_json(text, where, kMaxDepth, ExitCode::checkpoint), where);
 }
 
 Manifest read_manifest(const Json& json, const std::string& where) {
   if (json.is_object() && json.contains("version") && json["version"] != kManifestVersion) {
-    refuse(where, cat("version ", dump(json["version"]).substr(0, 40), " is unknown; this program reads version ",
+    refuse(where, cat("version ", to_text(json["version"]).substr(0, 40), " is unknown; this program reads version ",
                       kManifestVersion));
   }
-  const Reader reader(json, where, "");
-  reader.expect_members({"version", "step", "tokens", "world_size", "files", "tensors", "config", "data", "trainer",
-                         "manifest_checksum"});
+  static const JsonObject::Names kKeys = {"version", "step",   "tokens", "world_size", "files",
+                                          "tensors", "config", "data",   "trainer",    "manifest_checksum"};
+  const JsonObject object(json, untrusted(where), ExitCode::checkpoint);
+  object.refuse_unknown(kKeys);
+  for (const std::string& key : kKeys) object.at(key);
   Manifest manifest;
-  manifest.step = reader.integer("step", 0, kMost);
-  manifest.tokens = reader.integer("tokens", 0, kMost);
-  manifest.world_size = reader.integer("world_size", 1, kMaxWorldSize);
-  for (const Json& file : reader.list("files")) {
-    manifest.files.push_back(read_file_entry(file, where, manifest.files.size()));
-  }
-  for (const Json& tensor : reader.list("tensors")) {
-    manifest.tensors.push_back(read_tensor_entry(tensor, where, manifest.tensors.size()));
-  }
-  manifest.config = reader.text("config");
-  manifest.data = reader.object("data");
-  manifest.trainer = reader.object("trainer");
+  manifest.step = object.integer("step");
+  manifest.tokens = object.integer("tokens");
+  manifest.world_size = object.integer("world_size", {1, kMaxWorldSize});
+  for (const JsonObject& entry : object.objects("files")) manifest.files.push_back(read_file_entry(entry));
+  for (const JsonObject& entry : object.objects("tensors")) manifest.tensors.push_back(read_tensor_entry(entry));
+  manifest.config = object.text("config");
+  manifest.data = object.object("data").value();
+  manifest.trainer = object.object("trainer").value();
   const std::string problem = problem_of(manifest);
   if (!problem.empty()) refuse(where, problem);
   return manifest;

@@ -133,7 +133,7 @@ std::string to_message(const std::vector<FileEntry>& files, const std::string& f
   for (const FileEntry& file : files) {
     json["files"].push_back({{"name", file.name}, {"bytes", file.bytes}, {"checksum", file.checksum}});
   }
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return to_text(json);
 }
 
 std::vector<FileEntry> files_of(const std::vector<std::string>& messages) {

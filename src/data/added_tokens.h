@@ -1,15 +1,14 @@
-// Added tokens: texts that become a token wherever they stand, before the text is cut into words. Of two that
-// start at the same place the longer one counts.
+// Added tokens: texts that become a token wherever they occur, before the text is cut into words. Of two that start at
+// the same byte the longer one counts.
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include "unicode.h"
 
 namespace norma {
 
@@ -17,10 +16,10 @@ struct AddedToken {
   std::uint32_t id = 0;
   std::string content;
   bool special = false;      // left out by decode(skip_special)
-  bool normalized = false;   // looked for in the normalised text, else in the text as it is
-  bool single_word = false;  // only where no word character touches it
+  bool normalized = false;   // searched in the normalised text, else in the text as it is
+  bool single_word = false;  // found only where no word character touches it
   bool left_strip = false;   // takes the white space before it
-  bool right_strip = false;  // and after it
+  bool right_strip = false;  // takes the white space after it
 };
 
 // Finds one set of added tokens with a trie over bytes.
@@ -28,50 +27,16 @@ class TokenFinder {
  public:
   TokenFinder() { nodes_.emplace_back(); }
 
-  // `spelling` is what is looked for; the token must outlive the finder. Of equal spellings the first one
-  // counts.
-  void add(const std::string& spelling, const AddedToken& token) {
-    if (spelling.empty()) return;
-    std::uint32_t node = 0;
-    for (char byte : spelling) {
-      std::uint32_t next = child(node, byte);
-      if (next == 0) {
-        next = static_cast<std::uint32_t>(nodes_.size());
-        nodes_[node].children.emplace_back(byte, next);
-        nodes_.emplace_back();
-      }
-      node = next;
-    }
-    if (nodes_[node].token == nullptr) nodes_[node].token = &token;
-    starts_[static_cast<unsigned char>(spelling[0])] = true;
-  }
+  // `spelling` is what is searched; the token must outlive the finder. Of equal spellings the first one counts.
+  void add(const std::string& spelling, const AddedToken& token);
 
-  bool empty() const { return nodes_.size() == 1; }
-
-  // Cuts the text: on_text(std::string_view) for what lies between tokens, on_token(id) for each token, in
-  // order.
+  // Cuts the text: on_text(std::string_view) for what lies between tokens, on_token(id) for each token, in order.
   template <class OnText, class OnToken>
   void split(std::string_view text, OnText&& on_text, OnToken&& on_token) const {
     std::size_t done = 0;
-    for (std::size_t at = 0; at < text.size();) {
-      if (!starts_[static_cast<unsigned char>(text[at])]) {
-        ++at;
-        continue;
-      }
-      const auto [token, length] = longest(text, at);
-      if (token == nullptr) {
-        ++at;
-        continue;
-      }
-      std::size_t begin = at, end = at + length;
-      at = end;
-      if (token->single_word && !stands_alone(text, begin, end)) continue;
-      if (token->left_strip) begin = std::max(done, strip_left(text, begin));
-      if (token->right_strip) end = strip_right(text, end);
-      if (begin >= end) continue;  // the token before took all of it as white space
-      if (done < begin) on_text(text.substr(done, begin - done));
-      on_token(token->id);
-      done = end;
+    for (Match match; find_next(text, done, match); done = match.end) {
+      if (done < match.begin) on_text(text.substr(done, match.begin - done));
+      on_token(match.token->id);
     }
     if (done < text.size()) on_text(text.substr(done));
   }
@@ -81,59 +46,19 @@ class TokenFinder {
     std::vector<std::pair<char, std::uint32_t>> children;
     const AddedToken* token = nullptr;
   };
+  struct Match {
+    const AddedToken* token = nullptr;
+    std::size_t begin = 0, end = 0;  // with the white space that it takes
+    std::size_t searched = 0;        // where the search for the next one goes on
+  };
 
-  std::uint32_t child(std::uint32_t node, char byte) const {
-    for (const auto& [key, next] : nodes_[node].children) {
-      if (key == byte) return next;
-    }
-    return 0;
-  }
-
-  std::pair<const AddedToken*, std::size_t> longest(std::string_view text, std::size_t begin) const {
-    std::pair<const AddedToken*, std::size_t> best{nullptr, 0};
-    std::uint32_t node = 0;
-    for (std::size_t at = begin; at < text.size(); ++at) {
-      node = child(node, text[at]);
-      if (node == 0) break;
-      if (nodes_[node].token != nullptr) best = {nodes_[node].token, at + 1 - begin};
-    }
-    return best;
-  }
-
-  static std::size_t previous_char(std::string_view text, std::size_t at) {
-    do {
-      --at;
-    } while ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80);
-    return at;
-  }
-
-  static char32_t code_at(std::string_view text, std::size_t at) { return decode_utf8(text.data() + at).code; }
-
-  static bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) {
-    const bool left = begin == 0 || !is_word_char(code_at(text, previous_char(text, begin)));
-    return left && (end == text.size() || !is_word_char(code_at(text, end)));
-  }
-
-  static std::size_t strip_left(std::string_view text, std::size_t begin) {
-    while (begin > 0) {
-      const std::size_t before = previous_char(text, begin);
-      if (CharTable::get().kind(code_at(text, before)) != CharClass::space) break;
-      begin = before;
-    }
-    return begin;
-  }
-
-  static std::size_t strip_right(std::string_view text, std::size_t end) {
-    while (end < text.size()) {
-      const DecodedChar next = decode_utf8(text.data() + end);
-      if (CharTable::get().kind(next.code) != CharClass::space) break;
-      end += next.length;
-    }
-    return end;
-  }
+  // Moves on to the next token; text before `done` belongs to earlier ones. False when there is none.
+  bool find_next(std::string_view text, std::size_t done, Match& match) const;
+  std::uint32_t child(std::uint32_t node, char byte) const;
+  std::pair<const AddedToken*, std::size_t> longest(std::string_view text, std::size_t begin) const;
 
   std::vector<Node> nodes_;
-  std::array<bool, 256> starts_{};
+  std::array<bool, 256> starts_{};  // first bytes of all spellings
 };
 
 }  // namespace norma

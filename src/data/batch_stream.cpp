@@ -6,7 +6,8 @@
 #include <utility>
 
 #include "norma/base/error.h"
-#include "norma/data/order.h"
+
+#include "order.h"
 
 namespace norma {
 
@@ -73,7 +74,7 @@ void BatchStream::seek(const Position& position) {
   position_ = position;
 }
 
-Batch BatchStream::next() {
+TokenBatch BatchStream::next() {
   std::unique_lock lock(mutex_);
   if (!thread_.joinable()) {
     stopping_ = false;
@@ -81,7 +82,7 @@ Batch BatchStream::next() {
   }
   changed_.wait(lock, [&] { return !ready_.empty() || failure_; });
   if (ready_.empty()) std::rethrow_exception(failure_);
-  Batch batch = std::move(ready_.front());
+  TokenBatch batch = std::move(ready_.front());
   ready_.pop_front();
   changed_.notify_all();
   return batch;
@@ -104,7 +105,7 @@ void BatchStream::read_ahead() {
         changed_.wait(lock, [&] { return stopping_ || static_cast<std::int64_t>(ready_.size()) < options_.prefetch; });
         if (stopping_) return;
       }
-      Batch batch = read_batch();
+      TokenBatch batch = read_batch();
       const std::lock_guard lock(mutex_);
       ready_.push_back(std::move(batch));
       changed_.notify_all();
@@ -127,7 +128,7 @@ std::int64_t BatchStream::instance_at(std::int64_t place) const {
   return options_.shuffle ? order_[static_cast<std::size_t>(place)] : place;
 }
 
-Batch BatchStream::read_batch() {
+TokenBatch BatchStream::read_batch() {
   const std::int64_t global = options_.global_batch_size;
   const std::int64_t length = dataset_->sequence_length();
   const std::int64_t instances = dataset_->num_instances();
@@ -135,7 +136,7 @@ Batch BatchStream::read_batch() {
   if (position_.instances + global > instances) position_ = {position_.epoch + 1, 0, position_.tokens};
   prepare_order(position_.epoch);
 
-  Batch batch;
+  TokenBatch batch;
   batch.epoch = position_.epoch;
   batch.sequence_length = length;
   batch.size = (global - options_.rank + options_.world_size - 1) / options_.world_size;

@@ -79,6 +79,13 @@ std::uint64_t pair_of(std::uint32_t left, std::uint32_t right) {
 constexpr std::uint64_t kNoPair = ~std::uint64_t{0};
 constexpr std::size_t kShortWord = 48;  // symbols up to which scanning beats a queue
 
+// Whether a setting that is not supported has a value that changes nothing.
+bool is_off(const JsonObject& model, const char* key) {
+  if (!model.has(key)) return true;
+  const Json& value = model.at(key);
+  return value == false || value == "" || (value.is_number() && value == 0);
+}
+
 }  // namespace
 
 WordCache::WordCache() : slots_(kSlots) {}
@@ -118,39 +125,29 @@ void WordCache::insert(const Key& key, const std::uint32_t* ids, std::size_t cou
   std::copy_n(ids, count, slot->ids.begin());
 }
 
-Bpe::Bpe(const Component& model, bool byte_level) : byte_level_(byte_level) {
-  if (!model.value().is_object()) model.fail("must be an object with a BPE model; got ", model.value().type_name());
-  if (model.has("type") && model.type() != "BPE") model.fail_type("BPE");
-  const auto must_be_off = [&](const char* key) {
-    const Component option = model.at(key);
-    const Component::Value& value = option.value();
-    const bool off = value.is_null() || value == false || (value.is_number() && value == 0) ||
-                     (value.is_string() && option.text().empty());
-    if (!off) option.fail("is set, which is not supported; allowed: null, false, 0 or an empty string");
-  };
+Bpe::Bpe(const JsonObject& model, bool byte_level) : byte_level_(byte_level) {
+  if (model.has("type")) model.choice("type", {"BPE"});
   for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
-    must_be_off(key);
+    if (!is_off(model, key)) model.fail_at(key, "is set, which is not supported; allowed: null, false, 0 or \"\"");
   }
-  read_vocab(model.at("vocab"));
-  read_merges(model.at("merges"));
+  read_vocab(model.object("vocab"));
+  read_merges(model);
   find_symbols(byte_level);
-  if (model.flag("ignore_merges", false)) {
+  if (model.find_flag("ignore_merges").value_or(false)) {
     for (const auto& [token, id] : vocab_) {
       whole_words_.emplace(byte_level ? byte_alphabet::bytes_of(token) : token, id);
     }
   }
 }
 
-void Bpe::read_vocab(const Component& vocab) {
-  if (!vocab.value().is_object()) vocab.fail("must be an object of token to id; got ", vocab.value().type_name());
-  if (vocab.value().size() > kMaxVocab) {
-    vocab.fail("must have at most ", kMaxVocab, " tokens; got ", vocab.value().size());
-  }
+void Bpe::read_vocab(const JsonObject& vocab) {
+  const Json& entries = vocab.value();
+  if (entries.size() > kMaxVocab) vocab.fail("must have at most ", kMaxVocab, " tokens; got ", entries.size());
   std::vector<bool> taken(kMaxVocab);
-  vocab_.reserve(vocab.value().size());
-  for (const auto& [token, id] : vocab.value().items()) {
+  vocab_.reserve(entries.size());
+  for (const auto& [token, id] : entries.items()) {
     if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= kMaxVocab) {
-      vocab.fail("must give '", token, "' a whole number below ", kMaxVocab, "; got ", id.dump());
+      vocab.fail("must give '", token, "' a whole number below ", kMaxVocab, "; got ", to_text(id));
     }
     const auto number = id.get<std::uint32_t>();
     if (taken[number]) vocab.fail("must give every token its own id; got ", number, " twice, once for '", token, "'");
@@ -159,37 +156,39 @@ void Bpe::read_vocab(const Component& vocab) {
   }
 }
 
-void Bpe::read_merges(const Component& merges) {
-  const Component::Value& list = merges.value();
-  if (!list.is_array()) merges.fail("must be a list; got ", list.type_name());
+void Bpe::read_merges(const JsonObject& model) {
+  const Json& list = model.list("merges");
   const std::size_t slots = std::bit_ceil(std::max<std::size_t>(2 * list.size(), 2));
   merges_.assign(slots, {kNoPair, kNone, kNone});
   merge_shift_ = 64 - std::countr_zero(slots);
   std::uint32_t rank = 0;
   for (std::size_t i = 0; i < list.size(); ++i) {
-    const Component::Value& merge = list[i];
-    if (merge.is_string() != list[0].is_string()) merges.fail("must spell all entries alike; entry ", i, " differs");
+    const Json& merge = list[i];
+    if (merge.is_string() != list[0].is_string()) {
+      model.fail_at("merges", "must spell all entries alike; entry ", i, " differs");
+    }
     if (merge.is_string()) {
       const auto& text = merge.get_ref<const std::string&>();
       if (text.starts_with("#version")) continue;
       const std::size_t space = text.find(' ');
       if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
-        merges.fail("entry ", i, " must be two tokens with one space between; got '", text, "'");
+        model.fail_at("merges", "must hold two tokens with one space between; entry ", i, " is '", text, "'");
       }
-      add_merge(merges, text.substr(0, space), text.substr(space + 1), rank++);
+      add_merge(model, text.substr(0, space), text.substr(space + 1), rank++);
     } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      add_merge(merges, merge[0].get<std::string>(), merge[1].get<std::string>(), rank++);
+      add_merge(model, merge[0].get<std::string>(), merge[1].get<std::string>(), rank++);
     } else {
-      merges.fail("entry ", i, " must be \"a b\" or [\"a\", \"b\"]; got ", merge.type_name());
+      model.fail_at("merges", "must hold \"a b\" or [\"a\", \"b\"]; entry ", i, " is of type ", merge.type_name());
     }
   }
 }
 
-void Bpe::add_merge(const Component& merges, const std::string& left, const std::string& right, std::uint32_t rank) {
+void Bpe::add_merge(const JsonObject& model, const std::string& left, const std::string& right, std::uint32_t rank) {
   const auto id_of = [&](const std::string& token) {
     const auto found = vocab_.find(token);
     if (found == vocab_.end()) {
-      merges.fail("entry ", rank, " ('", left, "' '", right, "') needs the token '", token, "', which the vocab lacks");
+      model.fail_at("merges", "must join tokens of the vocab; entry ", rank, " ('", left, "' '", right,
+                    "') needs the token '", token, "', which the vocab lacks");
     }
     return found->second;
   };

@@ -12,7 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "json_component.h"
+#include "norma/base/json.h"
 
 namespace norma {
 
@@ -77,7 +77,7 @@ class Bpe {
 
   // Reads the "model" component. byte_level: words are bytes in the byte-level alphabet; else they are
   // characters.
-  Bpe(const Component& model, bool byte_level);
+  Bpe(const JsonObject& model, bool byte_level);
 
   // Appends the tokens of one word. Symbols that have no token are left out, as there is no unknown token.
   void encode(std::string_view word, std::vector<std::uint32_t>& out, Work& work, WordCache* cache) const;
@@ -90,9 +90,9 @@ class Bpe {
     std::uint32_t rank, merged;
   };
 
-  void read_vocab(const Component& vocab);
-  void read_merges(const Component& merges);
-  void add_merge(const Component& merge, const std::string& left, const std::string& right, std::uint32_t rank);
+  void read_vocab(const JsonObject& vocab);
+  void read_merges(const JsonObject& model);
+  void add_merge(const JsonObject& model, const std::string& left, const std::string& right, std::uint32_t rank);
   void find_symbols(bool byte_level);
   MergeSlot& merge_slot(std::uint64_t pair);
   void look_up_merge(Work::Symbol& symbol, std::uint32_t right) const;

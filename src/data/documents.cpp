@@ -1,4 +1,4 @@
-#include "norma/data/documents.h"
+#include "norma/data/token_file.h"
 
 namespace norma {
 

@@ -1,4 +1,4 @@
-#include "norma/data/order.h"
+#include "order.h"
 
 #include <array>
 #include <bit>

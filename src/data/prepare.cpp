@@ -11,6 +11,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/thread_pool.h"
+#include "norma/data/characters.h"
 #include "norma/data/text_reader.h"
 #include "norma/data/token_file.h"
 #include "norma/data/tokenizer.h"

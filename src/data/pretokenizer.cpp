@@ -9,12 +9,12 @@
 
 #include "code_set.h"
 #include "regex_syntax.h"
+#include "unicode.h"
 
 namespace norma {
 
 namespace {
 
-constexpr std::string_view kSupported = "ByteLevel, Split, Digits, Sequence, null";
 constexpr std::size_t kMaxPattern = 64 * 1024;
 constexpr std::uint32_t kMatchLimit = 50'000'000;  // steps within one match
 constexpr std::uint32_t kDepthLimit = 10'000'000;  // nested steps; they live on the heap
@@ -32,28 +32,28 @@ std::string pcre_message(int code) {
   return reinterpret_cast<const char*>(text.data());
 }
 
-void check_size(const std::string& pattern, const Component& where) {
+void check_size(const std::string& pattern, const JsonLocation& where) {
   if (pattern.size() > kMaxPattern) where.fail("must have at most ", kMaxPattern, " bytes; got ", pattern.size());
 }
 
 }  // namespace
 
-Regex Regex::compile(const std::string& pattern, const Component& where) {
+Regex Regex::compile(const std::string& pattern, const JsonLocation& where) {
   check_size(pattern, where);
   // In Oniguruma ^ and $ are the ends of a line.
   return {to_pcre(pattern, where), PCRE2_UTF | PCRE2_MULTILINE, where};
 }
 
-Regex Regex::any_of(const CodeSet& set, const Component& where) {
+Regex Regex::any_of(const CodeSet& set, const JsonLocation& where) {
   return {class_text(set), PCRE2_UTF, where};
 }
 
-Regex Regex::literal(const std::string& text, const Component& where) {
+Regex Regex::literal(const std::string& text, const JsonLocation& where) {
   check_size(text, where);
   return {text, PCRE2_UTF | PCRE2_LITERAL, where};
 }
 
-Regex::Regex(const std::string& pattern, std::uint32_t options, const Component& where) {
+Regex::Regex(const std::string& pattern, std::uint32_t options, const JsonLocation& where) {
   const std::unique_ptr<pcre2_compile_context, PcreFree> context(pcre2_compile_context_create(nullptr));
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   pcre2_set_parens_nest_limit(context.get(), 100);
@@ -94,85 +94,67 @@ void Regex::find_all(std::string_view text, std::vector<Match>& matches, const s
   }
 }
 
-PreTokenizer::PreTokenizer(const Component& component, bool general_only) {
-  read(component);
+PreTokenizer::PreTokenizer(const std::optional<JsonObject>& component, bool general_only) {
+  if (component) read(*component);
   if (!byte_level_) splits_before_prefix_ = splits_.size();
-  if (!general_only) fast_path_ = choose_fast_path();
+  if (!general_only) scanner_ = choose_scanner();
 }
 
-void PreTokenizer::read(const Component& component) {
-  if (component.is_null()) return;
-  const std::string type = component.type();
-  if (byte_level_) component.fail("stands after a ByteLevel, which must be the last");
+void PreTokenizer::read(const JsonObject& component) {
+  static const JsonObject::Names kTypes = {"ByteLevel", "Split", "Digits", "Sequence"};
+  const std::string& type = component.choice("type", kTypes);
+  if (byte_level_) component.fail("comes after a ByteLevel, which must be the last");
   if (type == "Sequence") {
-    for (const Component& item : component.list("pretokenizers")) read(item);
+    for (const JsonObject& item : component.objects("pretokenizers")) read(item);
   } else if (type == "Split") {
     read_split(component);
   } else if (type == "Digits") {
     read_digits(component);
-  } else if (type == "ByteLevel") {
+  } else {
     read_byte_level(component);
-  } else {
-    component.fail_type(kSupported);
   }
 }
 
-void PreTokenizer::read_split(const Component& component) {
-  static constexpr std::array<std::pair<std::string_view, Behavior>, 5> kBehaviors{{
-      {"Removed", Behavior::removed},
-      {"Isolated", Behavior::isolated},
-      {"Contiguous", Behavior::contiguous},
-      {"MergedWithPrevious", Behavior::merged_with_previous},
-      {"MergedWithNext", Behavior::merged_with_next},
-  }};
-  const Component behavior = component.at("behavior");
-  const auto* known = std::find_if(kBehaviors.begin(), kBehaviors.end(),
-                                   [&](const auto& entry) { return entry.first == behavior.text(); });
-  if (known == kBehaviors.end()) {
-    behavior.fail("is '", behavior.text(),
-                  "'; allowed: Removed, Isolated, Contiguous, MergedWithPrevious, MergedWithNext");
-  }
-  const Component pattern = component.at("pattern");
-  const bool invert = component.required_flag("invert");
-  if (!pattern.value().is_object() || pattern.value().size() != 1) pattern.fail("must hold one Regex or one String");
-  if (pattern.has("Regex")) {
-    only_pattern_ = pattern.at("Regex").text();
-    splits_.push_back({Regex::compile(only_pattern_, pattern.at("Regex")), known->second, invert});
-  } else if (pattern.has("String")) {
-    only_pattern_.clear();
-    splits_.push_back({Regex::literal(pattern.at("String").text(), pattern.at("String")), known->second, invert});
-  } else {
-    pattern.fail("must hold a Regex or a String");
-  }
+void PreTokenizer::read_split(const JsonObject& component) {
+  static const JsonObject::Names kBehaviors = {"Removed", "Isolated", "Contiguous", "MergedWithPrevious",
+                                               "MergedWithNext"};
+  const auto named = std::ranges::find(kBehaviors, component.choice("behavior", kBehaviors));
+  const auto behavior = static_cast<Behavior>(named - kBehaviors.begin());
+  const JsonObject pattern = component.object("pattern");
+  const bool invert = component.flag("invert");
+  const std::string kind = pattern.has("Regex") ? "Regex" : "String";
+  if (pattern.value().size() != 1 || !pattern.has(kind)) pattern.fail("must hold one Regex or one String");
+  const std::string& text = pattern.text(kind);
+  const JsonLocation where = pattern.location().member(kind);
+  only_pattern_ = kind == "Regex" ? text : "";
+  splits_.push_back({kind == "Regex" ? Regex::compile(text, where) : Regex::literal(text, where), behavior, invert});
 }
 
-void PreTokenizer::read_digits(const Component& component) {
-  const bool alone = component.required_flag("individual_digits");
+void PreTokenizer::read_digits(const JsonObject& component) {
+  const Behavior behavior = component.flag("individual_digits") ? Behavior::isolated : Behavior::contiguous;
   only_pattern_.clear();
-  splits_.push_back(
-      {Regex::any_of(component_digit_set(), component), alone ? Behavior::isolated : Behavior::contiguous, false});
+  splits_.push_back({Regex::any_of(component_digit_set(), component.location()), behavior, false});
 }
 
-void PreTokenizer::read_byte_level(const Component& component) {
+void PreTokenizer::read_byte_level(const JsonObject& component) {
   byte_level_ = true;
-  add_prefix_space_ = component.required_flag("add_prefix_space");
-  component.required_flag("trim_offsets");
+  add_prefix_space_ = component.flag("add_prefix_space");
+  component.flag("trim_offsets");
   splits_before_prefix_ = splits_.size();
-  if (component.has("use_regex") && !component.required_flag("use_regex")) return;
+  if (component.value().contains("use_regex") && !component.flag("use_regex")) return;
   only_pattern_ = kGpt2Pattern;
-  splits_.push_back({Regex::compile(only_pattern_, component), Behavior::isolated, false});
+  splits_.push_back({Regex::compile(only_pattern_, component.location()), Behavior::isolated, false});
 }
 
 // The scanners tile the text with matches: that is what Isolated gives, and Removed when the rest is removed.
-PreTokenizer::FastPath PreTokenizer::choose_fast_path() const {
-  if (splits_.size() != 1 || add_prefix_space_) return FastPath::none;
+WordEnd PreTokenizer::choose_scanner() const {
+  if (splits_.size() != 1 || add_prefix_space_) return nullptr;
   const Split& split = splits_[0];
   const bool keeps_matches =
       split.behavior == Behavior::isolated || (split.behavior == Behavior::removed && split.invert);
-  if (!keeps_matches) return FastPath::none;
-  if (only_pattern_ == kGpt2Pattern) return FastPath::gpt2;
-  if (only_pattern_ == kDolma2Pattern) return FastPath::dolma2;
-  return FastPath::none;
+  if (!keeps_matches) return nullptr;
+  if (only_pattern_ == kGpt2Pattern) return gpt2_word_end;
+  return only_pattern_ == kDolma2Pattern ? dolma2_word_end : nullptr;
 }
 
 void PreTokenizer::split_general(std::string_view text, Work& work) const {

@@ -5,12 +5,14 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "norma/base/json.h"
+
 #include "code_set.h"
-#include "json_component.h"
 #include "word_scanner.h"
 
 namespace norma {
@@ -20,9 +22,9 @@ namespace norma {
 class Regex {
  public:
   // `where` reports what is wrong with the pattern.
-  static Regex compile(const std::string& pattern, const Component& where);
-  static Regex literal(const std::string& text, const Component& where);
-  static Regex any_of(const CodeSet& set, const Component& where);
+  static Regex compile(const std::string& pattern, const JsonLocation& where);
+  static Regex literal(const std::string& text, const JsonLocation& where);
+  static Regex any_of(const CodeSet& set, const JsonLocation& where);
 
   struct Match {
     std::size_t begin, end;
@@ -32,15 +34,15 @@ class Regex {
   void find_all(std::string_view text, std::vector<Match>& matches, const std::atomic<bool>* stop) const;
 
  private:
-  Regex(const std::string& pattern, std::uint32_t options, const Component& where);
+  Regex(const std::string& pattern, std::uint32_t options, const JsonLocation& where);
   std::shared_ptr<const void> code_;  // pcre2_code, read only once compiled
 };
 
 class PreTokenizer {
  public:
-  // Reads the "pre_tokenizer" component; null leaves the text whole. general_only: never use the fast
-  // scanners (they give the same words; tests compare).
-  explicit PreTokenizer(const Component& component, bool general_only = false);
+  // Reads the "pre_tokenizer" component; without one the text stays whole. general_only: never use the scanners
+  // (they give the same words, and tests compare the two).
+  explicit PreTokenizer(const std::optional<JsonObject>& component, bool general_only = false);
 
   // Whether words are to be read as bytes (a ByteLevel stands last).
   bool byte_level() const { return byte_level_; }
@@ -57,15 +59,13 @@ class PreTokenizer {
   // Calls sink(word) for every word in order; the text must be well-formed UTF-8. Words may lie in `work`.
   template <class Sink>
   void for_each_word(std::string_view text, Work& work, Sink&& sink) const {
-    switch (fast_path_) {
-      case FastPath::gpt2:
-        WordScanner(text).scan_gpt2(sink);
-        return;
-      case FastPath::dolma2:
-        WordScanner(text).scan_dolma2(sink);
-        return;
-      case FastPath::none:
-        break;
+    if (scanner_ != nullptr) {
+      const char* const end = text.data() + text.size();
+      for (const char *begin = text.data(), *next = begin; begin < end; begin = next) {
+        next = scanner_(begin, end);
+        sink(std::string_view(begin, static_cast<std::size_t>(next - begin)));
+      }
+      return;
     }
     split_general(text, work);
     for (std::string_view word : work.words) sink(word);
@@ -73,18 +73,17 @@ class PreTokenizer {
 
  private:
   enum class Behavior { removed, isolated, contiguous, merged_with_previous, merged_with_next };
-  enum class FastPath { none, gpt2, dolma2 };
   struct Split {
     Regex regex;
     Behavior behavior;
     bool invert;
   };
 
-  void read(const Component& component);
-  void read_split(const Component& component);
-  void read_digits(const Component& component);
-  void read_byte_level(const Component& component);
-  FastPath choose_fast_path() const;
+  void read(const JsonObject& component);
+  void read_split(const JsonObject& component);
+  void read_digits(const JsonObject& component);
+  void read_byte_level(const JsonObject& component);
+  WordEnd choose_scanner() const;
 
   void split_general(std::string_view text, Work& work) const;
   static void apply(const Split& split, Work& work);
@@ -95,8 +94,8 @@ class PreTokenizer {
   bool byte_level_ = false;
   bool add_prefix_space_ = false;
   std::size_t splits_before_prefix_ = 0;  // the prefix is added before ByteLevel's own expression
-  std::string only_pattern_;              // of the last expression read; decides the fast path
-  FastPath fast_path_ = FastPath::none;
+  std::string only_pattern_;              // of the last expression read; decides the scanner
+  WordEnd scanner_ = nullptr;             // null: the expressions are run
 };
 
 }  // namespace norma

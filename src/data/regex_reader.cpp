@@ -35,7 +35,7 @@ void RegexReader::refuse(std::size_t length, std::string_view why) const {
   const bool is_long = pattern_.size() > kMaxShown;
   std::size_t end = std::min(pattern_.size(), at_ + std::max<std::size_t>(length, 1));
   while (end < pattern_.size() && (static_cast<unsigned char>(pattern_[end]) & 0xC0) == 0x80) ++end;
-  where_.fail("'", is_long ? pattern_.substr(0, kMaxShown) : pattern_, is_long ? "..." : "", "': '",
+  where_.fail("holds '", is_long ? pattern_.substr(0, kMaxShown) : pattern_, is_long ? "..." : "", "': '",
               pattern_.substr(at_, end - at_), "' at byte ", at_, " ", why);
 }
 
@@ -47,8 +47,8 @@ char32_t RegexReader::take_char() {
 
 void RegexReader::check_any_case(char32_t code) const {
   if (code >= 0x80) {
-    where_.fail("'", pattern_.substr(0, kMaxShown), "': within (?i:...) only ASCII characters are supported; got one ",
-                "before byte ", at_);
+    where_.fail("holds '", pattern_.substr(0, kMaxShown),
+                "': within (?i:...) only ASCII characters are supported; got one ", "before byte ", at_);
   }
 }
 

@@ -6,8 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include "norma/base/json.h"
+
 #include "code_set.h"
-#include "json_component.h"
 
 namespace norma {
 
@@ -18,7 +19,7 @@ bool is_ascii_letter(char32_t code);
 // Reads from the front of a pattern on; everything else is refused with a DataError that shows it.
 class RegexReader {
  public:
-  RegexReader(std::string_view pattern, const Component& where) : pattern_(pattern), where_(where) {}
+  RegexReader(std::string_view pattern, const JsonLocation& where) : pattern_(pattern), where_(where) {}
 
   // One character, or a set of them (of a class escape).
   struct Item {
@@ -46,7 +47,7 @@ class RegexReader {
 
  protected:
   std::string_view pattern_;
-  const Component& where_;
+  const JsonLocation& where_;
   std::size_t at_ = 0;
 
  private:

@@ -234,7 +234,7 @@ std::string class_text(const CodeSet& set) {
   return out + "]";
 }
 
-std::string to_pcre(const std::string& pattern, const Component& where) {
+std::string to_pcre(const std::string& pattern, const JsonLocation& where) {
   return Translator(pattern, where).translate();
 }
 

@@ -13,14 +13,15 @@
 
 #include <string>
 
+#include "norma/base/json.h"
+
 #include "code_set.h"
-#include "json_component.h"
 
 namespace norma {
 
 // The same expression for PCRE2 with PCRE2_UTF and PCRE2_MULTILINE. DataError naming the construct that is not
 // allowed; `where` is the component that holds the pattern.
-std::string to_pcre(const std::string& pattern, const Component& where);
+std::string to_pcre(const std::string& pattern, const JsonLocation& where);
 
 // A class "[...]" of exactly these code points; matches nothing when there are none.
 std::string class_text(const CodeSet& set);

@@ -1,7 +1,6 @@
 #include "norma/data/text_reader.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <optional>
 
@@ -15,8 +14,6 @@
 namespace norma {
 
 namespace {
-
-enum class Packing { none, gzip, zstd };
 
 struct TextKind {
   bool is_json = false;
@@ -60,12 +57,6 @@ std::vector<fs::path> walk(const fs::path& folder) {
   }
   std::sort(found.begin(), found.end());
   return found;
-}
-
-std::unique_ptr<ByteSource> open_source(const fs::path& path, RawFile& file, Packing packing) {
-  if (packing == Packing::gzip) return std::make_unique<GzipSource>(file, path.string());
-  if (packing == Packing::zstd) return std::make_unique<ZstdSource>(file, path.string());
-  return std::make_unique<PlainSource>(file);
 }
 
 constexpr std::size_t kMaxReason = 200;  // of what a parser says; it quotes the text
@@ -159,7 +150,7 @@ struct TextReader::OpenFile {
   static constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
 
   OpenFile(const fs::path& path, TextKind kind)
-      : name(path.string()), is_json(kind.is_json), raw(path), source(open_source(path, raw, kind.packing)) {}
+      : name(path.string()), is_json(kind.is_json), source(ByteSource::open(path, kind.packing)) {}
 
   bool fill() {
     begin = 0;
@@ -171,7 +162,6 @@ struct TextReader::OpenFile {
   bool is_json;
   bool is_done = false;  // plain text: its one document was handed out
   std::int64_t line = 0;
-  RawFile raw;
   std::unique_ptr<ByteSource> source;
   std::vector<char> buffer = std::vector<char>(kBufferBytes);
   std::size_t begin = 0;
@@ -197,7 +187,7 @@ void TextReader::open(const fs::path& path) {
 }
 
 std::uint64_t TextReader::bytes_read() const {
-  return bytes_of_finished_ + (current_ ? current_->raw.bytes_read() : 0);
+  return bytes_of_finished_ + (current_ ? current_->source->bytes_read() : 0);
 }
 
 bool TextReader::next(RawDocument& document) {
@@ -207,7 +197,7 @@ bool TextReader::next(RawDocument& document) {
       open(files_[next_file_++]);
     }
     if (read_document(document)) return true;
-    bytes_of_finished_ += current_->raw.bytes_read();
+    bytes_of_finished_ += current_->source->bytes_read();
     current_.reset();
   }
 }
@@ -257,10 +247,10 @@ DocumentText document_text(RawDocument document) {
   }
   TextField field;
   if (!Json::sax_parse(document.bytes, &field)) {
-    const JsonRepair repair(document.bytes);  // strict JSON is the rule, so this is tried only now
-    result.is_repaired = result.is_repaired || repair.has_lone_surrogates();
+    const RepairedJson repaired = repair_json(document.bytes);  // most lines are strict JSON, so this comes second
+    result.is_repaired = result.is_repaired || repaired.has_lone_surrogates;
     field = TextField();
-    if (!Json::sax_parse(repair.text(), &field)) {
+    if (!Json::sax_parse(repaired.text, &field)) {
       throw DataError(cat("[text] ", document.where(), " must be a JSON object on one line; got ", field.error));
     }
   }
@@ -270,27 +260,6 @@ DocumentText document_text(RawDocument document) {
   if (field.is_repeated) throw DataError(cat("[text] ", document.where(), ": \"text\" must stand there once"));
   result.text = std::move(*field.text);
   return result;
-}
-
-std::string_view strip(std::string_view text) {
-  // Every one of these is a whole UTF-8 character, and no character ends in another: comparing bytes is
-  // enough.
-  static constexpr std::array<std::string_view, 29> kSpaces{
-      "\x09",   "\x0a",   "\x0b",   "\x0c",   "\x0d",   "\x1c",   "\x1d",   "\x1e",   "\x1f",   "\x20",
-      "\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006",
-      "\u2007", "\u2008", "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
-  const auto cut = [&](auto matches, auto remove) {
-    while (true) {
-      const auto found = std::find_if(kSpaces.begin(), kSpaces.end(), matches);
-      if (found == kSpaces.end()) return;
-      remove(found->size());
-    }
-  };
-  cut([&](std::string_view space) { return text.starts_with(space); },
-      [&](std::size_t bytes) { text.remove_prefix(bytes); });
-  cut([&](std::string_view space) { return text.ends_with(space); },
-      [&](std::size_t bytes) { text.remove_suffix(bytes); });
-  return text;
 }
 
 }  // namespace norma

@@ -1,14 +1,15 @@
 #include "norma/data/tokenizer.h"
 
+#include <algorithm>
 #include <atomic>
 #include <span>
 #include <unordered_map>
 
 #include "norma/base/error.h"
+#include "norma/base/json.h"
 
 #include "added_tokens.h"
 #include "bpe.h"
-#include "json_component.h"
 #include "pretokenizer.h"
 #include "unicode.h"
 
@@ -16,107 +17,61 @@ namespace norma {
 
 namespace {
 
-using JsonValue = Component::Value;
-
-constexpr int kMaxDepth = 64;
 constexpr std::size_t kMaxText = std::size_t{1} << 31;  // positions within a word are 32 bits
 constexpr std::size_t kMaxAddedBytes = std::size_t{4} << 20;
 
-// Strict parsing: bounded depth, no key twice.
-JsonValue parse(std::string_view text, const std::string& where) {
-  std::vector<std::size_t> keys;  // keys seen in each open object
-  const auto check = [&](int depth, JsonValue::parse_event_t event, JsonValue& value) {
-    using Event = JsonValue::parse_event_t;
-    if (depth > kMaxDepth) {
-      throw DataError(cat("[tokenizer] ", where, ": must nest at most ", kMaxDepth, " levels deep"));
-    }
-    if (event == Event::object_start) keys.push_back(0);
-    if (event == Event::key) ++keys.back();
-    if (event == Event::object_end) {
-      if (value.size() != keys.back()) {
-        throw DataError(cat("[tokenizer] ", where, ": a key stands twice in an object of ", keys.back(), " keys"));
-      }
-      keys.pop_back();
-    }
-    return true;
-  };
-  try {
-    return JsonValue::parse(text.begin(), text.end(), check);
-  } catch (const JsonValue::exception& error) {
-    throw DataError(cat("[tokenizer] ", where, ": must be JSON; ", error.what()));
-  }
-}
-
 // Whether the normalizer is (or holds) NFC, the only one that is read.
-bool reads_nfc(const Component& normalizer) {
-  if (normalizer.is_null()) return false;
-  const std::string type = normalizer.type();
-  if (type == "NFC") return true;
-  if (type != "Sequence") normalizer.fail_type("NFC, Sequence, null");
-  bool nfc = false;
-  for (const Component& item : normalizer.list("normalizers")) nfc = reads_nfc(item) || nfc;
-  return nfc;
+bool reads_nfc(const JsonObject& normalizer) {
+  static const JsonObject::Names kTypes = {"NFC", "Sequence"};
+  if (normalizer.choice("type", kTypes) == "NFC") return true;
+  return std::ranges::count_if(normalizer.objects("normalizers"), reads_nfc) > 0;
 }
 
 // Settings that change the ids of a text, or that the Hugging Face library refuses.
-void check_settings(const Component& root) {
-  const Component version = root.at("version");
-  if (root.has("version") && version.value() != "1.0") {
-    version.fail("must be \"1.0\"; got ", version.value().dump());
-  }
+void check_settings(const JsonObject& root) {
+  if (root.value().contains("version")) root.choice("version", {"1.0"});
   for (const char* key : {"truncation", "padding"}) {
-    if (!root.at(key).is_null()) root.at(key).fail("is set, which is not supported; allowed: null");
+    if (root.has(key)) root.fail_at(key, "is set, which is not supported; allowed: null");
   }
 }
 
-void check_byte_level(const Component& component) {
-  component.required_flag("add_prefix_space");
-  component.required_flag("trim_offsets");
+void check_byte_level(const JsonObject& component) {
+  component.flag("add_prefix_space");
+  component.flag("trim_offsets");
 }
 
-void check_post_processor(const Component& component) {
-  if (component.is_null()) return;
-  const std::string type = component.type();
+// What a TemplateProcessing would add to the text is left out.
+void check_post_processor(const JsonObject& component) {
+  static const JsonObject::Names kTypes = {"ByteLevel", "TemplateProcessing", "Sequence"};
+  const std::string& type = component.choice("type", kTypes);
   if (type == "Sequence") {
-    for (const Component& item : component.list("processors")) check_post_processor(item);
+    for (const JsonObject& item : component.objects("processors")) check_post_processor(item);
   } else if (type == "ByteLevel") {
     check_byte_level(component);
-  } else if (type == "TemplateProcessing") {
+  } else {
     for (const char* key : {"single", "pair", "special_tokens"}) {
-      if (component.at(key).is_null()) component.at(key).fail("is missing");
+      if (!component.has(key)) component.fail_at(key, "is missing");
     }
-  } else {
-    component.fail_type("ByteLevel, TemplateProcessing (nothing is added to the text), Sequence, null");
   }
 }
 
-void check_decoder(const Component& component) {
-  constexpr std::string_view kSupported = "ByteLevel, or a Sequence of one ByteLevel";
-  if (component.is_null()) component.fail("is missing; allowed: ", kSupported);
-  if (component.type() == "Sequence") {
-    const std::vector<Component> items = component.list("decoders");
-    if (items.size() != 1) component.fail("must hold one decoder; got ", items.size(), "; allowed: ", kSupported);
-    check_decoder(items[0]);
-  } else if (component.type() == "ByteLevel") {
-    check_byte_level(component);
-  } else {
-    component.fail_type(kSupported);
-  }
+void check_decoder(const JsonObject& component) {
+  static const JsonObject::Names kTypes = {"ByteLevel", "Sequence"};
+  if (component.choice("type", kTypes) == "ByteLevel") return check_byte_level(component);
+  const std::vector<JsonObject> items = component.objects("decoders");
+  if (items.size() != 1) component.fail_at("decoders", "must hold one decoder, a ByteLevel; got ", items.size());
+  check_decoder(items[0]);
 }
 
-AddedToken read_added_token(const Component& item) {
+AddedToken read_added_token(const JsonObject& item) {
   AddedToken token;
-  const Component id = item.at("id");
-  if (!id.value().is_number_unsigned() || id.value().get<std::uint64_t>() >= Bpe::kMaxVocab) {
-    id.fail("must be a whole number below ", Bpe::kMaxVocab, "; got ", id.value().dump());
-  }
-  token.id = id.value().get<std::uint32_t>();
-  token.content = item.at("content").text();
-  token.special = item.required_flag("special");
-  token.normalized = item.required_flag("normalized");
-  token.single_word = item.required_flag("single_word");
-  token.left_strip = item.required_flag("lstrip");
-  token.right_strip = item.required_flag("rstrip");
+  token.id = static_cast<std::uint32_t>(item.integer("id", {0, Bpe::kMaxVocab - 1}));
+  token.content = item.text("content");
+  token.special = item.flag("special");
+  token.normalized = item.flag("normalized");
+  token.single_word = item.flag("single_word");
+  token.left_strip = item.flag("lstrip");
+  token.right_strip = item.flag("rstrip");
   return token;
 }
 
@@ -136,9 +91,9 @@ struct Tokenizer::Work {
 };
 
 struct Tokenizer::Impl {
-  Impl(const Component& root, std::string_view json);
+  Impl(const JsonObject& root, std::string_view json);
 
-  void read_added_tokens(const Component& root);
+  void read_added_tokens(const JsonObject& root);
   void fill_decoding();
   void encode(std::string_view text, std::vector<std::uint32_t>& out, Work& work) const;
   void encode_plain(std::string_view text, std::vector<std::uint32_t>& out, Work& work) const;
@@ -159,26 +114,26 @@ struct Tokenizer::Impl {
   std::vector<Decoding> decoding;  // by id
 };
 
-Tokenizer::Impl::Impl(const Component& root, std::string_view json)
+Tokenizer::Impl::Impl(const JsonObject& root, std::string_view json)
     : checksum(norma::checksum(std::as_bytes(std::span(json)))),
-      nfc(reads_nfc(root.at("normalizer"))),
-      pre_tokenizer(root.at("pre_tokenizer")),
-      bpe(root.at("model"), pre_tokenizer.byte_level()) {
+      nfc(root.has("normalizer") && reads_nfc(root.object("normalizer"))),
+      pre_tokenizer(root.find_object("pre_tokenizer")),
+      bpe(root.object("model"), pre_tokenizer.byte_level()) {
   check_settings(root);
-  check_post_processor(root.at("post_processor"));
-  check_decoder(root.at("decoder"));
-  if (root.has("added_tokens")) read_added_tokens(root);
+  if (root.has("post_processor")) check_post_processor(root.object("post_processor"));
+  check_decoder(root.object("decoder"));
+  if (root.value().contains("added_tokens")) read_added_tokens(root);
   fill_decoding();
 }
 
-void Tokenizer::Impl::read_added_tokens(const Component& root) {
+void Tokenizer::Impl::read_added_tokens(const JsonObject& root) {
   std::unordered_map<std::uint32_t, const std::string*> vocab_names;
   for (const auto& [token, id] : bpe.vocab()) vocab_names.emplace(id, &token);
   std::unordered_map<std::uint32_t, bool> used;
   std::size_t bytes = 0;
   // The Hugging Face library numbers what the vocab lacks on from the vocab's size, whatever the file says.
   std::size_t next_id = bpe.vocab().size();
-  for (const Component& item : root.list("added_tokens")) {
+  for (const JsonObject& item : root.objects("added_tokens")) {
     AddedToken token = read_added_token(item);
     if (token.content.empty()) continue;
     const auto in_vocab = bpe.vocab().find(token.content);
@@ -267,9 +222,8 @@ Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) 
     throw DataError(
         cat("[tokenizer] ", where, ": must have at most ", kMaxTokenizerBytes, " bytes; got ", json.size()));
   }
-  const JsonValue document = parse(json, where);
-  const Component root(document, where, "");
-  if (!document.is_object()) root.fail("must hold an object; got ", document.type_name());
+  const Json document = parse_json(json, cat("tokenizer ", where));
+  const JsonObject root(document, cat("[tokenizer] ", where));
   return Tokenizer(std::make_shared<const Impl>(root, json));
 }
 

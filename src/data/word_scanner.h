@@ -1,12 +1,8 @@
-// Hand-written scanners for the two regular expressions that the OLMo tokenizers split text with. Each tiles
-// the whole text with the expression's matches, in order, in one pass and without going back more than one
-// character.
+// Hand-written scanners for the two regular expressions that the OLMo tokenizers split text with. The matches of either
+// tile a text, so the next word begins where the last one ends. A scan goes back by one character at most.
 #pragma once
 
-#include <cstddef>
 #include <string_view>
-
-#include "unicode.h"
 
 namespace norma {
 
@@ -17,147 +13,9 @@ inline constexpr std::string_view kGpt2Pattern =
 inline constexpr std::string_view kDolma2Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-class WordScanner {
- public:
-  explicit WordScanner(std::string_view text)
-      : table_(CharTable::get()), at_(text.data()), end_(text.data() + text.size()) {}
-
-  // Calls sink(word) for every match; the text must be well-formed UTF-8.
-  template <class Sink>
-  void scan_gpt2(Sink&& sink) {
-    while (at_ < end_) {
-      const char* begin = at_;
-      at_ = gpt2_end(begin);
-      sink(std::string_view(begin, static_cast<std::size_t>(at_ - begin)));
-    }
-  }
-
-  template <class Sink>
-  void scan_dolma2(Sink&& sink) {
-    while (at_ < end_) {
-      const char* begin = at_;
-      at_ = dolma2_end(begin);
-      sink(std::string_view(begin, static_cast<std::size_t>(at_ - begin)));
-    }
-  }
-
- private:
-  struct Char {
-    CharClass kind;
-    std::uint32_t length;
-  };
-
-  Char read(const char* p) const {
-    const auto byte = static_cast<unsigned char>(*p);
-    if (byte < 0x80) return {table_.ascii_kind(byte), 1};
-    const DecodedChar decoded = decode_utf8(p);
-    return {table_.kind(decoded.code), decoded.length};
-  }
-
-  static bool is_line_end(char c) { return c == '\n' || c == '\r'; }
-
-  const char* skip(const char* p, CharClass kind) const {
-    while (p < end_) {
-      const Char next = read(p);
-      if (next.kind != kind) break;
-      p += next.length;
-    }
-    return p;
-  }
-
-  // White space from `begin`, as \s+(?!\S)|\s+ takes it: the last character is left to a word that follows.
-  const char* space_end(const char* begin) const {
-    const char* p = begin;
-    const char* last = begin;
-    while (p < end_) {
-      const Char next = read(p);
-      if (next.kind != CharClass::space) return last > begin ? last : p;
-      last = p;
-      p += next.length;
-    }
-    return p;
-  }
-
-  // Length of 's 't 're 've 'm 'll 'd at `p`, which holds the apostrophe; 0 when there is none.
-  template <bool kAnyCase>
-  std::size_t contraction(const char* p) const {
-    const auto letter = [p](int i) { return kAnyCase ? static_cast<char>(p[i] | 0x20) : p[i]; };
-    if (end_ - p < 2) return 0;
-    const char first = letter(1);
-    if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
-    if (end_ - p < 3) return 0;
-    const char second = letter(2);
-    if ((first == 'r' && second == 'e') || (first == 'v' && second == 'e') || (first == 'l' && second == 'l')) return 3;
-    // U+017F, the long s, is the only other character whose case folds to one of these.
-    if (kAnyCase && p[1] == '\xC5' && p[2] == '\xBF') return 3;
-    return 0;
-  }
-
-  const char* gpt2_end(const char* begin) const {
-    const char* p = begin;
-    if (*p == '\'') {
-      if (const std::size_t length = contraction<false>(p)) return p + length;
-    }
-    Char current = read(p);
-    if (*p == ' ' && p + 1 < end_) {
-      const Char next = read(p + 1);
-      if (next.kind != CharClass::space) {
-        current = next;
-        ++p;
-      }
-    }
-    if (current.kind == CharClass::space) return space_end(begin);
-    return skip(p + current.length, current.kind);
-  }
-
-  const char* dolma2_end(const char* begin) const {
-    const char* p = begin;
-    if (*p == '\'') {
-      if (const std::size_t length = contraction<true>(p)) return p + length;
-    }
-    const Char current = read(p);
-    p += current.length;
-    if (current.kind == CharClass::letter) return skip(p, CharClass::letter);
-    if (current.kind == CharClass::number) return up_to_three_digits(begin);
-    const bool has_next = p < end_;
-    const Char next = has_next ? read(p) : Char{CharClass::space, 0};
-    if (has_next && next.kind == CharClass::letter && !is_line_end(*begin)) return skip(p, CharClass::letter);
-    if (current.kind == CharClass::other || (*begin == ' ' && has_next && next.kind == CharClass::other)) {
-      p = skip(p, CharClass::other);
-      while (p < end_ && is_line_end(*p)) ++p;
-      return p;
-    }
-    return space_or_line_end(begin);
-  }
-
-  const char* up_to_three_digits(const char* p) const {
-    for (int i = 0; i < 3 && p < end_; ++i) {
-      const Char next = read(p);
-      if (next.kind != CharClass::number) break;
-      p += next.length;
-    }
-    return p;
-  }
-
-  // \s*[\r\n]+|\s+(?!\S)|\s+ : up to the last line end of the white space when there is one.
-  const char* space_or_line_end(const char* begin) const {
-    const char* after_line_end = nullptr;
-    const char* p = begin;
-    const char* last = begin;
-    while (p < end_) {
-      const Char next = read(p);
-      if (next.kind != CharClass::space) break;
-      last = p;
-      p += next.length;
-      if (is_line_end(*last)) after_line_end = p;
-    }
-    if (after_line_end != nullptr) return after_line_end;
-    return p < end_ && last > begin ? last : p;
-  }
-
-  const CharTable& table_;
-  const char* at_;
-  const char* end_;
-};
+// The end of the word that begins at `begin`. The text [begin, end) must not be empty and must be well-formed UTF-8.
+using WordEnd = const char* (*)(const char* begin, const char* end);
+const char* gpt2_word_end(const char* begin, const char* end);
+const char* dolma2_word_end(const char* begin, const char* end);
 
 }  // namespace norma

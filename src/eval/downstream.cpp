@@ -47,7 +47,7 @@ const Estimate& TaskResult::primary() const {
   return found->estimate;
 }
 
-std::int64_t leave_out_unfitting(TokenizedTask& task, std::int64_t context_length) {
+void leave_out_unfitting(TokenizedTask& task, std::int64_t context_length) {
   std::set<std::int64_t> unfitting;
   std::size_t longest = 0;
   for (const TokenizedRequest& request : task.requests) {
@@ -61,7 +61,6 @@ std::int64_t leave_out_unfitting(TokenizedTask& task, std::int64_t context_lengt
                         " (eval.context_length, model.sequence_length)"));
   }
   task.left_out = std::ssize(unfitting);
-  return task.left_out;
 }
 
 std::string checksum_of(const TokenizedTask& task) {
@@ -75,11 +74,11 @@ TaskResult evaluate_task(Transformer& model, UnitRunner& runner, const Tokenized
   TaskResult result{task.name, task.metric, {}, {}, 0, 0, task.left_out, false};
   for (std::size_t i = 0; i < (ranges.empty() ? 0 : ranges.back().last); ++i) {
     requests.push_back(task.score_request(task.requests[i]));
-    if (Query(requests.back(), options.context_length).is_cut()) ++result.cut;
+    if (RequestWindow(requests.back(), options.context_length).is_cut()) ++result.cut;
   }
-  const Scoring scoring = score(model, runner, requests, peers, options);
-  if (!scoring.complete) return result;
-  for (const DocumentRange& range : ranges) result.documents.push_back(scored(task, range, scoring.log_probabilities));
+  const LogProbabilities scores = score_requests(model, runner, requests, peers, options);
+  if (!scores.complete) return result;
+  for (const DocumentRange& range : ranges) result.documents.push_back(scored(task, range, scores.values));
   result.estimates = task_estimates(result.documents, task.metric == TaskMetric::f1);
   result.requests = static_cast<std::int64_t>(requests.size());
   result.complete = true;

@@ -11,7 +11,13 @@
 namespace norma {
 namespace {
 
-// Ids that top_k and top_p leave, most likely first, with their probabilities (not renormalized).
+// The largest logit shows whether all are finite: a NaN counts as the largest.
+void require_finite(const at::Tensor& largest) {
+  if (at::isfinite(largest).item<bool>()) return;
+  throw DivergedError("[generate] the logits are not finite: the model's weights or activations are not");
+}
+
+// The ids that top_k and top_p leave, most likely first, with their probabilities (not renormalized).
 struct Candidates {
   at::Tensor ids;            // [n] int64
   std::vector<double> mass;  // running sum of probabilities
@@ -21,6 +27,7 @@ Candidates candidates(const at::Tensor& logits, const GenerateOptions& options) 
   const at::Tensor wide = logits.narrow(0, 0, options.vocab_size).to(at::kCPU, at::kDouble);
   const std::int64_t keep = options.top_k > 0 ? std::min(options.top_k, options.vocab_size) : options.vocab_size;
   auto [values, ids] = wide.div(options.temperature).topk(keep);
+  require_finite(values[0]);
   const at::Tensor probability = at::softmax(values, 0);
   Candidates left{ids, {}};
   double sum = 0.0;
@@ -30,10 +37,10 @@ Candidates candidates(const at::Tensor& logits, const GenerateOptions& options) 
 }
 
 // Prompts under way, a row each.
-class Batch {
+class DecodeBatch {
  public:
-  Batch(Transformer& model, UnitRunner& runner, const std::vector<TokenIds>& prompts, const GenerateOptions& options,
-        const GenerateEvents& events)
+  DecodeBatch(Transformer& model, UnitRunner& runner, const std::vector<TokenIds>& prompts,
+              const GenerateOptions& options, const GenerateEvents& events)
       : model_(model),
         runner_(runner),
         prompts_(prompts),
@@ -158,10 +165,12 @@ class Batch {
 
 std::int64_t sample_token(const at::Tensor& logits, const GenerateOptions& options, std::size_t prompt,
                           std::uint64_t i) {
-  if (!at::isfinite(logits.max()).item<bool>()) {
-    throw DivergedError("[generate] the logits are not finite: the model's weights or activations are not");
+  if (options.temperature == 0.0) {
+    const at::Tensor known = logits.narrow(0, 0, options.vocab_size);
+    const std::int64_t best = known.argmax().item<std::int64_t>();
+    require_finite(known[best]);
+    return best;
   }
-  if (options.temperature == 0.0) return logits.narrow(0, 0, options.vocab_size).argmax().item<std::int64_t>();
   const Candidates left = candidates(logits, options);
   const std::uint64_t stream = stream_key(options.seed, cat("generate.", prompt));
   const double point = uniform(stream, i) * left.mass.back();
@@ -173,7 +182,7 @@ std::int64_t sample_token(const at::Tensor& logits, const GenerateOptions& optio
 std::vector<TokenIds> generate(Transformer& model, UnitRunner& runner, const std::vector<TokenIds>& prompts,
                                const GenerateOptions& options, const GenerateEvents& events) {
   const c10::NoGradGuard no_grad;
-  return Batch(model, runner, prompts, options, events).run();
+  return DecodeBatch(model, runner, prompts, options, events).run();
 }
 
 }  // namespace norma

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "norma/data/text_reader.h"
+#include "norma/data/characters.h"
 
 #include "task_entries.h"
 
@@ -58,7 +58,7 @@ struct Question {
 
 Question read_question(const JsonObject& row) {
   Question question{std::string(strip(row.text("question"))), row.text("subject"), row.texts("choices"),
-                    static_cast<std::size_t>(row.integer("answer", kMaxLines))};
+                    static_cast<std::size_t>(row.integer("answer", {0, kMaxLines}))};
   if (question.choices.size() != kChoices || question.answer >= kChoices) {
     row.fail("a question must have ", kChoices, " choices and an answer from 0 to ", kChoices - 1, "; got ",
              question.choices.size(), " and ", question.answer);
@@ -105,7 +105,7 @@ PromptedDocument ask(const Question& question, const std::string& start, const F
 }
 
 // A subject's questions, each under every prompt; documents are numbered on from `number`.
-void load_subject(const std::string& subject, const std::string& split, const Format& format, const EvalData& data,
+void load_subject(const std::string& subject, const std::string& split, const Format& format, const TaskData& data,
                   std::int64_t& number, std::vector<TaskRequest>& requests) {
   const std::string folder = "tables/hails/mmlu_no_train/" + subject + "/";
   std::vector<Question> examples;
@@ -117,14 +117,14 @@ void load_subject(const std::string& subject, const std::string& split, const Fo
   }
   data.read(folder + split, [&](const JsonObject& row) {
     const Question question = read_question(row);
-    if (question.subject != subject) row.fail("'subject' must be ", subject, "; got '", question.subject, "'");
+    if (question.subject != subject) row.fail_at("subject", "must be ", subject, "; got '", question.subject, "'");
     for (const std::string& start : starts) append_requests(ask(question, start, format), number++, row, requests);
   });
 }
 
 TaskEntry entry(const std::string& name, const Category& category, const std::string& split, const Format& format,
                 const std::string& note) {
-  const auto load = [&category, split, format](const EvalData& data) {
+  const auto load = [&category, split, format](const TaskData& data) {
     std::vector<TaskRequest> requests;
     std::int64_t number = 0;
     for (const char* subject : category.subjects) load_subject(subject, split, format, data, number, requests);

@@ -100,13 +100,13 @@ DocumentPerplexity evaluate_documents(Transformer& model, UnitRunner& runner, co
                                       std::span<const std::int64_t> token_bytes, Peers& peers,
                                       const ScoringOptions& options) {
   const DocumentRequests requests(documents, options.context_length);
-  const Scoring scoring = score(model, runner, requests.all(), peers, options);
+  const LogProbabilities scores = score_requests(model, runner, requests.all(), peers, options);
   DocumentPerplexity result;
-  result.complete = scoring.complete;
-  if (!scoring.complete) return result;
+  result.complete = scores.complete;
+  if (!scores.complete) return result;
   std::vector<double> nats(documents.size(), 0.0), bits = nats, tokens = nats, bytes = nats;
   for (std::size_t i = 0; i < requests.all().size(); ++i) {
-    nats[requests.document_of(i)] -= scoring.log_probabilities[i];
+    nats[requests.document_of(i)] -= scores.values[i];
   }
   for (std::size_t d = 0; d < documents.size(); ++d) {
     bits[d] = nats[d] / std::numbers::ln2;

@@ -87,40 +87,37 @@ bool scores_right_one(TaskMetric metric) {
 // The label of a line, or nothing when it names no continuation: then the only continuation is the right one.
 std::optional<std::int64_t> label_of(const JsonObject& row, TaskMetric metric) {
   const Json& label = row.at("label");
-  if (label.is_number() || !scores_right_one(metric)) return row.integer("label", kMaxLines);
+  if (label.is_number() || !scores_right_one(metric)) return row.integer("label", {0, kMaxLines});
   if (label.is_null()) return 0;
   if (label.is_string() || label.is_array()) return std::nullopt;
-  row.fail("'label' must be a whole number, a string, a list or null; got ", label.type_name());
+  row.fail_at("label", "must be a whole number, a string, a list or null; got ", label.type_name());
 }
 
 // One line: a document's context and some of its continuations.
 void append_line(const JsonObject& row, TaskMetric metric, std::vector<TaskRequest>& requests) {
-  const std::int64_t document = row.integer("doc_id", kMaxLines);
+  const std::int64_t document = row.integer("doc_id", {0, kMaxLines});
   if (document >= kFirstUnconditional) return;
-  const std::string& type = row.text("request_type");
-  if (type != "loglikelihood" && type != "generate_until_and_loglikelihood") {
-    row.fail("'request_type' must be loglikelihood or generate_until_and_loglikelihood; got '", type.substr(0, 40),
-             "'");
-  }
-  const std::vector<std::int64_t> places = row.integers("idx", kMaxLines);
+  static const JsonObject::Names kTypes = {"loglikelihood", "generate_until_and_loglikelihood"};
+  row.choice("request_type", kTypes);
+  const std::vector<std::int64_t> indices = row.integers("idx", {0, kMaxLines});
   const std::vector<std::string> texts = row.texts("continuations");
-  if (places.size() != texts.size()) {
-    row.fail("'idx' and 'continuations' must be equally long; got ", places.size(), " and ", texts.size());
+  if (indices.size() != texts.size()) {
+    row.fail("'idx' and 'continuations' must be equally long; got ", indices.size(), " and ", texts.size());
   }
   const std::string& context = row.text("context");
   check_copies(texts.size(), context, row);
   const std::optional<std::int64_t> label = label_of(row, metric);
   for (std::size_t i = 0; i < texts.size(); ++i) {
     if (scores_right_one(metric)) {
-      if (!label || *label == places[i]) append_request({document, 0, 0, context, texts[i]}, row, requests);
+      if (!label || *label == indices[i]) append_request({document, 0, 0, context, texts[i]}, row, requests);
     } else {
-      append_request({document, places[i], *label, context, texts[i]}, row, requests);
+      append_request({document, indices[i], *label, context, texts[i]}, row, requests);
     }
   }
 }
 
 TaskEntry entry(const std::string& name, TaskMetric metric, const std::string& file, const std::string& note) {
-  const auto load = [metric, file](const EvalData& data) {
+  const auto load = [metric, file](const TaskData& data) {
     std::vector<TaskRequest> requests;
     data.read("requests/" + file, [&](const JsonObject& row) { append_line(row, metric, requests); });
     return requests;

@@ -1,5 +1,6 @@
 #include "norma/eval/requests.h"
 
+#include <algorithm>
 #include <string_view>
 #include <unordered_map>
 
@@ -10,7 +11,7 @@ namespace norma {
 
 namespace {
 
-// Different texts, numbered in the order of their first use.
+// The different texts, numbered in the order of their first use.
 class TextTable {
  public:
   std::size_t add(std::string_view text) {
@@ -38,7 +39,7 @@ std::vector<Ids> encode_all(const std::vector<std::string_view>& texts, const To
   return ids;
 }
 
-// Puts the lists behind each other into `all` and gives them up one by one, so that memory is not held twice.
+// Appends the lists to `all` and frees them one by one, so that memory is not held twice.
 std::vector<TokenSpan> concatenate(std::vector<Ids> lists, Ids& all) {
   std::size_t total = 0;
   for (const Ids& list : lists) total += list.size();
@@ -55,20 +56,32 @@ std::vector<TokenSpan> concatenate(std::vector<Ids> lists, Ids& all) {
 
 }  // namespace
 
+RequestWindow::RequestWindow(const ScoreRequest& request, std::int64_t context_length) : request_(request) {
+  const auto all = static_cast<std::int64_t>(request.context.size() + request.continuation.size()) - 1;
+  dropped_ = std::max<std::int64_t>(all - context_length, 0);
+  length_ = all - dropped_;
+}
+
+std::uint32_t RequestWindow::token(std::int64_t position) const {
+  const auto index = static_cast<std::size_t>(position + dropped_);
+  const std::size_t context = request_.context.size();
+  return index < context ? request_.context[index] : request_.continuation[index - context];
+}
+
 TokenizedTask tokenize_task(const Task& task, const Tokenizer& tokenizer, int num_threads) {
   TextTable table;
-  std::vector<std::pair<std::size_t, std::size_t>> places;  // of context and continuation, per request
-  places.reserve(task.requests.size());
+  std::vector<std::pair<std::size_t, std::size_t>> numbers;  // of the context and the continuation of each request
+  numbers.reserve(task.requests.size());
   for (const TaskRequest& request : task.requests) {
     const std::size_t context = table.add(request.context);
-    places.emplace_back(context, table.add(request.text));
+    numbers.emplace_back(context, table.add(request.text));
   }
   TokenizedTask result{.name = task.name, .metric = task.metric, .ids = {}, .requests = {}, .left_out = 0};
   const std::vector<TokenSpan> spans = concatenate(encode_all(table.texts(), tokenizer, num_threads), result.ids);
   result.requests.reserve(task.requests.size());
   for (std::size_t i = 0; i < task.requests.size(); ++i) {
     const TaskRequest& request = task.requests[i];
-    const TokenSpan context = spans[places[i].first], text = spans[places[i].second];
+    const TokenSpan context = spans[numbers[i].first], text = spans[numbers[i].second];
     if (context.size == 0 || text.size == 0) {
       throw DataError(cat("[eval] task ", task.name, ", document ", request.document,
                           ": context and continuation must each give at least one token; the ",

@@ -3,7 +3,6 @@
 #include <charconv>
 
 #include "norma/data/characters.h"
-#include "norma/data/text_reader.h"
 
 #include "task_entries.h"
 
@@ -40,7 +39,7 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 PromptedDocument piqa(const JsonObject& row) {
   return {{question_prompt(row.text("goal"))},
           with_leading_spaces({row.text("sol1"), row.text("sol2")}),
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 // ---- HellaSwag ----
@@ -88,8 +87,8 @@ PromptedDocument winogrande(const JsonObject& row) {
 
 // ---- Lettered choices ----
 
-// The place of an answer "A".."E" or "1".."5".
-std::int64_t place_of_letter(const JsonObject& row, std::string_view answer) {
+// The index of an answer "A".."E" or "1".."5".
+std::int64_t index_of_letter(const JsonObject& row, std::string_view answer) {
   if (answer.size() == 1 && answer[0] >= 'A' && answer[0] <= 'E') return answer[0] - 'A';
   if (answer.size() == 1 && answer[0] >= '1' && answer[0] <= '5') return answer[0] - '1';
   row.fail("'answerKey' must be A to E or 1 to 5; got '", answer.substr(0, 20), "'");
@@ -98,13 +97,13 @@ std::int64_t place_of_letter(const JsonObject& row, std::string_view answer) {
 PromptedDocument lettered(const JsonObject& row) {
   return {{question_prompt(row.text("question"))},
           with_leading_spaces(row.object("choices").texts("text")),
-          place_of_letter(row, row.text("answerKey"))};
+          index_of_letter(row, row.text("answerKey"))};
 }
 
 PromptedDocument open_book(const JsonObject& row) {
   return {{row.text("question_stem")},
           with_leading_spaces(row.object("choices").texts("text")),
-          place_of_letter(row, strip(row.text("answerKey")))};
+          index_of_letter(row, strip(row.text("answerKey")))};
 }
 
 PromptedDocument only_choice(PromptedDocument document, std::int64_t choice, const JsonObject& row) {
@@ -150,7 +149,7 @@ PromptedDocument copa(const JsonObject& row) {
   if (!premise.empty()) premise.pop_back();
   return {{premise + (row.text("question") == "cause" ? " because" : " therefore")},
           with_leading_spaces({with_lower_start(row.text("choice1")), with_lower_start(row.text("choice2"))}),
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 PromptedDocument social_iqa(const JsonObject& row) {
@@ -172,13 +171,13 @@ PromptedDocument natural_questions(const JsonObject& row) {
 PromptedDocument rte(const JsonObject& row) {
   return {{row.text("sentence1") + "\nQuestion: " + row.text("sentence2") + " True or False?\nAnswer:"},
           {" True", " False"},
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 PromptedDocument commitment_bank(const JsonObject& row) {
   return {{row.text("premise") + "\nQuestion: " + row.text("hypothesis") + ". True, False or Neither?\nAnswer:"},
           {" True", " False", " Neither"},
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 // Joins what GLUE's tokenization took apart: "do n't ( this ) ." -> "don't (this)."
@@ -200,13 +199,13 @@ PromptedDocument mrpc(const JsonObject& row) {
   return {{"Sentence 1: " + glue_clean(row.text("sentence1")) + "\nSentence 2: " + glue_clean(row.text("sentence2")) +
            "\nQuestion: Do both sentences mean the same thing?\nAnswer:"},
           {" yes", " no"},
-          row.integer("label", kMaxLines) != 0 ? 0 : 1};
+          row.integer("label", {0, kMaxLines}) != 0 ? 0 : 1};
 }
 
 PromptedDocument sst2(const JsonObject& row) {
   return {{glue_clean(row.text("sentence")) + "\nQuestion: Is this sentence positive or negative?\nAnswer:"},
           {" negative", " positive"},
-          row.integer("label", kMaxLines)};
+          row.integer("label", {0, kMaxLines})};
 }
 
 struct TableTask {
@@ -242,7 +241,7 @@ constexpr TableTask kTableTasks[] = {
     {"natural_qs_open_ppl", TaskMetric::ce_loss, "nq_open/none", natural_questions, ""},
 };
 
-std::vector<TaskRequest> load_table(const TableTask& task, const EvalData& data) {
+std::vector<TaskRequest> load_table(const TableTask& task, const TaskData& data) {
   std::vector<TaskRequest> requests;
   std::int64_t number = 0;
   data.read(cat("tables/", task.table, "/validation"),
@@ -256,7 +255,7 @@ std::vector<TaskEntry> table_tasks() {
   std::vector<TaskEntry> entries;
   for (const TableTask& task : kTableTasks) {
     entries.push_back({{task.name, task.metric, cat(task.table, ", validation"), task.note},
-                       [&task](const EvalData& data) { return load_table(task, data); }});
+                       [&task](const TaskData& data) { return load_table(task, data); }});
   }
   return entries;
 }

@@ -8,13 +8,13 @@
 
 #include "norma/eval/tasks.h"
 
-#include "eval_data.h"
+#include "task_data.h"
 
 namespace norma {
 
 struct TaskEntry {
   TaskInfo info;
-  std::function<std::vector<TaskRequest>(const EvalData& data)> load;
+  std::function<std::vector<TaskRequest>(const TaskData& data)> load;
 };
 
 // One question as the prompts make it. A single context or text is shared by all continuations.
@@ -24,7 +24,7 @@ struct PromptedDocument {
   std::int64_t label = 0;
 };
 
-// DataError (naming `row`) where `copies` of a context, one for each continuation, would fill the memory.
+// Throws DataError (naming `row`) when `copies` of a context, one for each continuation, would fill the memory.
 void check_copies(std::size_t copies, const std::string& context, const JsonObject& row);
 
 // Appends a request. DataError (naming `row`) when its context or text is too short to be scored.

@@ -23,7 +23,7 @@ struct Catalogue {
   std::vector<TaskEntry> entries;
   std::vector<TaskInfo> infos;
   std::vector<std::string> names;
-  std::unordered_map<std::string, std::size_t> places;
+  std::unordered_map<std::string, std::size_t> indices;  // by name
 
   Catalogue() {
     for (std::vector<TaskEntry> part : {table_tasks(), mmlu_tasks(), request_tasks()}) {
@@ -32,7 +32,7 @@ struct Catalogue {
   }
 
   void add(TaskEntry entry) {
-    const bool is_new = places.emplace(entry.info.name, entries.size()).second;
+    const bool is_new = indices.emplace(entry.info.name, entries.size()).second;
     NORMA_CHECK(is_new, "[eval] two tasks are named ", entry.info.name);
     names.push_back(entry.info.name);
     infos.push_back(entry.info);
@@ -51,7 +51,7 @@ const Catalogue& catalogue() {
 }
 
 std::vector<std::string> matches(const std::string& pattern) {
-  if (catalogue().places.contains(pattern)) return {pattern};
+  if (catalogue().indices.contains(pattern)) return {pattern};
   if (pattern.find_first_of("*?[") == std::string::npos) fail_unknown(pattern);
   std::vector<std::string> found;
   for (const std::string& name : catalogue().names) {
@@ -64,8 +64,8 @@ std::vector<std::string> matches(const std::string& pattern) {
   return found;
 }
 
-// A document's requests stand together, its continuations counted from 0, under one label that names one of them; a
-// choice has two at least. Else it could not be judged.
+// A document can only be judged when its requests follow one another, its continuations are counted from 0 and one
+// label names one of them; a choice needs at least two.
 void check_documents(const Task& task) {
   const bool chooses =
       task.metric == TaskMetric::acc || task.metric == TaskMetric::len_norm || task.metric == TaskMetric::f1;
@@ -75,11 +75,11 @@ void check_documents(const Task& task) {
     const auto require = [&](bool holds, const auto&... what) {
       if (!holds) throw DataError(cat("[eval] task ", task.name, ", document ", document, ": ", what...));
     };
-    require(seen.insert(document).second, "its requests must stand together; it comes again");
+    require(seen.insert(document).second, "its requests must follow one another; it comes again");
     for (; next < task.requests.size() && task.requests[next].document == document; ++next) {
       const TaskRequest& request = task.requests[next];
-      const auto place = static_cast<std::int64_t>(next - first);
-      require(request.continuation == place, "continuation ", place, " must stand here once; got ",
+      const auto expected = static_cast<std::int64_t>(next - first);
+      require(request.continuation == expected, "continuation ", expected, " must come next, once; got ",
               request.continuation);
       require(request.label == label, "its requests must have one label; got ", label, " and ", request.label);
     }
@@ -110,7 +110,7 @@ void append_requests(const PromptedDocument& document, std::int64_t number, cons
                      std::vector<TaskRequest>& requests) {
   const std::size_t count = std::max(document.contexts.size(), document.texts.size());
   if (document.label < 0 || document.label >= static_cast<std::int64_t>(count)) {
-    row.fail("the right answer must be one of ", count, " choices; got place ", document.label, " from 0");
+    row.fail("the right answer must be one of ", count, " choices, counted from 0; got ", document.label);
   }
   check_copies(count, document.contexts[0], row);
   for (std::size_t i = 0; i < count; ++i) {
@@ -152,14 +152,18 @@ std::vector<std::string> resolve_tasks(const std::vector<std::string>& patterns)
   return names;
 }
 
-Task load_task(const std::string& name, const fs::path& data_folder) {
-  const auto place = catalogue().places.find(name);
-  if (place == catalogue().places.end()) fail_unknown(name);
-  const TaskEntry& entry = catalogue().entries[place->second];
-  Task task{.name = name, .metric = entry.info.metric, .requests = entry.load(EvalData(data_folder))};
+TaskFolder::TaskFolder(const fs::path& folder) : data_(std::make_unique<const TaskData>(folder)) {}
+
+TaskFolder::~TaskFolder() = default;
+
+Task TaskFolder::load(const std::string& name) const {
+  const auto found = catalogue().indices.find(name);
+  if (found == catalogue().indices.end()) fail_unknown(name);
+  const TaskEntry& entry = catalogue().entries[found->second];
+  Task task{.name = name, .metric = entry.info.metric, .requests = entry.load(*data_)};
   if (task.requests.empty()) {
     throw DataError(cat("[eval] task ", name, " must have at least one request; its data (", entry.info.source, ") in ",
-                        data_folder.string(), " give none"));
+                        data_->folder().string(), " give none"));
   }
   check_documents(task);
   return task;

@@ -1,8 +1,7 @@
-#include "norma/eval/text_stream.h"
-
 #include <algorithm>
 
 #include "norma/base/error.h"
+#include "norma/eval/generate.h"
 
 namespace norma {
 namespace {

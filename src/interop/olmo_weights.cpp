@@ -5,7 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "norma/base/error.h"
-#include "norma/base/staged_path.h"
+#include "norma/base/file.h"
 #include "norma/interop/olmo_folder.h"
 #include "norma/interop/olmo_names.h"
 

@@ -6,7 +6,7 @@
 #include <ATen/ATen.h>
 
 #include "norma/base/error.h"
-#include "norma/base/table.h"
+#include "norma/base/text.h"
 
 namespace norma {
 namespace {

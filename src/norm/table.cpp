@@ -1,6 +1,4 @@
 // The plan as a table for people. Its columns are called as the keys of norm.layers.
-#include "norma/base/table.h"
-
 #include "norma/base/text.h"
 #include "norma/config/names.h"
 #include "norma/norm/plan.h"

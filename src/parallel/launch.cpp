@@ -148,7 +148,7 @@ void write_error_file(const std::string& text) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now).count();
   const Json json = {{"message", {{"message", text}, {"extraInfo", {{"timestamp", std::to_string(seconds)}}}}}};
-  std::ofstream(path) << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+  std::ofstream(path) << to_text(json) << "\n";
 }
 
 std::string launcher_name(Launcher launcher) {

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "norma/base/json_object.h"
+#include "norma/base/json.h"
 #include "norma/record/results.h"
 #include "norma/record/summary.h"
 
@@ -125,13 +125,8 @@ void read_section(const JsonObject& object, T& section) {
 
 inline constexpr std::uint64_t kMaxRecordBytes = std::uint64_t{64} << 20;
 
-// Text that is not UTF-8, as a path may be, is repaired.
-inline std::string dump_record(const Json& json, int indent) {
-  return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
 inline void write_json(const fs::path& path, const Json& json) {
-  write_file_atomic(path, dump_record(json, 2));
+  write_file_atomic(path, to_text(json, 2) + "\n");
 }
 
 template <class T>

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "norma/base/json_object.h"
-#include "norma/base/staged_path.h"
+#include "norma/base/file.h"
+#include "norma/base/json.h"
 #include "norma/record/run_folder.h"
 
 #include "lines.h"

@@ -2,8 +2,6 @@
 
 #include <chrono>
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "norma/base/error.h"
@@ -86,17 +84,11 @@ RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
   std::error_code error;
   fs::create_directories(path_ / kLogFolder, error);
   if (error) throw DiskError(cat("[run.folder] cannot make ", path_.string(), ": ", error.message()));
-  lock_ = open((path_ / kLockFile).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
-  if (lock_ < 0) throw DiskError(cat("[run.folder] cannot write into ", path_.string()));
-  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    close(lock_);
+  lock_ = FileLock::take(path_ / kLockFile);
+  if (!lock_) {
     throw ConfigError(cat("[run.folder] another process is training in ", path_.string(),
                           "; give this run its own run.name or run.folder"));
   }
-}
-
-RunFolder::~RunFolder() {
-  close(lock_);
 }
 
 std::string RunFolder::mark() const {

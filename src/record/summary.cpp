@@ -27,11 +27,10 @@ const BaselineScores* scores_of(const Baseline& baseline, const std::string& lab
 }
 
 std::string to_json(const Baseline& baseline) {
-  if (baseline.size() == 1 && baseline.begin()->first.empty())
-    return dump_record(json_of(baseline.begin()->second), -1);
+  if (baseline.size() == 1 && baseline.begin()->first.empty()) return to_text(json_of(baseline.begin()->second)) + "\n";
   Json json = Json::object();
   for (const auto& [label, scores] : baseline) json[label] = json_of(scores);
-  return dump_record(json, -1);
+  return to_text(json) + "\n";
 }
 
 Baseline read_baseline(const fs::path& file) {
@@ -52,7 +51,7 @@ Baseline read_run_baseline(const fs::path& run_folder) {
 
 void write_texts(const fs::path& file, const std::vector<GeneratedText>& texts) {
   std::string lines;
-  for (const GeneratedText& text : texts) lines += dump_record(json_of(text), -1);
+  for (const GeneratedText& text : texts) lines += to_text(json_of(text)) + "\n";
   write_file_atomic(file, lines);
 }
 

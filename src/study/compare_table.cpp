@@ -1,5 +1,4 @@
 // A comparison as a table for people and as JSON for programs.
-#include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/study/compare.h"
 

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "norma/base/error.h"
-#include "norma/base/table.h"
+#include "norma/base/text.h"
 #include "norma/config/yaml.h"
 #include "norma/record/metrics.h"
 #include "norma/record/run_folder.h"

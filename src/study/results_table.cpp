@@ -1,7 +1,6 @@
 // The scores of one evaluation, for people.
 #include <algorithm>
 
-#include "norma/base/table.h"
 #include "norma/base/text.h"
 #include "norma/study/report.h"
 

@@ -92,7 +92,7 @@ bool Trainer::take_steps(const std::atomic<bool>& stop) {
 
 bool Trainer::one_step(bool stop) {
   const auto start = std::chrono::steady_clock::now();
-  const Batch batch = next_batch();
+  const TokenBatch batch = next_batch();
   const at::Tensor ids = at::tensor(batch.ids, at::kLong).view({batch.size, batch.sequence_length}).to(parts_.device);
   const double learning_rate = plan_.learning_rate(state_.step + 1, batch.next.tokens);
   parts_.world.set_step(state_.step + 1);
@@ -147,7 +147,7 @@ void Trainer::write_trace() {
 }
 
 // Bad data found under way spoils nothing that was trained before it.
-Batch Trainer::next_batch() {
+TokenBatch Trainer::next_batch() {
   try {
     return parts_.stream.next();
   } catch (const DataError&) {

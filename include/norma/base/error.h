@@ -1,10 +1,11 @@
-// Errors of the user's world (they carry the exit code) and checks of our own.
+// Errors of the user's world (they carry the exit code), checks of our own, and problems of a config.
 //
-// Text: "[where] what must hold; got ...; what is allowed". main() prints it and exits with exit_code().
+// Text of an error: "[where] what must hold; got ...; what is allowed". main() prints it and exits with exit_code().
 #pragma once
 
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "norma/base/text.h"
 
@@ -58,6 +59,22 @@ struct DiskError : Error {
 struct CheckFailure : Error {
   explicit CheckFailure(const std::string& text) : Error(ExitCode::internal, text) {}
 };
+
+// Throws the error above that carries this code; a plain Error for a code without a type of its own.
+[[noreturn]] void throw_error(ExitCode code, const std::string& text);
+
+// What a validator has to say about a config. Validators return lists; the app attaches file and line and reports all
+// of them at once.
+struct Problem {
+  std::string key;   // dotted config key, "model.num_heads"; empty when the file as a whole is meant
+  int line = 0;      // line in the file the value came from; 0 = unknown (the app looks it up by key)
+  std::string text;  // what is wrong, and what is allowed
+
+  std::string argument = {};  // the override that set the value, as typed; empty = none, or unknown (looked up by key)
+};
+using Problems = std::vector<Problem>;
+
+void append(Problems& all, Problems more);
 
 }  // namespace norma
 

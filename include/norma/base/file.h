@@ -1,11 +1,12 @@
-// Files: bounded reads, atomic writes, read-only maps, globs. Every error names the path and the system's
-// reason.
+// Files: bounded reads, atomic writes, read-only maps, locks, globs, checksums. Every error names the path and the
+// system's reason.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,8 +19,8 @@ namespace fs = std::filesystem;
 // The whole file as bytes. Throws DataError when it is missing, not a regular file, or larger than max_bytes.
 std::string read_file(const fs::path& path, std::uint64_t max_bytes);
 
-// Writes to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder. DiskError on
-// failure: then `path` is as it was.
+// Writes to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder. Throws DiskError, and
+// leaves `path` as it was, when that fails or when `path` is a folder, a device or a pipe.
 void write_file_atomic(const fs::path& path, std::string_view bytes);
 
 // fsync of a folder, so that a rename inside it survives a crash.
@@ -45,6 +46,48 @@ class OutputFile {
   std::uint64_t bytes_written_ = 0;
 };
 
+// A temporary name is that of the file or folder it will become, this mark, and digits that no other process draws.
+inline constexpr std::string_view kTemporaryMark = ".tmp-";
+fs::path temporary_beside(const fs::path& path);
+
+// "runs/a" for "runs/a/" and for "runs/a": a path that has a file name and a parent.
+fs::path without_slash(const fs::path& path);
+
+// A file or a folder under a temporary name until it is complete.
+class StagedPath {
+ public:
+  // `room` names the caller in errors. Nothing is made yet.
+  StagedPath(const fs::path& target, std::string room);
+  ~StagedPath();  // removes what was not published
+  StagedPath(const StagedPath&) = delete;
+  StagedPath& operator=(const StagedPath&) = delete;
+
+  const fs::path& path() const { return path_; }  // beside the target
+  // Makes path() a folder, and the folders above it. Throws DiskError.
+  void make_folder() const;
+  // Renames path() to the target, which may be a file already or, for a folder, an empty folder. Throws DiskError.
+  void publish();
+
+ private:
+  fs::path target_, path_;
+  std::string room_;
+};
+
+// The lock of a file or folder: one process at a time holds it, until its FileLock is destroyed or the process ends.
+class FileLock {
+ public:
+  // Locks a folder that exists, or a file, which is made when it is missing. Returns nullopt when another process holds
+  // the lock. On a file system that knows no locks everyone gets one. Throws DiskError when `path` cannot be opened.
+  static std::optional<FileLock> take(const fs::path& path);
+  ~FileLock();
+  FileLock(FileLock&& other) noexcept;
+  FileLock& operator=(FileLock&& other) noexcept;
+
+ private:
+  explicit FileLock(int descriptor) : descriptor_(descriptor) {}
+  int descriptor_;
+};
+
 // A file mapped read-only for its lifetime. Empty files map to an empty span.
 class MappedFile {
  public:
@@ -60,21 +103,21 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-// Paths that match a shell pattern (*, ?, [..]), sorted; a name without wildcards, or of something that exists, is
-// returned as it is.
+// The paths that match a shell pattern (*, ?, [..]), sorted. A name without wildcards, or one that exists, is returned
+// as it is.
 std::vector<std::string> expand_glob(const std::string& pattern);
 
-// XXH3-128 of bytes, as 32 lower-case hex digits: integrity, not security.
+// XXH3-128 of the bytes as 32 lower-case hex digits. It shows damage; it does not protect against an attacker.
 std::string checksum(std::span<const std::byte> bytes);
 
-// The same checksum of bytes that come in pieces.
+// The same checksum for bytes that come in pieces.
 class RunningChecksum {
  public:
   RunningChecksum();
   ~RunningChecksum();
 
   void update(std::span<const std::byte> bytes);
-  std::string digest() const;  // of everything so far
+  std::string digest() const;  // the checksum of everything so far
 
  private:
   struct State;

@@ -1,6 +1,7 @@
-// Small text helpers: concatenation, numbers and durations for people, the nearest valid name.
+// Small text helpers: concatenation, numbers, durations and tables for people, the nearest valid name.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <sstream>
 #include <string>
@@ -31,6 +32,16 @@ std::string fixed(double value, int digits);
 std::string human_bytes(double bytes);
 std::string human_seconds(double seconds);
 std::string human_count(double count);
+// "[2, 16]".
+std::string shape_text(const std::vector<std::int64_t>& shape);
+
+// Rows of cells as lines: every column is as wide as its widest cell (in code points), with two spaces between columns.
+// The first `left_columns` columns are aligned to the left; the others hold numbers and are aligned to the right. The
+// first row has every column; later rows may end early.
+std::string aligned(const std::vector<std::vector<std::string>>& rows, std::size_t left_columns);
+
+// The same rows as a Markdown table. A bar in a cell is escaped.
+std::string markdown(const std::vector<std::vector<std::string>>& rows);
 
 // The candidate with the smallest edit distance to `name`, or "" when none is close enough to be a slip.
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates);

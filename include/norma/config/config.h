@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "norma/base/problem.h"
+#include "norma/base/error.h"
 #include "norma/config/number.h"
 
 namespace norma {

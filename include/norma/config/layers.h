@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "norma/base/problem.h"
+#include "norma/base/error.h"
 
 namespace norma {
 

@@ -34,7 +34,7 @@ Json to_json(const Position& position);
 Position parse_position(const Json& json, const std::string& where);
 
 // This rank's part of one global batch.
-struct Batch {
+struct TokenBatch {
   std::vector<std::int64_t> ids;        // [size, sequence_length], row-major
   std::vector<std::int64_t> instances;  // [size], their indices in the dataset
   std::int64_t size = 0;
@@ -65,7 +65,7 @@ class BatchStream {
 
   // The next batch. Rethrows what the background thread threw (DataError of a bad id, ...) once the batches
   // read before it are consumed.
-  Batch next();
+  TokenBatch next();
 
   // Goes on from `position`, which may come from a run with another batch size or world size. Costs at most
   // the shuffle of one epoch. Throws DataError when the position lies outside of the dataset.
@@ -74,7 +74,7 @@ class BatchStream {
   std::int64_t batches_per_epoch() const;
 
  private:
-  Batch read_batch();  // at position_, which it advances
+  TokenBatch read_batch();  // at position_, which it advances
   std::int64_t instance_at(std::int64_t place) const;
   void prepare_order(std::int64_t epoch);
   void read_ahead();
@@ -90,9 +90,9 @@ class BatchStream {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Batch> ready_;     // guarded by mutex_
-  std::exception_ptr failure_;  // guarded by mutex_
-  bool stopping_ = false;       // guarded by mutex_
+  std::deque<TokenBatch> ready_;  // guarded by mutex_
+  std::exception_ptr failure_;    // guarded by mutex_
+  bool stopping_ = false;         // guarded by mutex_
   std::thread thread_;
 };
 

@@ -74,7 +74,4 @@ struct DocumentText {
 // there twice. Safe to call from several threads.
 DocumentText document_text(RawDocument document);
 
-// What Python's str.strip() leaves: Unicode's White_Space and U+001C..U+001F are cut at both ends.
-std::string_view strip(std::string_view text);
-
 }  // namespace norma

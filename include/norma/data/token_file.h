@@ -112,4 +112,18 @@ class TokenDataset {
   std::int64_t num_tokens_ = 0;
 };
 
+// The documents of token files, for scoring text as a whole.
+struct TokenDocuments {
+  std::uint32_t end_of_text = 0;
+  std::vector<std::uint32_t> ids;        // of all documents, without their end-of-text
+  std::vector<std::size_t> begin = {0};  // document d is ids[begin[d], begin[d + 1])
+
+  std::size_t size() const { return begin.size() - 1; }
+};
+
+// The documents of all files in order, without empty ones; a file's last document may lack its end-of-text. Reads until
+// the documents hold max_tokens (0: all); the last one is whole. Throws DataError when an id is not below the dataset's
+// bound.
+TokenDocuments read_documents(const TokenDataset& dataset, std::uint32_t end_of_text, std::int64_t max_tokens);
+
 }  // namespace norma

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "norma/eval/estimates.h"
+#include "norma/eval/log_probabilities.h"
 #include "norma/eval/requests.h"
-#include "norma/eval/scores.h"
-#include "norma/eval/scoring.h"
 
 namespace norma {
 
@@ -16,18 +16,18 @@ struct TaskResult {
   std::vector<ScoredDocument> documents;  // in the task's order
   std::vector<MetricEstimate> estimates;  // every metric that has a meaning for it
   std::int64_t requests = 0;
-  std::int64_t cut = 0;       // requests of which the model saw the end only
+  std::int64_t cut = 0;       // requests that were longer than the model reads: their first tokens were dropped
   std::int64_t left_out = 0;  // documents that do not fit the model, see leave_out_unfitting()
   bool complete = false;      // not ended early: else nothing above is filled
 
   const Estimate& primary() const;  // of `metric`
 };
 
-// Takes out the documents with a continuation longer than context_length, which could not be scored, and returns how
-// many those are. Throws DataError naming the task when none is left.
-std::int64_t leave_out_unfitting(TokenizedTask& task, std::int64_t context_length);
+// Takes out the documents with a continuation longer than context_length, which cannot be scored, and counts them in
+// task.left_out. Throws DataError naming the task when none remains.
+void leave_out_unfitting(TokenizedTask& task, std::int64_t context_length);
 
-// Of all its token ids: what processes that share a task agree on.
+// The checksum of all its token ids: processes that share a task compare it.
 std::string checksum_of(const TokenizedTask& task);
 
 // Scores a task, or its first max_documents documents (0: all). The ranks share the work; every one gets the result.

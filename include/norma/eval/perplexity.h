@@ -17,10 +17,9 @@
 #include <vector>
 
 #include "norma/base/peers.h"
-#include "norma/data/documents.h"
 #include "norma/data/token_file.h"
-#include "norma/eval/scores.h"
-#include "norma/eval/scoring.h"
+#include "norma/eval/estimates.h"
+#include "norma/eval/log_probabilities.h"
 #include "norma/model/transformer.h"
 
 namespace norma {

@@ -1,7 +1,8 @@
-// The requests of a task as token ids.
+// What a model is asked to score, as token ids: how probable is one text (the continuation) after another (the
+// context)? Integers only.
 //
-// Source: PyPI ai2-olmo-eval 0.9.0: context and continuation are tokenized apart, no special tokens, no beginning of
-// text. What a model then reads of them is a Query.
+// Source: PyPI ai2-olmo-eval 0.9.0: context and continuation are tokenized apart, without special tokens and without a
+// beginning of text.
 #pragma once
 
 #include <cstddef>
@@ -11,11 +12,34 @@
 #include <vector>
 
 #include "norma/data/tokenizer.h"
-#include "norma/eval/query.h"
-#include "norma/eval/scores.h"
-#include "norma/eval/task.h"
+#include "norma/eval/estimates.h"
+#include "norma/eval/tasks.h"
 
 namespace norma {
+
+// The tokens of `continuation` are scored, each given all before it. Neither part may be empty; the ids are kept
+// elsewhere.
+struct ScoreRequest {
+  std::span<const std::uint32_t> context, continuation;
+};
+
+// The tokens of a request that a model reads: the last context_length tokens of context + continuation, without its
+// last token.
+class RequestWindow {
+ public:
+  RequestWindow(const ScoreRequest& request, std::int64_t context_length);
+
+  std::int64_t length() const { return length_; }
+  // How many of them belong to the context. Token i of the continuation is predicted at position context_length() - 1 +
+  // i.
+  std::int64_t context_length() const { return length_ - static_cast<std::int64_t>(request_.continuation.size()) + 1; }
+  std::uint32_t token(std::int64_t position) const;
+  bool is_cut() const { return dropped_ > 0; }
+
+ private:
+  ScoreRequest request_;
+  std::int64_t dropped_, length_;
+};
 
 // A part of TokenizedTask::ids.
 struct TokenSpan {
@@ -41,8 +65,8 @@ struct TokenizedTask {
   }
 };
 
-// Texts that come again are tokenized once. DataError naming task and document when a context or continuation gives no
-// token.
+// A text that occurs several times is tokenized once. Throws DataError naming task and document when a context or a
+// continuation gives no token.
 TokenizedTask tokenize_task(const Task& task, const Tokenizer& tokenizer, int num_threads);
 
 }  // namespace norma

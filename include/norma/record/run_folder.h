@@ -116,9 +116,6 @@ class RunFolder {
  public:
   // Makes the folder. Throws ConfigError when another process trains there, DiskError when it cannot be made.
   explicit RunFolder(fs::path path);
-  ~RunFolder();
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
 
   const fs::path& path() const { return path_; }
   // Leaves a text in the folder that no other start leaves, and returns it.
@@ -126,7 +123,7 @@ class RunFolder {
 
  private:
   fs::path path_;
-  int lock_ = -1;
+  std::optional<FileLock> lock_;
 };
 
 // Whether the folder at `path` holds this mark: then it is the folder that RunFolder::mark() wrote into, seen from

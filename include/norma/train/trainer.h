@@ -53,7 +53,7 @@ class Trainer {
   RunSummary run(const std::atomic<bool>& stop);
 
  private:
-  Batch next_batch();
+  TokenBatch next_batch();
   bool take_steps(const std::atomic<bool>& stop);
   bool one_step(bool stop);  // false when any rank was asked to stop
   RankSignals signals(bool stop) const;

@@ -5,32 +5,32 @@
 #include <cstdint>
 #include <vector>
 
-#include "norma/eval/query.h"
+#include "norma/eval/requests.h"
 
 namespace norma {
 
-// A continuation that goes on from a context which has been read.
+// A continuation whose context the model has already read.
 struct Tail {
-  std::int64_t context = 0;  // row of the batch's contexts
+  std::int64_t context = 0;  // the row of its context in the batch
   std::size_t request = 0;
 };
 
 // Requests that go through the model together: each alone, or those of a question after the context they share.
-struct ScoreBatch {
+struct RequestBatch {
   std::vector<std::vector<std::size_t>> questions;  // of one request each unless contexts are shared
   bool shares_contexts = false;                     // then all contexts have one length
-  // Of shared contexts: what goes through the model after them, in groups of similar length. The context alone predicts
-  // a continuation of one token, which is in no group.
+  // What goes through the model after shared contexts, in groups of similar length. A continuation of one token is in
+  // no group: the context alone predicts it.
   std::vector<std::vector<Tail>> tails;
 };
 
 struct BatchRules {
-  std::int64_t batch_tokens = 0;    // of a forward, padding included
-  std::int64_t context_length = 0;  // of a query
+  std::int64_t batch_tokens = 0;    // the most tokens of a forward pass, padding included
+  std::int64_t context_length = 0;  // the most tokens of a request
   bool share_contexts = false;
 };
 
 // Longest first, so that the ranks, which take turns, are busy for equally long.
-std::vector<ScoreBatch> make_batches(const std::vector<ScoreRequest>& requests, const BatchRules& rules);
+std::vector<RequestBatch> make_batches(const std::vector<ScoreRequest>& requests, const BatchRules& rules);
 
 }  // namespace norma

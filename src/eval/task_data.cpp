@@ -1,4 +1,4 @@
-#include "eval_data.h"
+#include "task_data.h"
 
 #include "norma/data/text_reader.h"
 
@@ -34,7 +34,7 @@ std::string without_suffix(const std::string& path) {
 
 }  // namespace
 
-EvalData::EvalData(fs::path folder) : folder_(std::move(folder)) {
+TaskData::TaskData(fs::path folder) : folder_(std::move(folder)) {
   const fs::path path = folder_ / "index.json";
   if (!fs::exists(path)) {
     throw DataError(
@@ -42,27 +42,24 @@ EvalData::EvalData(fs::path folder) : folder_(std::move(folder)) {
   }
   const Json content = read_json(path, kMaxIndexBytes, kMaxDepth);
   const JsonObject index(content, cat("[eval] ", path.string()));
-  if (index.integer("format", kMaxLines) != 1) index.fail("'format' must be 1; got ", index.integer("format"));
-  const Json& files = index.list("files");
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    add(JsonObject(files[i], cat("[eval] ", path.string()), cat("files[", i, "]")));
-  }
+  index.integer("format", {1, 1});
+  for (const JsonObject& entry : index.objects("files")) add(entry);
 }
 
-void EvalData::add(const JsonObject& entry) {
+void TaskData::add(const JsonObject& entry) {
   File file{.path = entry.text("path"),
-            .bytes = static_cast<std::uint64_t>(entry.integer("bytes", kMaxFileBytes)),
-            .lines = entry.integer("lines", kMaxLines),
+            .bytes = static_cast<std::uint64_t>(entry.integer("bytes", {0, kMaxFileBytes})),
+            .lines = entry.integer("lines", {0, kMaxLines}),
             .checksum = entry.text("checksum")};
   if (!is_inner_path(file.path)) {
-    entry.fail("a path must name a file inside of the folder; got '", file.path, "'");
+    entry.fail_at("path", "must name a file inside of the folder; got '", file.path, "'");
   }
   const std::string name = without_suffix(file.path);
-  if (name.empty()) entry.fail("a path must end in .jsonl, .jsonl.gz or .jsonl.zst; got '", file.path, "'");
-  if (!files_.emplace(name, std::move(file)).second) entry.fail("'", name, "' stands twice");
+  if (name.empty()) entry.fail_at("path", "must end in .jsonl, .jsonl.gz or .jsonl.zst; got '", file.path, "'");
+  if (!files_.emplace(name, std::move(file)).second) entry.fail_at("path", "names '", name, "' a second time");
 }
 
-const EvalData::File& EvalData::verified(const std::string& name) const {
+const TaskData::File& TaskData::verified(const std::string& name) const {
   const auto found = files_.find(name);
   if (found == files_.end()) {
     throw DataError(
@@ -80,7 +77,7 @@ const EvalData::File& EvalData::verified(const std::string& name) const {
   return file;
 }
 
-void EvalData::read(const std::string& name, const std::function<void(const JsonObject&)>& take) const {
+void TaskData::read(const std::string& name, const std::function<void(const JsonObject&)>& take) const {
   const File& file = verified(name);
   TextReader reader({folder_ / file.path}, kMaxLineBytes);
   std::int64_t lines = 0;

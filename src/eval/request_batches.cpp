@@ -1,4 +1,4 @@
-#include "score_batches.h"
+#include "request_batches.h"
 
 #include <algorithm>
 #include <functional>
@@ -13,11 +13,11 @@ std::int64_t size_of(std::span<const std::uint32_t> ids) {
 
 using Question = std::vector<std::size_t>;
 
-std::vector<ScoreBatch> batches_of_rows(const std::vector<ScoreRequest>& requests, std::vector<std::size_t> order,
-                                        const BatchRules& rules) {
-  const auto length = [&](std::size_t i) { return Query(requests[i], rules.context_length).length(); };
+std::vector<RequestBatch> batches_of_rows(const std::vector<ScoreRequest>& requests, std::vector<std::size_t> order,
+                                          const BatchRules& rules) {
+  const auto length = [&](std::size_t i) { return RequestWindow(requests[i], rules.context_length).length(); };
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return length(a) > length(b); });
-  std::vector<ScoreBatch> batches;
+  std::vector<RequestBatch> batches;
   std::int64_t longest = 0;
   for (const std::size_t i : order) {
     const auto rows = batches.empty() ? 0 : static_cast<std::int64_t>(batches.back().questions.size());
@@ -30,15 +30,16 @@ std::vector<ScoreBatch> batches_of_rows(const std::vector<ScoreRequest>& request
   return batches;
 }
 
-// Places that a question takes: its context once, then in the cache again for each continuation, which follows it.
-std::int64_t places_of(const std::vector<ScoreRequest>& requests, const Question& question) {
+// The tokens of the cache that a question takes: its context again for each continuation, which follows it.
+std::int64_t cache_tokens(const std::vector<ScoreRequest>& requests, const Question& question) {
   std::int64_t longest = 0;
   for (const std::size_t i : question) longest = std::max(longest, size_of(requests[i].continuation));
   return (size_of(requests[question[0]].context) + longest) * std::ssize(question);
 }
 
-// Endings differ in length far more than whole requests do: side by side they would be padding for the most part. A
-// group ends where one has less than kSimilar of its longest, if it fills kEnough of a forward.
+// Continuations differ in length far more than whole requests do, so that a batch of all of them would mostly be
+// padding. A group ends before a tail with less than kSimilar of the longest one's tokens, if the group fills kEnough
+// of a forward.
 std::vector<std::vector<Tail>> group_tails(const std::vector<ScoreRequest>& requests,
                                            const std::vector<Question>& questions, std::int64_t batch_tokens) {
   constexpr double kSimilar = 0.8, kEnough = 0.125;
@@ -64,28 +65,28 @@ std::vector<std::vector<Tail>> group_tails(const std::vector<ScoreRequest>& requ
 }
 
 // Contexts of one length run together: a cache has no gaps.
-std::vector<ScoreBatch> batches_of_questions(const std::vector<ScoreRequest>& requests,
-                                             const std::vector<Question>& questions, const BatchRules& rules) {
+std::vector<RequestBatch> batches_of_questions(const std::vector<ScoreRequest>& requests,
+                                               const std::vector<Question>& questions, const BatchRules& rules) {
   std::map<std::int64_t, std::vector<Question>, std::greater<>> by_length;
   for (const Question& question : questions) by_length[size_of(requests[question[0]].context)].push_back(question);
-  std::vector<ScoreBatch> batches;
+  std::vector<RequestBatch> batches;
   for (const auto& [length, equal] : by_length) {
-    std::int64_t places = 0;
+    std::int64_t tokens = 0;
     for (const Question& question : equal) {
-      const std::int64_t more = places_of(requests, question);
-      if (places == 0 || places + more > rules.batch_tokens) {
+      const std::int64_t more = cache_tokens(requests, question);
+      if (tokens == 0 || tokens + more > rules.batch_tokens) {
         batches.push_back({{}, true, {}});
-        places = 0;
+        tokens = 0;
       }
       batches.back().questions.push_back(question);
-      places += more;
+      tokens += more;
     }
   }
-  for (ScoreBatch& batch : batches) batch.tails = group_tails(requests, batch.questions, rules.batch_tokens);
+  for (RequestBatch& batch : batches) batch.tails = group_tails(requests, batch.questions, rules.batch_tokens);
   return batches;
 }
 
-// Neighbours with one context, none of them cut, as many as a batch holds; all others into `alone`.
+// Collects neighbours with the same context, none of them cut, as many as a batch holds; all others go into `alone`.
 std::vector<Question> find_questions(const std::vector<ScoreRequest>& requests, const BatchRules& rules,
                                      std::vector<std::size_t>& alone) {
   std::vector<Question> questions;
@@ -93,12 +94,12 @@ std::vector<Question> find_questions(const std::vector<ScoreRequest>& requests, 
     Question question;
     for (const std::size_t first = i; i < requests.size(); ++i) {
       if (!std::ranges::equal(requests[i].context, requests[first].context)) break;
-      if (Query(requests[i], rules.context_length).is_cut()) {
+      if (RequestWindow(requests[i], rules.context_length).is_cut()) {
         alone.push_back(i);
         continue;
       }
       question.push_back(i);
-      if (question.size() == 1 || places_of(requests, question) <= rules.batch_tokens) continue;
+      if (question.size() == 1 || cache_tokens(requests, question) <= rules.batch_tokens) continue;
       question.pop_back();
       break;
     }
@@ -110,7 +111,7 @@ std::vector<Question> find_questions(const std::vector<ScoreRequest>& requests, 
 
 }  // namespace
 
-std::vector<ScoreBatch> make_batches(const std::vector<ScoreRequest>& requests, const BatchRules& rules) {
+std::vector<RequestBatch> make_batches(const std::vector<ScoreRequest>& requests, const BatchRules& rules) {
   std::vector<std::size_t> alone;
   std::vector<Question> questions;
   if (rules.share_contexts) {
@@ -118,8 +119,8 @@ std::vector<ScoreBatch> make_batches(const std::vector<ScoreRequest>& requests, 
   } else {
     for (std::size_t i = 0; i < requests.size(); ++i) alone.push_back(i);
   }
-  std::vector<ScoreBatch> batches = batches_of_questions(requests, questions, rules);
-  for (ScoreBatch& batch : batches_of_rows(requests, std::move(alone), rules)) batches.push_back(std::move(batch));
+  std::vector<RequestBatch> batches = batches_of_questions(requests, questions, rules);
+  for (RequestBatch& batch : batches_of_rows(requests, std::move(alone), rules)) batches.push_back(std::move(batch));
   return batches;
 }
 

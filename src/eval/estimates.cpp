@@ -1,4 +1,4 @@
-#include "norma/eval/scores.h"
+#include "norma/eval/estimates.h"
 
 #include <algorithm>
 #include <cmath>

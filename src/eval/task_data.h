@@ -7,19 +7,21 @@
 #include <string>
 
 #include "norma/base/file.h"
-#include "norma/base/json_object.h"
+#include "norma/base/json.h"
 
 namespace norma {
 
-inline constexpr std::int64_t kMaxLines = 10'000'000;  // of a file; numbers, places and labels in it go no higher
+inline constexpr std::int64_t kMaxLines = 10'000'000;  // of a file; no number, index or label in it is higher
 
-class EvalData {
+class TaskData {
  public:
   // Reads the index. DataError: no folder, no index, an index that is malformed or names a file outside of the folder.
-  explicit EvalData(fs::path folder);
+  explicit TaskData(fs::path folder);
 
-  // Calls `take` with every line of a file, in order; `name` is its path in the folder without suffixes. DataError: not
-  // in the index, size, checksum or number of lines differ from it, a line that is no JSON object.
+  const fs::path& folder() const { return folder_; }
+
+  // Calls `take` with every line of a file, in order; `name` is its path in the folder without suffixes. DataError: the
+  // file is not in the index, its size, checksum or number of lines differ from it, or a line is no JSON object.
   void read(const std::string& name, const std::function<void(const JsonObject&)>& take) const;
 
  private:

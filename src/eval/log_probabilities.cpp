@@ -1,4 +1,4 @@
-#include "norma/eval/scoring.h"
+#include "norma/eval/log_probabilities.h"
 
 #include <algorithm>
 
@@ -7,7 +7,7 @@
 
 #include "norma/base/error.h"
 
-#include "score_batches.h"
+#include "request_batches.h"
 
 namespace norma {
 namespace {
@@ -26,13 +26,14 @@ void check(const std::vector<ScoreRequest>& requests, const ScoringOptions& opti
   }
 }
 
-// Tokens to score, by the place of the hidden state that predicts each.
+// The tokens to score in one forward pass.
 struct Targets {
-  std::vector<std::int64_t> places, tokens;
-  std::vector<std::size_t> requests;  // that each belongs to
+  std::vector<std::int64_t> rows;  // of the flattened hidden states [B * T, D], each predicting one token
+  std::vector<std::int64_t> tokens;
+  std::vector<std::size_t> requests;  // the request that each belongs to
 
-  void add(std::int64_t place, std::uint32_t token, std::size_t request) {
-    places.push_back(place);
+  void add(std::int64_t row, std::uint32_t token, std::size_t request) {
+    rows.push_back(row);
     tokens.push_back(token);
     requests.push_back(request);
   }
@@ -44,39 +45,39 @@ class Scorer {
          const ScoringOptions& options)
       : model_(model), runner_(runner), requests_(requests), options_(options), sums_(requests.size(), 0.0) {}
 
-  // Forward passes that a batch takes.
-  static std::int64_t passes(const ScoreBatch& batch) { return 1 + std::ssize(batch.tails); }
+  // The number of forward passes that a batch takes.
+  static std::int64_t passes(const RequestBatch& batch) { return 1 + std::ssize(batch.tails); }
 
-  void run(const ScoreBatch& batch) { batch.shares_contexts ? run_questions(batch) : run_rows(batch); }
+  void run(const RequestBatch& batch) { batch.shares_contexts ? run_questions(batch) : run_rows(batch); }
 
-  // Passes that count for nothing: a sharded model needs every rank.
+  // Passes whose results nobody uses: a sharded model needs every rank.
   void run_nothing(std::int64_t times) {
-    const Targets of_nobody{{0}, {0}, {}};
-    for (std::int64_t i = 0; i < times; ++i) add_log_probabilities(at::zeros({1, 1}, at::kLong), of_nobody, nullptr);
+    const Targets nobodys{{0}, {0}, {}};
+    for (std::int64_t i = 0; i < times; ++i) add_log_probabilities(at::zeros({1, 1}, at::kLong), nobodys, nullptr);
   }
 
   std::vector<double>& sums() { return sums_; }
 
  private:
-  void run_rows(const ScoreBatch& batch) {
+  void run_rows(const RequestBatch& batch) {
     const auto rows = static_cast<std::int64_t>(batch.questions.size());
-    const std::int64_t longest = Query(requests_[batch.questions[0][0]], options_.context_length).length();
+    const std::int64_t longest = RequestWindow(requests_[batch.questions[0][0]], options_.context_length).length();
     const at::Tensor ids = at::zeros({rows, longest}, at::kLong);  // [B, T], padded at the end: attention is causal
     auto* const data = ids.mutable_data_ptr<std::int64_t>();
     Targets targets;
     for (std::int64_t row = 0; row < rows; ++row) {
       const std::size_t request = batch.questions[static_cast<std::size_t>(row)][0];
-      const Query query(requests_[request], options_.context_length);
+      const RequestWindow window(requests_[request], options_.context_length);
       const std::int64_t start = row * longest;
-      for (std::int64_t t = 0; t < query.length(); ++t) data[start + t] = query.token(t);
-      std::int64_t place = start + query.context_length() - 1;
-      for (const std::uint32_t token : requests_[request].continuation) targets.add(place++, token, request);
+      for (std::int64_t t = 0; t < window.length(); ++t) data[start + t] = window.token(t);
+      std::int64_t predicting = start + window.context_length() - 1;
+      for (const std::uint32_t token : requests_[request].continuation) targets.add(predicting++, token, request);
     }
     add_log_probabilities(ids, targets, nullptr);
   }
 
   // The contexts fill a cache and predict each continuation's first token; then all continuations go on from it.
-  void run_questions(const ScoreBatch& batch) {
+  void run_questions(const RequestBatch& batch) {
     const auto rows = static_cast<std::int64_t>(batch.questions.size());
     const auto length = static_cast<std::int64_t>(requests_[batch.questions[0][0]].context.size());
     const at::Tensor ids = at::empty({rows, length}, at::kLong);  // [Q, S]
@@ -96,7 +97,7 @@ class Scorer {
 
   std::int64_t tail_length(const Tail& tail) const { return std::ssize(requests_[tail.request].continuation) - 1; }
 
-  // Longest first.
+  // `tails` are sorted, the longest first.
   void run_tails(const std::vector<Tail>& tails, DecodeCache contexts) {
     const std::int64_t longest = tail_length(tails[0]);
     const at::Tensor ids = at::zeros({std::ssize(tails), longest}, at::kLong);  // [R, T]
@@ -121,7 +122,7 @@ class Scorer {
       return at::tensor(values, at::kLong).to(options_.device);
     };
     const at::Tensor of_tokens = model_
-                                     .log_probabilities(ids.to(options_.device), on_device(targets.places),
+                                     .log_probabilities(ids.to(options_.device), on_device(targets.rows),
                                                         on_device(targets.tokens), options_.loss_chunk, runner_, cache)
                                      .to(at::kCPU, at::kDouble);  // [N]
     const auto* const values = of_tokens.const_data_ptr<double>();
@@ -135,7 +136,7 @@ class Scorer {
   std::vector<double> sums_;
 };
 
-std::int64_t size_of(const ScoreBatch& batch) {
+std::int64_t size_of(const RequestBatch& batch) {
   std::int64_t requests = 0;
   for (const auto& question : batch.questions) requests += static_cast<std::int64_t>(question.size());
   return requests;
@@ -143,15 +144,15 @@ std::int64_t size_of(const ScoreBatch& batch) {
 
 }  // namespace
 
-Scoring score(Transformer& model, UnitRunner& runner, const std::vector<ScoreRequest>& requests, Peers& peers,
-              const ScoringOptions& options) {
+LogProbabilities score_requests(Transformer& model, UnitRunner& runner, const std::vector<ScoreRequest>& requests,
+                                Peers& peers, const ScoringOptions& options) {
   check(requests, options);
   const c10::NoGradGuard no_grad;
-  const std::vector<ScoreBatch> batches =
+  const std::vector<RequestBatch> batches =
       make_batches(requests, {options.batch_tokens, options.context_length, options.reuse_context});
   const auto ranks = static_cast<std::size_t>(peers.size()), rank = static_cast<std::size_t>(peers.rank());
   Scorer scorer(model, runner, requests, options);
-  Scoring result;
+  LogProbabilities result;
   std::int64_t done = 0;
   bool stopped = false;
   for (std::size_t begin = 0; begin < batches.size() && !stopped; begin += ranks) {
@@ -169,7 +170,7 @@ Scoring score(Transformer& model, UnitRunner& runner, const std::vector<ScoreReq
     stopped = refusals[0] > 0.0;
   }
   peers.sum(scorer.sums());
-  result.log_probabilities = std::move(scorer.sums());
+  result.values = std::move(scorer.sums());
   result.complete = done == static_cast<std::int64_t>(requests.size());
   return result;
 }
