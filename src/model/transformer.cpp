@@ -125,8 +125,8 @@ void Transformer::Modules::make_rope(const ModelConfig& config) {
   if (rope.cos.defined() && rope.cos.device() == device && rope.cos.scalar_type() == accumulate_type(type)) return;
   const Rotary rotary = rotary_of(config);
   const bool adjacent = config.attention.rope_pairs == RopePairs::adjacent;
-  rope = ops::make_rope_table(config.sequence_length, rotary.frequencies, type, device,
-                              adjacent ? RotaryPairs::adjacent : RotaryPairs::halves, rotary.table_factor);
+  rope = make_rope_table(config.sequence_length, rotary.frequencies, type, device,
+                         adjacent ? RotaryPairs::adjacent : RotaryPairs::halves, rotary.table_factor);
 }
 
 // Angles and mask of a pass over ids [B, T], which the cache then holds.

@@ -203,9 +203,9 @@ EvaluationRecord read_results(const fs::path& file) {
 }
 
 void write_predictions(const fs::path& file, const Predictions& predictions) {
-  std::string lines = dump_record(header_json(kPredictionsKey, predictions.model), -1);
+  std::string lines = to_text(header_json(kPredictionsKey, predictions.model)) + "\n";
   for (const PredictedTask& task : predictions.tasks) {
-    for (const PredictedDocument& document : task.documents) lines += dump_record(document_json(task, document), -1);
+    for (const PredictedDocument& document : task.documents) lines += to_text(document_json(task, document)) + "\n";
   }
   write_file_atomic(file, lines);
 }
