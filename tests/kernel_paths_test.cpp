@@ -214,6 +214,14 @@ TEST(KernelPaths, EveryFusedPathEqualsItsReference) {
   for (const KernelOp& op : kKernelOps) EXPECT_EQ(tested.contains(op.name), op.cpu) << op.name;
 }
 
+TEST(KernelPaths, TheFusedNormKeepsZeroRows) {
+  const KernelPathScope fused(KernelPath::fused);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor zero = at::zeros({2, 20}, type);
+    EXPECT_TRUE(at::equal(ops::rms_norm(zero, at::ones({20}, type), 0.0), zero));
+  }
+}
+
 TEST(KernelPaths, FusedAttentionIsTheSameOnAnyNumberOfThreadsAndKeepsNan) {
   const std::vector<Case> cases = all_cases();
   const auto attention = std::ranges::find(cases, std::string_view("attention"), &Case::op);
