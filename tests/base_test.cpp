@@ -362,10 +362,10 @@ TEST(Random, TruncatedNormalHasTheRightMoments) {
 
 TEST(Layout, PutsDecayingTensorsFirstFrozenOnesLastAndAligns) {
   const UnitLayout unit = lay_out_unit({"blocks.0"}, {{"norm", {5}, 0, 0, false},
-                                                    {"qkv", {3, 7}, 0, 0, true},
-                                                    {"kept", {2}, 0, 0, true, true},
-                                                    {"gain", {}, 0, 0, false},
-                                                    {"out", {4, 4}, 0, 0, true}});
+                                                      {"qkv", {3, 7}, 0, 0, true},
+                                                      {"kept", {2}, 0, 0, true, true},
+                                                      {"gain", {}, 0, 0, false},
+                                                      {"out", {4, 4}, 0, 0, true}});
   ASSERT_EQ(unit.tensors.size(), 5u);
   EXPECT_EQ(unit.tensors[0].name, "qkv");
   EXPECT_EQ(unit.tensors[1].offset, 32);
@@ -380,6 +380,27 @@ TEST(Layout, PutsDecayingTensorsFirstFrozenOnesLastAndAligns) {
   EXPECT_EQ(layout.num_parameters(), 5 + 21 + 1 + 16 + 2);
   EXPECT_EQ(layout.find("gain"), &layout.units[0].tensors[3]);
   EXPECT_EQ(layout.find("none"), nullptr);
+}
+
+TEST(Layout, ThePiecesOfAllRanksCoverEveryTensorOnce) {
+  const UnitLayout first = lay_out_unit({"a"}, {{"x", {5, 7}, 0, 0, true}, {"y", {3}, 0, 0, false}});
+  const Layout layout{{first, lay_out_unit({"b"}, {{"z", {100}, 0, 0, true}})}};
+  const std::vector<const TensorSpan*> tensors = layout.tensors();
+  ASSERT_EQ(tensors.size(), 3U);
+  for (const int degree : {1, 2, 3, 8}) {
+    std::vector<std::int64_t> covered(tensors.size(), 0);
+    for (int rank = 0; rank < degree; ++rank) {
+      for (const ShardPiece& piece : pieces_of(layout, degree, rank)) {
+        const ShardSpan shard = shard_of(layout.units[piece.unit], degree, rank);
+        EXPECT_EQ(piece.tensor, tensors[piece.number]);
+        EXPECT_EQ(piece.begin, covered[piece.number]) << degree << " " << piece.tensor->name;
+        EXPECT_EQ(piece.tensor->offset + piece.begin, shard.begin + piece.offset);
+        EXPECT_LE(piece.offset + piece.numel(), shard.numel);
+        covered[piece.number] = piece.end;
+      }
+    }
+    for (std::size_t t = 0; t < tensors.size(); ++t) EXPECT_EQ(covered[t], tensors[t]->numel) << degree;
+  }
 }
 
 TEST(Layout, RefusesBrokenShapesAndDoubleNames) {

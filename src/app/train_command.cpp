@@ -12,11 +12,11 @@
 #include "norma/base/log.h"
 #include "norma/base/process.h"
 #include "norma/config/names.h"
+#include "norma/model/init.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/sharding.h"
 #include "norma/record/summary.h"
 #include "norma/train/checkpointing.h"
-#include "norma/train/initial_weights.h"
 #include "norma/train/runtime.h"
 
 #include "checked_config.h"
@@ -70,7 +70,7 @@ TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const 
   const fs::path folder = run_folder_of(checked.config);
   const std::optional<fs::path> from = find_resume(checked.config.checkpoint, folder, world);
   if (!from) {
-    draw_initial_weights(checked.config, checked.norms, *session.engine);
+    session.engine->fill(InitialWeights(checked.config, checked.norms));
     log_info(cat("a fresh start, seed ", checked.config.run.seed));
     return {};
   }
