@@ -1,4 +1,4 @@
-// Room base: text, log, files, JSON, threads, random numbers, layout.
+// The room base: text, log, files, JSON, threads, random numbers, layout.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -143,7 +143,7 @@ TEST(File, ReadingNamesThePathAndTheReason) {
 TEST(File, FailedAtomicWriteLeavesTheOldFileAndNothingElse) {
   const TemporaryFolder folder;
   const fs::path target = folder.path() / "taken";
-  fs::create_directory(target);  // a rename of a file over a folder fails
+  fs::create_directory(target);  // a file cannot be renamed to a folder
   EXPECT_TRUE(contains(error_text<DiskError>([&] { write_file_atomic(target, "x"); }), "taken"));
   EXPECT_TRUE(fs::is_directory(target));
   EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1);
@@ -199,7 +199,7 @@ TEST(File, GlobsAreSortedAndPlainNamesPassThrough) {
 }
 
 TEST(File, ChecksumIsXxh3Of128Bits) {
-  EXPECT_EQ(checksum({}), "99aa06d3014798d86001c324468d497f");  // published for the empty input
+  EXPECT_EQ(checksum({}), "99aa06d3014798d86001c324468d497f");  // published as the hash of nothing
   const std::string text = "hello";
   const std::string sum = checksum(std::as_bytes(std::span(text)));
   EXPECT_EQ(sum.size(), 32u);
@@ -238,7 +238,7 @@ TEST(JsonText, SurvivesAMillionBrackets) {
 TEST(JsonText, ReadsManyKeysInLinearTime) {
   std::string text = "{";
   for (int i = 0; i < 200000; ++i) text += cat(i ? "," : "", '"', i, "\":", i);
-  EXPECT_EQ(parse_json(text + "}", "t").size(), 200000u);  // a quadratic parser would not come back
+  EXPECT_EQ(parse_json(text + "}", "t").size(), 200000u);  // a parser in quadratic time would not end
 }
 
 TEST(JsonText, ReadsFiles) {
@@ -332,7 +332,7 @@ TEST(Random, QuantileMatchesHighPrecisionValues) {
 }
 
 TEST(Random, QuantileInvertsTheDistributionFunction) {
-  // Rounding x to a double alone moves Phi(x) by about x^2 * 1.1e-16 of itself, hence the bound.
+  // The bound is what rounding x to a double does: it moves Phi(x) by about x^2 * 1.1e-16 of its value.
   for (double exponent = -300; exponent < -0.31; exponent += 0.37) {
     const double p = std::pow(10, exponent);
     const double x = normal_quantile(p);

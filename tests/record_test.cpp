@@ -70,7 +70,7 @@ std::vector<std::string> read_records(const std::string& file) {
   return records;
 }
 
-// One level of a protobuf message: field number to its values, numbers as their raw bytes.
+// One level of a protobuf message: the values of each field number, of which numbers stand as raw bytes.
 std::multimap<int, std::string> fields_of(std::string_view message) {
   const auto varint = [&] {
     std::uint64_t value = 0;
