@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Loads folders that `norma export --to hf` wrote in Hugging Face transformers and checks that they work there.
+"""Loads folders of `norma export --to hf` in Hugging Face transformers and checks that they work there.
 
-    scripts/check_hf_export.py DIR...           with DIR.json beside a folder, from --logits DIR.json: its logits too
+    scripts/check_hf_export.py DIR...           DIR.json, if it exists, is what --logits DIR.json wrote with the folder
 
-Of each folder: every tensor is loaded and none is left over; logits and loss are Norma's, with eager attention and with
-sdpa; tokens generated with a cache, without it, and beside a padded prompt are the same; hidden states and attention
-weights are returned where they are asked for; every nn.Linear can be replaced; it can be trained; saved and loaded
-again it gives the same logits (--keep-saved DIR leaves what was saved in DIR, under the folder's name); its tokenizer,
-if it has one, is that of tokenizer.json. Folders of our own class run the Python code that lies in them. Exit code: 0
-all passed, 1 something failed (named), 2 transformers is missing.
+What it checks for each folder: Every tensor is loaded and none is left over. Logits and loss are those of Norma, with eager
+attention and with sdpa. The same tokens are generated with a cache, without it, and beside a padded prompt. Hidden states
+and attention weights are returned when they are asked for. Every nn.Linear can be replaced. The model can be trained. When
+it is saved and loaded again, it gives the same logits; --keep-saved DIR keeps the saved folder in DIR, under the folder's
+name. The tokenizer, if there is one, is that of tokenizer.json. For folders of Norma's own class the Python code in them is
+run. Exit code: 0 everything passed, 1 something failed and is named, 2 transformers is missing.
 
 transformers is installed by scripts/setup.sh into .cache/transformers; this script looks there first.
 """
@@ -26,7 +26,7 @@ TEXT = "Norms, here and there: 3 + 4 = 7; naïve café — 東京.\n\n  def f(x)
 
 
 class Report:
-    """What failed in which folder."""
+    """Counts and prints what failed in which folder."""
 
     def __init__(self, verbose):
         self.verbose, self.folder, self.failed = verbose, None, 0
@@ -55,7 +55,7 @@ def parse_arguments():
     parser.add_argument("folders", nargs="+", metavar="DIR")
     parser.add_argument("--attention", default="eager,sdpa", help="comma-separated (default eager,sdpa)")
     parser.add_argument("--keep-saved", type=Path, metavar="DIR", help="keep the folders that transformers saves again")
-    parser.add_argument("--verbose", action="store_true", help="say what passed, too")
+    parser.add_argument("--verbose", action="store_true", help="print what passed, too")
     return parser.parse_args()
 
 
@@ -72,7 +72,7 @@ def is_own(model):
 
 
 def check_loading(report, model, info, wanted):
-    # What is missing is drawn at random, with a warning only.
+    # transformers would draw missing tensors at random and only warn.
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         report.check(not info.get(key), key, str(sorted(map(str, info.get(key) or []))[:6]) if info.get(key) else "")
     counted = model.num_parameters()
@@ -85,8 +85,8 @@ def check_logits(report, torch, model, ids, wanted, name):
     with torch.no_grad():
         out = model(input_ids=ids, labels=ids, use_cache=False)
     report.check(bool(torch.isfinite(out.logits).all()), f"{name}: logits are finite")
-    places = {"logits_first": out.logits[0, 0], "logits_last": out.logits[-1, -1], "logits": out.logits, "loss": out.loss}
-    for key, got in places.items():
+    outputs = {"logits_first": out.logits[0, 0], "logits_last": out.logits[-1, -1], "logits": out.logits, "loss": out.loss}
+    for key, got in outputs.items():
         if key in wanted:
             report.near(got, torch.tensor(wanted[key], dtype=torch.float64), f"{name}: {key}")
 
@@ -257,7 +257,7 @@ def main():
     arguments = parse_arguments()
     sys.path.insert(0, str(ROOT / ".cache" / "transformers"))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    modules = tempfile.TemporaryDirectory()  # where transformers copies remote code to
+    modules = tempfile.TemporaryDirectory()  # transformers copies remote code to it
     os.environ["HF_MODULES_CACHE"] = modules.name
     try:
         import torch
@@ -273,7 +273,7 @@ def main():
         before = report.failed
         try:
             check_folder(report, transformers, torch, folder, arguments)
-        except Exception as error:  # whatever goes wrong in a folder is the finding
+        except Exception as error:  # any exception is a finding about the folder
             report.check(False, "an exception", f"{type(error).__name__}: {str(error)[:500]}")
         print(f"{'passed' if report.failed == before else 'failed'}: {folder}", flush=True)
     print(f"{len(arguments.folders)} folders, {report.failed} checks failed")

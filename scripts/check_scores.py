@@ -3,11 +3,11 @@
 
     scripts/check_scores.py HF_FOLDER PREDICTIONS.jsonl [--tasks hellaswag,arc_easy,piqa] [--documents 50]
 
-A plain loop: prompts from their definitions, one request at a time, no batches, no padding, no cache. Of documents spread
-over each task it compares labels, lengths of the continuations, their log-probabilities (to 1e-4 of their size, of one
-nat for smaller ones), and the scores that follow from the log-probabilities in the file. The folder comes from
-`norma export --to hf`; Python code that lies in it is run. Exit code: 0 all agree, 1 something differs (named), 2
-transformers, a file or a task is missing.
+Prompts are made from their definitions, and every request is run alone, without batches, padding or a cache. For documents
+from all over each task it compares the labels, the lengths of the continuations, their log-probabilities (to 1e-4 of the
+value, or of one nat where the value is smaller), and the scores that follow from the log-probabilities in the file. The
+folder comes from `norma export --to hf`; Python code in it is run. Exit code: 0 everything agrees, 1 something differs and
+is named, 2 transformers, a file or a task is missing.
 """
 import argparse
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 import peer_scoring
 
 TOLERANCE = 1e-4
-SHOWN = 5  # findings of a task
+SHOWN = 5  # as many findings of a task are printed
 
 
 def read_predictions(path):
@@ -43,7 +43,8 @@ def spread(items, count):
 
 
 def log_probability(torch, model, tokenizer, pair, context_length):
-    context, text = (tokenizer.encode(part, add_special_tokens=False).ids for part in pair)  # apart, no beginning of text
+    # Both are encoded on their own, without a beginning-of-text token.
+    context, text = (tokenizer.encode(part, add_special_tokens=False).ids for part in pair)
     query = (context + text[:-1])[-context_length:]
     logits = model(input_ids=torch.tensor([query]), use_cache=False).logits[0, -len(text) :].double()
     return logits.log_softmax(-1)[torch.arange(len(text)), torch.tensor(text)].sum().item()
@@ -54,7 +55,7 @@ def is_near(got, wanted):
 
 
 def findings_of(document, line, wanted):
-    """What differs between a line of the file and the document as it is here."""
+    """The differences between a line of the file and the document as this script makes it."""
     texts = [text for _, text in document.pairs]
     given = {key: line.get(key) for key in ("label", "characters", "bytes")}
     expected = {"label": document.label, "characters": [len(text) for text in texts],
@@ -99,9 +100,9 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="HF_FOLDER")
     parser.add_argument("predictions", metavar="PREDICTIONS.jsonl")
-    parser.add_argument("--tasks", help="comma-separated; default: all of the file that are known here")
-    parser.add_argument("--documents", type=int, default=50, help="of each task; 0: all (default 50)")
-    parser.add_argument("--data", type=Path, default=peer_scoring.DATA, help="what scripts/fetch_eval_data.sh laid out")
+    parser.add_argument("--tasks", help="comma-separated; default: all tasks of the file that this script knows")
+    parser.add_argument("--documents", type=int, default=50, help="number of documents of each task; 0: all (default 50)")
+    parser.add_argument("--data", type=Path, default=peer_scoring.DATA, help="the folder that scripts/fetch_eval_data.sh fills")
     return parser.parse_args()
 
 

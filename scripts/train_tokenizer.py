@@ -3,9 +3,9 @@
 
     scripts/train_tokenizer.py INPUT... --out tokenizer.json [--vocab-size 8192]
 
-Inputs are what `norma prepare` reads: .txt, .md and .rst (one document a file), .jsonl (one JSON object with a string
-"text" a line), .gz and .zst of these, and folders of them. A large collection is sampled evenly by document, in one
-pass and without a random number, so that the same text always gives the same tokenizer.
+It takes the files that `norma prepare` reads: .txt, .md and .rst with one document each, .jsonl with a JSON object per line
+whose "text" is a document, these compressed as .gz or .zst, and folders of them. From a large collection it takes every
+n-th document, without random numbers, so that the same text always gives the same tokenizer.
 """
 
 import argparse
@@ -26,7 +26,7 @@ PACKED_SUFFIXES = (".gz", ".zst")
 
 
 def stem_suffix(path):
-    """The suffix that tells the kind of text: ".jsonl" of "books.jsonl.zst"."""
+    """The suffix that tells the kind of text: ".jsonl" for "books.jsonl.zst"."""
     name = path.with_suffix("") if path.suffix in PACKED_SUFFIXES else path
     return name.suffix
 
@@ -70,7 +70,7 @@ def open_bytes(path):
 
 
 def line_text(line, where):
-    """The text of a JSONL line; what cannot be a character becomes U+FFFD, as `norma prepare` reads it."""
+    """The text of a JSONL line. As in `norma prepare`, U+FFFD replaces what is no character."""
     try:
         document = json.loads(line.decode("utf-8", errors="replace"))
     except (ValueError, RecursionError) as error:
@@ -94,7 +94,7 @@ def documents(files):
 
 
 def sample(texts, limit):
-    """Every n-th document, n = 1, 2, 4, ... the smallest power of two that keeps to `limit` characters."""
+    """Every n-th document, where n is the smallest power of two that gives at most `limit` characters."""
     kept, size, stride = [], 0, 1
     for number, text in enumerate(texts):
         if number % stride:

@@ -52,7 +52,7 @@ const std::string kTensorFiles =
     "src/pch\\.h|(include/norma|src)/"
     "((kernels|model|parallel|optim|interop|eval|train|app)/.*|checkpoint/(?!safetensors|manifest|commit).*)";
 const std::vector<Library> kLibraries = {
-    {"ATen/core/Tensor.h", "include/norma/base/unit\\.h"},
+    {"ATen/core/Tensor.h", "include/norma/base/(unit|weights)\\.h"},
     {"ATen/", kTensorFiles.c_str()},
     {"c10/", kTensorFiles.c_str()},
     {"torch/csrc/autograd/", "src/pch\\.h|(include/norma|src)/(kernels|model|parallel|train)/.*"},
@@ -84,9 +84,8 @@ const std::vector<Library> kLibraries = {
 
 // Files that must not see a tensor, not even through another header: they are read, tested and fuzzed alone.
 const std::regex kTorchFree(
-    "(include/norma|src)/((config|record|norm|data|study)/.*|checkpoint/"
-    "(safetensors|manifest|commit|consolidate).*|base/"
-    "(?!unit\\.).*|eval/(task|table_tasks|mmlu_tasks|request|estimates).*)");
+    "(include/norma|src)/((config|record|norm|data|study)/.*|checkpoint/(safetensors|manifest|commit).*|base/"
+    "(?!(unit|weights)\\.).*|eval/(task|table_tasks|mmlu_tasks|request|estimates).*)");
 
 const Names kTopLevel = {"CMakeLists.txt", "include",     "src",       "configs", "scripts",
                          "tests",          "third_party", "README.md", "LICENSE"};

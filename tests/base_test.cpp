@@ -1,4 +1,4 @@
-// Room base: text, log, files, JSON, threads, random numbers, layout.
+// The room base: text, log, files, JSON, threads, random numbers, layout.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -143,7 +143,7 @@ TEST(File, ReadingNamesThePathAndTheReason) {
 TEST(File, FailedAtomicWriteLeavesTheOldFileAndNothingElse) {
   const TemporaryFolder folder;
   const fs::path target = folder.path() / "taken";
-  fs::create_directory(target);  // a rename of a file over a folder fails
+  fs::create_directory(target);  // a file cannot be renamed to a folder
   EXPECT_TRUE(contains(error_text<DiskError>([&] { write_file_atomic(target, "x"); }), "taken"));
   EXPECT_TRUE(fs::is_directory(target));
   EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1);
@@ -199,7 +199,7 @@ TEST(File, GlobsAreSortedAndPlainNamesPassThrough) {
 }
 
 TEST(File, ChecksumIsXxh3Of128Bits) {
-  EXPECT_EQ(checksum({}), "99aa06d3014798d86001c324468d497f");  // published for the empty input
+  EXPECT_EQ(checksum({}), "99aa06d3014798d86001c324468d497f");  // published as the hash of nothing
   const std::string text = "hello";
   const std::string sum = checksum(std::as_bytes(std::span(text)));
   EXPECT_EQ(sum.size(), 32u);
@@ -238,7 +238,7 @@ TEST(JsonText, SurvivesAMillionBrackets) {
 TEST(JsonText, ReadsManyKeysInLinearTime) {
   std::string text = "{";
   for (int i = 0; i < 200000; ++i) text += cat(i ? "," : "", '"', i, "\":", i);
-  EXPECT_EQ(parse_json(text + "}", "t").size(), 200000u);  // a quadratic parser would not come back
+  EXPECT_EQ(parse_json(text + "}", "t").size(), 200000u);  // a parser in quadratic time would not end
 }
 
 TEST(JsonText, ReadsFiles) {
@@ -332,7 +332,7 @@ TEST(Random, QuantileMatchesHighPrecisionValues) {
 }
 
 TEST(Random, QuantileInvertsTheDistributionFunction) {
-  // Rounding x to a double alone moves Phi(x) by about x^2 * 1.1e-16 of itself, hence the bound.
+  // The bound is what rounding x to a double does: it moves Phi(x) by about x^2 * 1.1e-16 of its value.
   for (double exponent = -300; exponent < -0.31; exponent += 0.37) {
     const double p = std::pow(10, exponent);
     const double x = normal_quantile(p);
@@ -362,10 +362,10 @@ TEST(Random, TruncatedNormalHasTheRightMoments) {
 
 TEST(Layout, PutsDecayingTensorsFirstFrozenOnesLastAndAligns) {
   const UnitLayout unit = lay_out_unit({"blocks.0"}, {{"norm", {5}, 0, 0, false},
-                                                    {"qkv", {3, 7}, 0, 0, true},
-                                                    {"kept", {2}, 0, 0, true, true},
-                                                    {"gain", {}, 0, 0, false},
-                                                    {"out", {4, 4}, 0, 0, true}});
+                                                      {"qkv", {3, 7}, 0, 0, true},
+                                                      {"kept", {2}, 0, 0, true, true},
+                                                      {"gain", {}, 0, 0, false},
+                                                      {"out", {4, 4}, 0, 0, true}});
   ASSERT_EQ(unit.tensors.size(), 5u);
   EXPECT_EQ(unit.tensors[0].name, "qkv");
   EXPECT_EQ(unit.tensors[1].offset, 32);
@@ -380,6 +380,27 @@ TEST(Layout, PutsDecayingTensorsFirstFrozenOnesLastAndAligns) {
   EXPECT_EQ(layout.num_parameters(), 5 + 21 + 1 + 16 + 2);
   EXPECT_EQ(layout.find("gain"), &layout.units[0].tensors[3]);
   EXPECT_EQ(layout.find("none"), nullptr);
+}
+
+TEST(Layout, ThePiecesOfAllRanksCoverEveryTensorOnce) {
+  const UnitLayout first = lay_out_unit({"a"}, {{"x", {5, 7}, 0, 0, true}, {"y", {3}, 0, 0, false}});
+  const Layout layout{{first, lay_out_unit({"b"}, {{"z", {100}, 0, 0, true}})}};
+  const std::vector<const TensorSpan*> tensors = layout.tensors();
+  ASSERT_EQ(tensors.size(), 3U);
+  for (const int degree : {1, 2, 3, 8}) {
+    std::vector<std::int64_t> covered(tensors.size(), 0);
+    for (int rank = 0; rank < degree; ++rank) {
+      for (const ShardPiece& piece : pieces_of(layout, degree, rank)) {
+        const ShardSpan shard = shard_of(layout.units[piece.unit], degree, rank);
+        EXPECT_EQ(piece.tensor, tensors[piece.number]);
+        EXPECT_EQ(piece.begin, covered[piece.number]) << degree << " " << piece.tensor->name;
+        EXPECT_EQ(piece.tensor->offset + piece.begin, shard.begin + piece.offset);
+        EXPECT_LE(piece.offset + piece.numel(), shard.numel);
+        covered[piece.number] = piece.end;
+      }
+    }
+    for (std::size_t t = 0; t < tensors.size(); ++t) EXPECT_EQ(covered[t], tensors[t]->numel) << degree;
+  }
 }
 
 TEST(Layout, RefusesBrokenShapesAndDoubleNames) {

@@ -1,4 +1,4 @@
-// The manifest, and how a checkpoint is published, found again and refused when it is broken.
+// The manifest, and how a checkpoint is published, is found again, and is refused when it is broken.
 #include <algorithm>
 #include <filesystem>
 #include <functional>
@@ -189,11 +189,11 @@ TEST(Commit, SavingAStepAgainReplacesIt) {
   const fs::path again = save(folder.path(), 5, 'b');
   EXPECT_EQ(verify_checkpoint(again).config, "b");
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"latest", "step-5"}));
-  fs::remove(again / kManifestName);  // a broken one is replaced too
+  fs::remove(again / kManifestName);  // a broken checkpoint is replaced, too
   EXPECT_EQ(verify_checkpoint(save(folder.path(), 5, 'c')).config, "c");
 }
 
-// Dies like kill -9 would at the given moment of saving `step`.
+// Dies as by kill -9 at the given moment of saving `step`.
 void save_and_die(const fs::path& root, std::int64_t step, CommitStep moment) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
@@ -209,7 +209,7 @@ void save_and_die(const fs::path& root, std::int64_t step, CommitStep moment) {
 }
 
 TEST(Commit, DeathAtEveryMomentLeavesACompleteCheckpoint) {
-  for (const std::int64_t step : {1, 2}) {  // the same step again, and a later one
+  for (const std::int64_t step : {1, 2}) {  // the same step again, then a later one
     for (int moment = 0; moment <= static_cast<int>(CommitStep::done); ++moment) {
       const TemporaryFolder folder;
       save(folder.path(), 1, 'a');

@@ -30,7 +30,7 @@ Json document(const std::string& task, std::int64_t number, std::int64_t label, 
           {"scores", {{"acc", right}, {"len_norm", right}, {"bpb", chosen == label ? 0.5 : 1.25}}}};
 }
 
-// One continuation, which has no accuracy.
+// A document of one continuation has no accuracy.
 Json text(const std::string& task, std::int64_t number, double bits) {
   return {{"task", task},
           {"metric", "bpb"},
@@ -42,7 +42,7 @@ Json text(const std::string& task, std::int64_t number, double bits) {
           {"scores", {{"bpb", bits}, {"ce_loss", bits / 2.0}}}};
 }
 
-// Documents 0, 1, ... with the label 0; `right` tells which are chosen right.
+// Documents 0, 1, ... with the label 0; `right` tells for which of them it is chosen.
 std::vector<Json> answers(const std::string& task, const std::vector<int>& right) {
   std::vector<Json> lines;
   for (const int one : right) {
@@ -59,12 +59,8 @@ std::vector<Json> operator+(std::vector<Json> a, const std::vector<Json>& b) {
 class Compare : public ::testing::Test {
  protected:
   static Json header(const std::string& model) {
-    return {{"norma_predictions", 1},
-            {"model", model},
-            {"step", 100},
-            {"precision", "fp32"},
-            {"tokenizer_checksum", "abc"},
-            {"context_length", 512}};
+    return {{"norma_predictions", 1},      {"model", model},       {"step", 100}, {"precision", "fp32"},
+            {"tokenizer_checksum", "abc"}, {"context_length", 512}};
   }
   fs::path path(const std::string& name) const { return folder_.path() / name; }
   fs::path write(const std::string& name, const std::string& bytes) const {
@@ -131,9 +127,9 @@ TEST_F(Compare, ManyDocumentsComeNearTheNormalDistribution) {
   const TaskComparison task = compare(answers("t", a), answers("t", b)).tasks.at(0);
   const double mean = 15.0 / 1001.0, error = std::sqrt((65.0 - 1001.0 * mean * mean) / 1000.0 / 1001.0);
   EXPECT_NEAR(task.pair.standard_error.value(), error, 1e-12);
-  EXPECT_NEAR(task.pair.high.value(), mean + 1.962339081 * error, 1e-9);  // t of 1000 degrees of freedom
+  EXPECT_NEAR(task.pair.high.value(), mean + 1.962339081 * error, 1e-9);  // Student's t with 1000 degrees of freedom
   EXPECT_NEAR(task.pair.p_value.value(), std::erfc(mean / error / std::sqrt(2.0)), 3e-4);
-  double tail = 0.0;  // at most 25 of 65 fair coins
+  double tail = 0.0;  // the probability of at most 25 heads of 65 fair coins
   for (int k = 0; k <= 25; ++k) {
     tail += std::exp(std::lgamma(66.0) - std::lgamma(k + 1.0) - std::lgamma(66.0 - k) - 65.0 * std::numbers::ln2);
   }
@@ -151,7 +147,7 @@ TEST_F(Compare, F1IsComparedByTheJackknife) {
   const TaskComparison task = compare(a, b).tasks.at(0);
   EXPECT_NEAR(task.pair.a, 2.0 / 3.0, 1e-12);
   EXPECT_NEAR(task.pair.b, 0.8, 1e-12);
-  // Leaving one out, B - A is 2/3, -1/3, 2/15 and 1/3.
+  // Without one of the documents, B - A is 2/3, -1/3, 2/15 or 1/3.
   EXPECT_NEAR(task.pair.standard_error.value(), std::sqrt(0.75 * 118.0 / 225.0), 1e-12);
   EXPECT_FALSE(task.discordant);
 }
@@ -280,7 +276,7 @@ TEST_F(Compare, ResultsLeadToTheirPredictions) {
   EXPECT_EQ(result.first.model.path, "runs/below/predictions.jsonl");
   EXPECT_DOUBLE_EQ(result.others[0].tasks.at(0).pair.difference, 0.5);
   EXPECT_DOUBLE_EQ(result.others[1].tasks.at(0).pair.difference, 0.0);
-  // In one line, which then holds the other key's words too.
+  // A line that holds the words of both keys.
   fs::copy_file(path("below/predictions.jsonl"), path("below/norma_predictions.jsonl"));
   results["predictions"] = "norma_predictions.jsonl";
   write("below/results.json", results.dump());

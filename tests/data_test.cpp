@@ -1,4 +1,4 @@
-// Order, token files, batches. Text files and preparing have tests of their own (prepare_test.cpp).
+// The order of instances, token files and batches; prepare_test.cpp tests how token files are made.
 #include <algorithm>
 #include <memory>
 #include <set>
@@ -19,7 +19,7 @@ namespace {
 
 using namespace testing;
 
-// ---- order: the numbers come from numpy
+// ---- Order; the expected numbers come from numpy
 
 TEST(Order, IsNumpysPcg64) {
   Pcg64 random(6198);
@@ -36,7 +36,7 @@ TEST(Order, IsNumpysShuffle) {
   EXPECT_EQ(shuffled_indices(16, 6198), (Order{4, 14, 6, 15, 3, 2, 13, 0, 10, 11, 9, 7, 8, 1, 12, 5}));
   EXPECT_EQ(shuffled_indices(16, 6199), (Order{5, 6, 15, 8, 4, 9, 11, 12, 2, 1, 14, 3, 10, 13, 0, 7}));
   EXPECT_EQ(shuffled_indices(16, 0), (Order{2, 11, 3, 10, 0, 4, 7, 5, 14, 12, 6, 9, 13, 8, 1, 15}));
-  // A seed of two words.
+  // A seed that takes two 32-bit words.
   EXPECT_EQ(shuffled_indices(16, 5000000000), (Order{7, 14, 3, 15, 0, 10, 8, 9, 13, 1, 4, 12, 11, 6, 5, 2}));
   EXPECT_EQ(shuffled_indices(0, 1), Order{});
   EXPECT_EQ(shuffled_indices(1, 1), Order{0});
@@ -50,7 +50,7 @@ TEST(Order, HundredThousandIndicesHaveNumpysHash) {
             "078a1b0cbed7a6e2ab1a2baaf335a1d5b96fd1b1137e10d4e8ac087f0c33e9c1");
 }
 
-// ---- token files
+// ---- Token files
 
 TEST(Sidecar, ReadsBackAndRefusesBadFields) {
   Sidecar sidecar = sidecar_of(counting(0, 7), TokenDtype::uint16);
@@ -80,9 +80,9 @@ TEST(Sidecar, ReadsBackAndRefusesBadFields) {
 TEST(TokenDataset, InstancesRunThroughTheFilesInListedOrder) {
   const TemporaryFolder folder;
   const auto name = [&](const char* file) { return (folder.path() / file).string(); };
-  write_tokens(name("b.npy"), counting(0, 11), TokenDtype::uint32);      // 2 instances of 4, 3 tokens dropped
-  write_tokens(name("a.npy"), counting(50, 8), TokenDtype::uint16);      // 2
-  write_tokens(name("short.npy"), counting(90, 3), TokenDtype::uint32);  // none
+  write_tokens(name("b.npy"), counting(0, 11), TokenDtype::uint32);  // 2 instances of 4 tokens; 3 tokens are dropped
+  write_tokens(name("a.npy"), counting(50, 8), TokenDtype::uint16);  // 2 instances
+  write_tokens(name("short.npy"), counting(90, 3), TokenDtype::uint32);  // no instance
   write_tokens(name("empty.npy"), {}, TokenDtype::uint32);
   fs::create_symlink(name("a.npy"), name("link.npy"));
   fs::create_symlink(name("a.npy.json"), name("link.npy.json"));
@@ -97,7 +97,7 @@ TEST(TokenDataset, InstancesRunThroughTheFilesInListedOrder) {
   EXPECT_EQ(dataset.tokenizer(), folder.path() / "tokenizer.json");
   EXPECT_THROW(instance(dataset, 8), CheckFailure);
 
-  // A glob is sorted.
+  // The files of a glob are sorted.
   EXPECT_EQ(instance(open({name("[ab].npy")}, 4), 0), counting(50, 4));
 }
 
@@ -163,7 +163,7 @@ TEST(TokenDataset, VerifyFindsAChangedByte) {
   expect_error<DataError>([&] { open({path.string()}, 4).verify(); }, {"x.npy", "checksum"});
 }
 
-// ---- batches
+// ---- Batches
 
 // n instances of two tokens, [2i, 2i + 1].
 std::shared_ptr<const TokenDataset> dataset_of(const TemporaryFolder& folder, std::int64_t n) {
@@ -189,7 +189,7 @@ TEST(BatchStream, BatchesAreSlicesOfOlmosOrder) {
   EXPECT_EQ(stream.next().instances, (Ids{2, 13, 0, 10, 11}));
   const TokenBatch last = stream.next();
   EXPECT_EQ(last.epoch, 0);
-  EXPECT_EQ(last.next, (Position{1, 0, 30}));  // the sixteenth instance fills no batch
+  EXPECT_EQ(last.next, (Position{1, 0, 30}));  // the last of 16 instances fills no batch
   const TokenBatch second_epoch = stream.next();
   EXPECT_EQ(second_epoch.epoch, 1);
   EXPECT_EQ(second_epoch.instances, (Ids{5, 6, 15, 8, 4}));
@@ -228,7 +228,7 @@ TEST(BatchStream, RanksShareEachEpochWithoutGapOrRepeat) {
 TEST(BatchStream, SeekGoesOnAsIfItHadReadOn) {
   const TemporaryFolder folder;
   const auto dataset = dataset_of(folder, 50);
-  std::vector<TokenBatch> straight(20);  // 6 batches an epoch: three borders
+  std::vector<TokenBatch> straight(20);  // an epoch has 6 batches, so these reach into the fourth
   BatchStream reader(dataset, stream_options(8));
   for (TokenBatch& batch : straight) batch = reader.next();
   BatchStream stream(dataset, stream_options(8));
@@ -240,7 +240,7 @@ TEST(BatchStream, SeekGoesOnAsIfItHadReadOn) {
       EXPECT_EQ(batch.next, straight[i].next);
     }
   }
-  // Far away costs as much as near by.
+  // Seeking far ahead costs no more than seeking to the next batch.
   stream.seek({1000000, 16, 7});
   EXPECT_EQ(stream.next().next, (Position{1000000, 24, 7 + 16}));
 }
@@ -251,7 +251,7 @@ TEST(BatchStream, AnotherBatchSizeGoesOnInTheSameOrder) {
   BatchStream stream(dataset, stream_options(4));
   stream.seek({0, 5, 10});
   EXPECT_EQ(stream.next().instances, (Ids{2, 13, 0, 10}));
-  stream.seek({0, 14, 28});  // two instances are left, no batch
+  stream.seek({0, 14, 28});  // the two instances that are left fill no batch
   EXPECT_EQ(stream.next().next, (Position{1, 4, 36}));
 }
 

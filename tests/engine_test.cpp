@@ -96,12 +96,10 @@ Json bypass_gradients(const Json& argument, const LaunchEnvironment& launch) {
   }
   rank.engine.finish_gradients();
   Json ranges = Json::object();
-  for (std::size_t u = 0; u < rank.engine.flat_units().size(); ++u) {
-    for (const TensorPiece& piece : pieces_of(rank.layout.units[u], rank.engine.shard(u))) {
-      const at::Tensor g = rank.engine.flat_units()[u].gradient.narrow(0, piece.offset, piece.end - piece.begin);
-      const double* const values = g.const_data_ptr<double>();
-      ranges[piece.tensor->name] = {piece.begin, std::vector<double>(values, values + g.numel())};
-    }
+  for (const ShardPiece& piece : rank.engine.pieces()) {
+    const at::Tensor g = values_of(piece, rank.engine.flat_units()[piece.unit].gradient);
+    const double* const values = g.const_data_ptr<double>();
+    ranges[piece.tensor->name] = {piece.begin, std::vector<double>(values, values + g.numel())};
   }
   return ranges;
 }
@@ -296,11 +294,9 @@ Json worker_load(const Json& argument) {
   const FlatState state = state_of(rank, 0.0);
   read_checkpoint(*found.folder, manifest, state);
   std::set<double> values;
-  for (std::size_t u = 0; u < state.weights.size(); ++u) {
-    for (const TensorPiece& p : pieces_of(rank.layout.units[u], rank.engine.shard(u))) {
-      const at::Tensor range = state.weights[u].narrow(0, p.offset, p.end - p.begin);
-      values.insert({range.min().item<double>(), range.max().item<double>()});
-    }
+  for (const ShardPiece& piece : rank.engine.pieces()) {
+    const at::Tensor range = values_of(piece, state.weights[piece.unit]);
+    values.insert({range.min().item<double>(), range.max().item<double>()});
   }
   return {{"values", values}, {"step", manifest.step}, {"skipped", found.skipped.size()}};
 }

@@ -1,4 +1,4 @@
-// Evaluation data that is refused, and how it is told.
+// Evaluation data that is refused, and what the errors say.
 #include <string>
 #include <utility>
 #include <vector>
@@ -156,7 +156,7 @@ TEST(EvalData, RefusesRequestsThatCannotBeJudged) {
   refused("arc_easy_rc_5shot", {request_row(0, 0, {-1}, {" a"})}, {":1", "'idx'"});
   refused("arc_easy_rc_5shot", {request_row(10'000'001, 0, {0}, {" a"})}, {":1", "'doc_id'", "10000000"});
   refused("arc_easy_rc_5shot", {request_row(0, 0, {10'000'001}, {" a"})}, {":1", "'idx'", "10000000"});
-  const std::size_t many = 1000;  // each would have a context of its own
+  const std::size_t many = 1000;  // each would get its own copy of the context
   json long_one = request_row(0, 0, std::vector<int>(many, 0), Texts(many, " a"));
   long_one["context"] = std::string(1 << 20, 'c');
   refused("arc_easy_rc_5shot", {long_one}, {":1", "256.0 MiB", "1000 of 1.0 MiB"});

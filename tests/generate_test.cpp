@@ -1,4 +1,5 @@
-// Generation: several prompts at once give what each gives alone, whatever attention and placement; text as it comes.
+// Generation: several prompts at once give what each of them gives alone, for any attention and placement; text is
+// given out while it is generated.
 #include "norma/eval/generate.h"
 
 #include <fstream>
@@ -25,7 +26,7 @@ using testing::tiny_config;
 using testing::tiny_ids;
 using testing::TinyModel;
 
-// Prompts of several lengths, some of them equal.
+// Prompts of several lengths, of which some are equal.
 const std::vector<TokenIds>& ragged_prompts() {
   static const std::vector<TokenIds> kPrompts = {{1, 2, 3},
                                                  {7},
@@ -54,7 +55,7 @@ GenerateOptions options_of(double temperature, std::int64_t batch_rows) {
   return options;
 }
 
-// Without a cache, the whole text anew for every token: what generation means.
+// The definition of generation: without a cache, the whole text is run again for every token.
 TokenIds by_whole_forwards(const TinyModel& m, std::size_t index, const GenerateOptions& options) {
   const c10::NoGradGuard no_grad;
   const TokenIds& prompt = ragged_prompts()[index];
@@ -74,12 +75,12 @@ void expect_batches_change_nothing(const TinyModel& m, const std::string& what) 
     std::vector<TokenIds> want;
     GenerateOptions options = options_of(temperature, 1);
     for (std::size_t i = 0; i < ragged_prompts().size(); ++i) want.push_back(by_whole_forwards(m, i, options));
-    for (const std::int64_t rows : {1, 3, 8}) {  // one by one, in places that become free, all at once
+    for (const std::int64_t rows : {1, 3, 8}) {  // one by one; in rows that become free; all at once
       options.batch_rows = rows;
       EXPECT_EQ(generate(*m.model, *m.engine, ragged_prompts(), options), want)
           << what << ", temperature " << temperature << ", " << rows << " rows";
     }
-    options.end_of_text = want[2][3];  // some end early
+    options.end_of_text = want[2][3];  // some texts end early
     std::vector<TokenIds> ended;
     for (std::size_t i = 0; i < ragged_prompts().size(); ++i) ended.push_back(by_whole_forwards(m, i, options));
     for (const std::int64_t rows : {2, 8}) {
@@ -103,7 +104,7 @@ TEST(GenerateBatches, EqualWholeForwardsWithLatents) {
 
 TEST(GenerateBatches, EqualWholeForwardsWithDocumentsAndExperts) {
   RunConfig config = tiny_config(2);
-  config.model.document_separator = 60;  // inside of a prompt, too
+  config.model.document_separator = 60;  // it occurs in prompts, too
   expect_batches_change_nothing(model_of(config, "hybrid"), "documents");
   config.model.mlp = MlpKind::moe;
   config.model.moe.num_experts = 4;
@@ -117,7 +118,7 @@ TEST(GenerateBatches, DrawsDependOnSeedIndexAndPositionAlone) {
   const TinyModel m = model_of(tiny_config(2), "hybrid_star");
   GenerateOptions options = options_of(1.0, 8);
   const auto all = generate(*m.model, *m.engine, ragged_prompts(), options);
-  EXPECT_NE(all[1], all[6]);  // the same prompt, another index
+  EXPECT_NE(all[1], all[6]);  // the same prompt at another index
   const std::vector<TokenIds> first(ragged_prompts().begin(), ragged_prompts().begin() + 3);
   EXPECT_EQ(generate(*m.model, *m.engine, first, options), std::vector<TokenIds>(all.begin(), all.begin() + 3));
   options.max_tokens = 5;
@@ -139,7 +140,7 @@ TEST(GenerateBatches, ReportEveryEndAndStopAtOnce) {
   const auto results = generate(*m.model, *m.engine, ragged_prompts(), options_of(1.0, 3), events);
   EXPECT_EQ(ends, std::vector<int>(ragged_prompts().size(), 1));
   EXPECT_EQ(results[2].size(), 3U);
-  EXPECT_EQ(results[7].size(), 6U);  // of a context of 16
+  EXPECT_EQ(results[7].size(), 6U);  // all that fits into a context of 16
   int asked = 0;
   events = {};
   events.cancelled = [&] { return ++asked > 12; };
@@ -150,19 +151,19 @@ TEST(GenerateBatches, ReportEveryEndAndStopAtOnce) {
   EXPECT_LT(sum, 40U);
 }
 
-// Adding a token must not move those before: the store stays where it is until it is full, and then doubles.
+// The store of the cache stays where it is until it is full, and then doubles: adding a token does not copy the others.
 TEST(DecodeCache, GrowsByDoubling) {
   const TinyModel m = model_of(tiny_config(1), "pre");
   const c10::NoGradGuard no_grad;
   for (const std::int64_t reserve : {0, 16}) {
     DecodeCache cache(reserve);
-    std::set<const void*> places;
+    std::set<const void*> addresses;
     for (std::int64_t t = 0; t < 16; ++t) {
       m.model->next_logits(tiny_ids().narrow(1, t, 1), *m.engine, cache);
-      places.insert(cache.layers[0].keys.seen().const_data_ptr());
+      addresses.insert(cache.layers[0].keys.seen().const_data_ptr());
       EXPECT_EQ(cache.layers[0].keys.seen().size(1), t + 1);
     }
-    EXPECT_EQ(places.size(), reserve == 0 ? 5U : 1U);  // 1, 2, 4, 8, 16 tokens
+    EXPECT_EQ(addresses.size(), reserve == 0 ? 5U : 1U);  // for 1, 2, 4, 8 and 16 tokens
   }
 }
 
@@ -170,7 +171,7 @@ Tokenizer small_tokenizer() {
   return Tokenizer::from_json(testing::small_tokenizer_json().dump(), "test");
 }
 
-// The text after each token, as far as it is settled.
+// The text that is settled after each token.
 std::vector<std::string> settled_texts(const std::string& text, const std::vector<std::string>& stops) {
   const Tokenizer tokenizer = small_tokenizer();
   TextStream stream(tokenizer, stops);
@@ -191,15 +192,16 @@ TEST(TextStream, StopsAcrossTokensAndHoldsBackWhatMayBecomeAStop) {
   EXPECT_EQ(settled_texts("ab\n\nc", {"\n\n"}), (Texts{"a", "ab", "ab", "ab"}));
   EXPECT_EQ(settled_texts("aab", {"aac", "ab"}), (Texts{"", "", "a"}));
   EXPECT_EQ(settled_texts("aXb", {"Xc"}), (Texts{"a", "a", "aXb", "aXb"}));
-  EXPECT_EQ(settled_texts("ab", {"bc"}), (Texts{"a", "a", "ab"}));  // what was held back is text after all
+  EXPECT_EQ(settled_texts("ab", {"bc"}),
+            (Texts{"a", "a", "ab"}));  // "b" was held back, because "bc" would end the text
   EXPECT_EQ(settled_texts("\xc3\xa9!", {"!"}), (Texts{"", "\xc3\xa9", "\xc3\xa9"}));
   EXPECT_EQ(settled_texts("a\xc3", {}), (Texts{"a", "a", "a\xef\xbf\xbd"}));
-  TextStream whole(small_tokenizer(), {"ow"});  // inside of one token, "low"
+  TextStream whole(small_tokenizer(), {"ow"});  // it occurs inside of the token "low"
   EXPECT_FALSE(whole.add(*small_tokenizer().token_id("low")));
   EXPECT_EQ(whole.text(), "l");
 }
 
-// A tiny model with a tokenizer, as the program sees it.
+// A tiny trained model with its tokenizer.
 class GenerateProgram : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -40,12 +40,6 @@ std::map<std::string, std::pair<std::string, Bytes>> tensors_of(const fs::path& 
   return all;
 }
 
-WeightReader reader_of(const HfFolder& folder) {
-  return [&folder](const std::string& parameter, std::int64_t begin, const at::Tensor& out) {
-    folder.read(parameter, begin, out);
-  };
-}
-
 // A folder that transformers wrote is imported and exported: it has the same class, tensors and model.
 void round_trip_case(const fs::path& path) {
   const HfFolder original(path);
@@ -57,7 +51,7 @@ void round_trip_case(const fs::path& path) {
   for (const RemoteCode remote_code : {RemoteCode::automatic, RemoteCode::always}) {
     const TemporaryFolder out;
     const HfModel model = hf_model_of(original.model().model, original.model().plan, remote_code);
-    write_hf_folder(out.path(), model, options, reader_of(original));
+    write_hf_folder(out.path(), model, options, original);
     const HfFolder again(out.path());
     EXPECT_TRUE(again.model().plan == original.model().plan);
     if (remote_code == RemoteCode::always) {
@@ -276,7 +270,7 @@ TEST(HfWeightFiles, AreSplitBySize) {
   options.max_shard_bytes = 9'000;
   const TemporaryFolder out;
   const HfModel model = hf_model_of(original.model().model, original.model().plan);
-  write_hf_folder(out.path(), model, options, reader_of(original));
+  write_hf_folder(out.path(), model, options, original);
   EXPECT_FALSE(fs::exists(out.path() / "model.safetensors"));
   const Json index = read_json(out.path() / "model.safetensors.index.json", 1 << 20);
   std::uint64_t bytes = 0;

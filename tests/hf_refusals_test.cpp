@@ -94,7 +94,7 @@ TEST(HfTensors, MustFitTheConfig) {
   EXPECT_TRUE(contains(wide, "model.layers.0.mlp."));
   EXPECT_TRUE(contains(llama.error_with("num_hidden_layers", 3), "lacks model.layers.2."));
   EXPECT_TRUE(contains(llama.error_with("num_hidden_layers", 1), "model.layers.1."));
-  EXPECT_TRUE(contains(llama.error_with("num_hidden_layers", 1), "has no place in a llama model"));
+  EXPECT_TRUE(contains(llama.error_with("num_hidden_layers", 1), "does not belong to a llama model"));
   EXPECT_TRUE(contains(llama.error_with("tie_word_embeddings", true), "differs from model.embed_tokens.weight"));
   EXPECT_TRUE(contains(Copy("llama_tied_bf16").error_with("tie_word_embeddings", false), "lacks lm_head.weight"));
   EXPECT_TRUE(contains(Copy("deepseek_v3_untied").error_with("q_lora_rank", nullptr), "self_attn.q_proj.weight"));
@@ -191,7 +191,7 @@ TEST(HfTensors, LayersForFurtherTokensAreSkipped) {
   Json config = copy.json();
   config["num_hidden_layers"] = 1;
   copy.write(config);
-  EXPECT_TRUE(contains(error_text<DataError>([&] { HfFolder folder(copy.path()); }), "has no place"));
+  EXPECT_TRUE(contains(error_text<DataError>([&] { HfFolder folder(copy.path()); }), "does not belong to"));
   config["num_nextn_predict_layers"] = 1;
   copy.write(config);
   EXPECT_EQ(HfFolder(copy.path()).model().model.num_layers, 1);

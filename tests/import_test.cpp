@@ -5,7 +5,6 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "norma/interop/checkpoint_weights.h"
 #include "norma/interop/hf_folder.h"
 #include "norma/interop/olmo_folder.h"
 
@@ -128,14 +127,15 @@ TEST(CheckpointWeights, SeveralRanksGiveTheWeightsOfOneFile) {
   const fs::path file = work.path("one.safetensors");
   ASSERT_EQ(run_norma({"export", work.path("run"), "--out", file.string()}).exit_code, 0);
   const fs::path checkpoint = find_newest_checkpoint(work.path("run")).folder.value();
-  EXPECT_EQ(open_checkpoint(checkpoint).world_size, 2);
-  const WeightReader read = checkpoint_weights(checkpoint);
+  const Manifest manifest = open_checkpoint(checkpoint);
+  EXPECT_EQ(manifest.world_size, 2);
+  const CheckpointReader reader(checkpoint, manifest);
   const SafetensorsFile one(file);
   for (const TensorInfo& tensor : one.header().tensors) {
     const std::int64_t numel = element_count(tensor.shape).value(), begin = numel / 4;
     const at::Tensor want = at::empty({numel}, at::kFloat), got = at::empty({numel - begin}, at::kFloat);
     std::memcpy(want.mutable_data_ptr(), one.bytes(tensor.name).data(), want.nbytes());
-    read(tensor.name, begin, got);
+    reader.read(tensor.name, begin, got);
     EXPECT_TRUE(at::equal(got, want.narrow(0, begin, numel - begin))) << tensor.name;
   }
 }
@@ -162,7 +162,8 @@ TEST(Import, ANamedTokenizerBecomesTheRuns) {
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
   const ImportedRun source(work.path("run"));
   const fs::path file = work.path("weights.safetensors"), tokenizer = work.path("some_tokenizer.json");
-  export_olmo(file, source.config.model, source.plan, checkpoint_weights(source.folder), OlmoKeys::plain);
+  export_olmo(file, source.config.model, source.plan, CheckpointReader(source.folder, open_checkpoint(source.folder)),
+              OlmoKeys::plain);
   std::ofstream(tokenizer) << testing::small_tokenizer_json().dump();
   const std::string config = work.path("run/config.resolved.yaml");
   const fs::path out = work.path("imported");
@@ -183,7 +184,7 @@ TEST(Import, RefusesFoldersByName) {
   EXPECT_FALSE(fs::exists(missing.out()));
   const Copy extra("llama_untied");
   extra.change("num_hidden_layers", 1);
-  expect_failure(import(extra.path(), extra.out()), 3, {"model.layers.1.", "has no place in a llama model"});
+  expect_failure(import(extra.path(), extra.out()), 3, {"model.layers.1.", "does not belong to a llama model"});
   const Copy wide("olmo2_tied");
   wide.change("intermediate_size", 50);
   expect_failure(import(wide.path(), wide.out()), 3, {"must have the shape [50,", "by config.json"});

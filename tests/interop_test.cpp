@@ -28,8 +28,7 @@ struct Imported {
   Imported(const HfFolder& folder, Precision precision, const ModelConfig& config, const NormPlan& plan)
       : model(config, plan),
         engine(model.units(), model_layout(model_parameters(config, plan), {}), precision, at::kCPU) {
-    folder.load(engine.layout(), engine.flat_units(), [&](std::size_t unit) { return engine.shard(unit); });
-    engine.refresh_compute();
+    engine.fill(folder);
   }
 
   at::Tensor logits(const at::Tensor& ids, DecodeCache* cache = nullptr) {

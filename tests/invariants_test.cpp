@@ -1,4 +1,4 @@
-// What must hold for the placements by their equations (eps -> 0, unit gains): the numbered list of the specification.
+// What follows for the placements from their equations, with eps = 0 and gains of 1.
 #include <cmath>
 
 #include <ATen/ATen.h>
@@ -53,8 +53,8 @@ at::Tensor rms_normed(const at::Tensor& x) {
   return x / token_rms(x).unsqueeze(-1);
 }
 
-// 1. Every block output of the sum-normed placements has unit RMS; HybridNorm's is sqrt(1 + var FFN).
-TEST(Invariant01, BlockOutputsHaveUnitRms) {
+// Where a norm is applied to the sum, every block's output has RMS 1; HybridNorm's output has sqrt(1 + var FFN).
+TEST(Invariants, BlockOutputsHaveUnitRms) {
   for (const char* preset : {"post", "deep", "span"}) {
     const std::vector<at::Tensor> stream = with_preset(preset).stream(tiny_ids());
     for (std::size_t l = 1; l < stream.size(); ++l) EXPECT_LT(rms_error(stream[l]), 1e-14) << preset << " " << l;
@@ -69,12 +69,12 @@ TEST(Invariant01, BlockOutputsHaveUnitRms) {
     EXPECT_GT(mean, 1.0);
     EXPECT_LT(mean, 1.01);
   }
-  scale_outputs(hybrid, 0.0, false, true);  // what is left of the block is z, the MLP's normed input
+  scale_outputs(hybrid, 0.0, false, true);  // all that is left of the block is the MLP's normed input
   EXPECT_LT(rms_error(hybrid.stream(tiny_ids()).back()), 1e-14);
 }
 
-// 2. Normed q, k and v do not see the scale of their input: a norm before them changes nothing.
-TEST(Invariant02, QkvNormMakesTheInputNormRedundant) {
+// Normed q, k and v do not depend on the scale of their input, so a norm before them changes nothing.
+TEST(Invariants, QkvNormMakesTheInputNormRedundant) {
   const at::Tensor ids = tiny_ids();
   EXPECT_LT(largest_difference(with_preset("pre_qkv_pre").logits(ids), with_preset("qkv_pre").logits(ids)), 1e-12);
   EXPECT_LT(largest_difference(with_preset("pre_qkv_post").logits(ids), with_preset("hybrid").logits(ids)), 1e-12);
@@ -85,8 +85,8 @@ TEST(Invariant02, QkvNormMakesTheInputNormRedundant) {
   EXPECT_GT(largest_difference(with_preset("pre_qk_pre").logits(ids), with_preset("qk_pre").logits(ids)), 1e-4);
 }
 
-// 3. QK-norm bounds the attention logits by sqrt(head_dim) and hides the scale of W_Q and W_K; V-norm bounds contexts.
-TEST(Invariant03, InnerNormsBoundLogitsAndHideScales) {
+// QK-norm bounds the attention logits by sqrt(head_dim) and hides the scale of W_Q and W_K; V-norm bounds contexts.
+TEST(Invariants, InnerNormsBoundLogitsAndHideScales) {
   const std::int64_t heads = 4, width = 8;
   at::Tensor q = at::sin(at::arange(16 * heads * width, at::kDouble)).view({1, 16, heads, width}) * 50.0;
   at::Tensor k = at::cos(at::arange(16 * heads * width, at::kDouble) * 0.37).view({1, 16, heads, width}) * 9.0;
@@ -114,8 +114,8 @@ TEST(Invariant03, InnerNormsBoundLogitsAndHideScales) {
   EXPECT_GT(largest_difference(before, qk.logits(tiny_ids())), 1e-4) << "QK-norm keeps the scale of V";
 }
 
-// 4. Textbook Post-Norm on a normed embedding is the shifted form with a final norm.
-TEST(Invariant04, ShiftedPostNormIsPostNormOnANormedEmbedding) {
+// Textbook Post-Norm on a normed embedding is the shifted form with a final norm.
+TEST(Invariants, ShiftedPostNormIsPostNormOnANormedEmbedding) {
   NormConfig config;
   config.preset = "post";
   config.eps = 0.0;
@@ -124,8 +124,8 @@ TEST(Invariant04, ShiftedPostNormIsPostNormOnANormedEmbedding) {
   EXPECT_EQ(largest_difference(textbook.logits(tiny_ids()), with_preset("post_shifted").logits(tiny_ids())), 0.0);
 }
 
-// 5. DeepNorm with alpha = beta = 1 is Post-Norm (Mix-LN's ends are in norm_test.cpp).
-TEST(Invariant05, DeepNormWithoutItsConstantsIsPostNorm) {
+// DeepNorm with alpha = beta = 1 is Post-Norm.
+TEST(Invariants, DeepNormWithoutItsConstantsIsPostNorm) {
   NormConfig config;
   config.preset = "deep";
   config.layers["all"].attention.alpha = config.layers["all"].mlp.alpha = 1.0;
@@ -133,8 +133,8 @@ TEST(Invariant05, DeepNormWithoutItsConstantsIsPostNorm) {
   EXPECT_EQ(testing::plan_of(config, kLayers), preset_plan("post", kLayers, 1e-5));
 }
 
-// 6. SpanNorm's attention reaches the output only through the MLP.
-TEST(Invariant06, SpanNormSpansTheBlock) {
+// SpanNorm's attention reaches the output only through the MLP.
+TEST(Invariants, SpanNormSpansTheBlock) {
   const auto normed_embedding = [](const char* preset) {
     NormConfig config;
     config.preset = preset;
@@ -169,8 +169,8 @@ TEST(Invariant06, SpanNormSpansTheBlock) {
   }
 }
 
-// 7. With silent branches a block is the identity, or one norm.
-TEST(Invariant07, SilentBranchesLeaveTheSkip) {
+// When its branches return zero, a block is the identity or a single norm.
+TEST(Invariants, SilentBranchesLeaveTheSkip) {
   for (const char* preset : {"pre", "qk", "qkv", "olmo2", "sandwich"}) {
     const TinyModel m = with_preset(preset, 1e-5);  // N(0) = 0 needs eps > 0
     scale_outputs(m, 0.0);
@@ -187,8 +187,8 @@ TEST(Invariant07, SilentBranchesLeaveTheSkip) {
   }
 }
 
-// 8. With a norm on the branch's output each contribution has unit RMS, whatever the scale of W_O and W_down.
-TEST(Invariant08, OutputNormsFixTheContribution) {
+// With a norm on the branch's output, each contribution has RMS 1 for every scale of W_O and W_down.
+TEST(Invariants, OutputNormsFixTheContribution) {
   for (const char* preset : {"olmo2", "sandwich", "peri"}) {
     const TinyModel m = with_preset(preset);
     const at::Tensor before = m.logits(tiny_ids());
@@ -210,8 +210,8 @@ TEST(Invariant08, OutputNormsFixTheContribution) {
   }
 }
 
-// 9. SpanNorm's two explicit scalings are one function; a final norm after Post-Norm is idle at unit gain.
-TEST(Invariant09, EquivalentScalingsAndIdleFinalNorm) {
+// SpanNorm's two explicit scalings compute the same; a final norm after Post-Norm with a gain of 1 changes nothing.
+TEST(Invariants, EquivalentScalingsAndIdleFinalNorm) {
   const auto span = [](SpanScaling scaling) {
     NormConfig config;
     config.preset = "span";
@@ -228,8 +228,8 @@ TEST(Invariant09, EquivalentScalingsAndIdleFinalNorm) {
   EXPECT_LT(largest_difference(with_final.logits(tiny_ids()), with_preset("post").logits(tiny_ids())), 1e-13);
 }
 
-// 10. HybridNorm without its inner norms is "plain attention, post MLP" (HybridNorm*'s half is in norm_test.cpp).
-TEST(Invariant10, EditsTurnHybridNormIntoPlainPost) {
+// HybridNorm without its inner norms is plain attention with a Post-Norm MLP.
+TEST(Invariants, EditsTurnHybridNormIntoPlainPost) {
   NormConfig config;
   config.preset = "hybrid";
   LayerEdit& all = config.layers["all"];
@@ -243,12 +243,12 @@ TEST(Invariant10, EditsTurnHybridNormIntoPlainPost) {
 struct EulerCase {
   const char* preset;
   const char* matrix;
-  std::int64_t begin, rows;  // scale-free rows of it
+  std::int64_t begin, rows;  // of the matrix, scale-free
 };
 
-// 11. Euler's identity of scale-free weights: <W, dL/dW> = 0, and scaling W by c divides its gradient by c and leaves
-// every other gradient alone.
-TEST(Invariant11, ScaleFreeWeightsHaveOrthogonalGradients) {
+// Euler's identity for scale-free weights: <W, dL/dW> = 0, and scaling W by c divides its gradient by c and does not
+// change any other gradient.
+TEST(Invariants, ScaleFreeWeightsHaveOrthogonalGradients) {
   const EulerCase cases[] = {
       {"qk", "attention.qkv", 0, 32},      {"qk", "attention.qkv", 32, 16},      {"hybrid", "attention.qkv", 0, 32},
       {"hybrid", "attention.qkv", 32, 16}, {"hybrid", "attention.qkv", 48, 16},  {"olmo2", "attention.out", 0, 32},
@@ -270,7 +270,7 @@ TEST(Invariant11, ScaleFreeWeightsHaveOrthogonalGradients) {
   }
 }
 
-// No dead site: every norm's gain reaches the output, in every preset.
+// In every preset the gain of every norm has an effect on the output.
 TEST(Placement, EveryNormWeightChangesTheOutput) {
   for (const std::string& preset : preset_names()) {
     const TinyModel m = with_preset(preset, 1e-5, tiny_config(4));
@@ -287,12 +287,12 @@ TEST(Placement, EveryNormWeightChangesTheOutput) {
   }
 }
 
-// At initialization the scaled schemes keep gradients flat over depth, DeepNorm's shrink as L^(-1/2).
+// With the initial weights, the gradients of these placements do not grow or shrink much with depth.
 TEST(Placement, InitialGradientsAreFlatOverDepth) {
   for (const char* preset : {"pre", "post", "hybrid_star", "span", "mix"}) {
     RunConfig config = tiny_config(16);
     config.model.tie_embeddings = false;
-    config.init.embedding_std = 1.0;  // unit RMS: the first block is then like the others
+    config.init.embedding_std = 1.0;  // an RMS of 1, so that the first block is like the others
     const TinyModel m = make_tiny_model(config, preset_plan(preset, 16, 1e-5));
     m.backward(tiny_ids());
     const auto grad = [&](std::int64_t l) {

@@ -18,6 +18,7 @@ namespace {
 using testing::gradcheck;
 using testing::wave;
 
+// Every test of this file runs the references.
 class OnReference : public ::testing::Test {
   const testing::KernelPathScope scope_{KernelPath::reference};
 };
@@ -157,7 +158,7 @@ TEST_F(Attention, IsCausalAndReadsKeysGroupwise) {
             {wave({1, 3, 2, 4}, 0.1), wave({1, 3, 1, 4}, 0.5), wave({1, 3, 1, 4}, 1.1)});
 }
 
-// Values narrower and wider than keys, and a scale of its own.
+// Values may be narrower or wider than keys, and the scale may be given.
 TEST_F(Attention, TakesAnyWidthOfValuesAndAnyScale) {
   for (const std::int64_t width : {3, 4, 6}) {
     const at::Tensor q = wave({1, 3, 2, 4}, 0.1), k = wave({1, 3, 2, 4}, 0.5), v = wave({1, 3, 2, width}, 1.1);
@@ -202,7 +203,7 @@ TEST_F(RecomputedLinear, SeveralProductsOfOneInputHaveTheGradientsOfThePlainComp
   for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(of_paths[0][i], of_paths[1][i])) << i;
 }
 
-// Float32 and bf16 against float64 of the same rounded input.
+// Compares float32 and bf16 with float64 of the same rounded input.
 TEST_F(Ops, LowerPrecisionStaysWithinItsRounding) {
   for (const auto& [type, tolerance] : {std::pair{at::kFloat, 2e-6}, std::pair{at::kBFloat16, 2e-2}}) {
     const auto round = [t = type](const at::Tensor& x) { return x.to(t); };
@@ -228,7 +229,7 @@ TEST_F(Ops, LowerPrecisionStaysWithinItsRounding) {
   }
 }
 
-// prepared_linear's backward pass makes its input again; the gradients are those of the plain composition.
+// The backward pass of prepared_linear makes its input again; the gradients are those of the plain composition.
 TEST_F(RecomputedLinear, GradientIsRight) {
   for (const bool recompute : {false, true}) {
     gradcheck(

@@ -1,4 +1,4 @@
-// Parity with the reference implementations, and what must hold for any placement.
+// Parity with the reference implementations.
 #include <cmath>
 
 #include <ATen/ATen.h>

@@ -1,4 +1,4 @@
-// Experts: the choice, the losses, the products, and what must hold of a model that has them.
+// Experts: how they are chosen, their losses and products, and what must hold for a model that has them.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -30,10 +30,10 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
 
-// Both ways to every result.
+// Every result here can be reached by the reference and by a fused path.
 constexpr KernelPath kPaths[] = {KernelPath::reference, KernelPath::fused};
 
-// Every rule of choice there is.
+// Every kind of rule.
 std::vector<RouterRule> rules() {
   std::vector<RouterRule> all;
   for (const bool sigmoid : {false, true}) {
@@ -77,7 +77,7 @@ TEST(Router, WeightsAreTheScoresOfTheBestInOrder) {
   EXPECT_NEAR(r.entropy.item<double>(), entropy.item<double>(), 1e-12);
 }
 
-// DeepSeek-V3: chosen by score + bias within the best groups, weighted by the score alone.
+// As in DeepSeek-V3, experts are chosen by score + bias within the best groups and weighted by the score alone.
 TEST(Router, ABiasChoosesButDoesNotWeigh) {
   const at::Tensor logits = wave({9, 6}, 1.4) * 2.0, scores = logits.sigmoid(), bias = wave({6}, 0.2) * 2.0;
   const Routing r = ops::route(logits, bias, {2, true, true, 2.5, 3, 2, true});
@@ -104,7 +104,7 @@ TEST(Router, ABiasChoosesButDoesNotWeigh) {
   }
 }
 
-TEST(Router, OfEqualScoresTheLowerNumberWins) {
+TEST(Router, TheLowerIndexWinsAmongEqualScores) {
   for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16}) {
     at::Tensor logits = at::zeros({3, 5}, type);
     logits[1][3] = 1.0;
@@ -153,7 +153,7 @@ struct Choice {
   at::Tensor experts;  // [N, k]
 };
 
-// Five tokens, four experts: some without a token, one with all, ties of nothing, every expert for every token.
+// Choices of five tokens among four experts.
 std::vector<Choice> choices() {
   const auto table = [](std::vector<std::int64_t> list, std::int64_t k) { return at::tensor(list).view({-1, k}); };
   return {{"an empty expert", table({0, 3, 3, 1, 1, 0, 0, 1, 3, 0}, 2)},
@@ -161,7 +161,7 @@ std::vector<Choice> choices() {
           {"every expert", table({0, 1, 2, 3, 3, 2, 1, 0, 1, 0, 3, 2, 2, 3, 0, 1, 0, 2, 1, 3}, 4)}};
 }
 
-// So many tokens that rows are rounded up on a CPU, each expert with another number of them and one with none.
+// Enough tokens that the rows of an expert are rounded up on a CPU. Each expert has another number of them, one none.
 Choice many_tokens() {
   const at::Tensor t = at::arange(150, at::kLong);
   return {"many tokens", at::stack({t.remainder(5).clamp_max(1) * 3, t.remainder(7).eq(0).to(at::kLong)}, 1)};
@@ -219,7 +219,7 @@ ExpertRun run_experts(at::ScalarType type, KernelPath path, Products products, c
   return {out.detach(), grads};
 }
 
-// Every path in every type against the reference in float64.
+// Compares every path in every type with the reference in float64.
 TEST(ExpertMlp, PathsAgree) {
   std::vector<Choice> all = choices();
   all.push_back(many_tokens());
@@ -322,7 +322,7 @@ TEST(MoeModel, EveryParameterLearnsAndTheBiasDoesNot) {
   }
 }
 
-// The bias sends every token of a layer to one expert; the others' gradients are zero, not stale or missing.
+// The bias sends every token of a layer to one expert; the gradients of the others are zero, not stale or missing.
 TEST(MoeModel, OneExpertMayGetEverything) {
   RunConfig config = moe_config();
   config.model.moe.selection_bias = true;

@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include "norma/config/foreign_yaml.h"
-#include "norma/interop/checkpoint_weights.h"
 #include "norma/interop/olmo_folder.h"
 #include "norma/interop/olmo_names.h"
 
@@ -31,16 +30,21 @@ fs::path parity_fixture(const std::string& name) {
   return fs::path(NORMA_SOURCE_DIR) / "tests/fixtures/parity" / (name + ".json");
 }
 
-// Elements of the model's own parameters.
-WeightReader reader_of(const FixtureModel& f) {
-  std::map<std::string, at::Tensor> all;
-  for (const Unit& unit : f.model->units()) {
-    for (const UnitParameter& p : unit.parameters) all[p.name] = p.tensor.detach().flatten();
+// The model's own parameters.
+class ModelWeights final : public WeightReader {
+ public:
+  explicit ModelWeights(const FixtureModel& f) {
+    for (const Unit& unit : f.model->units()) {
+      for (const UnitParameter& p : unit.parameters) values_[p.name] = p.tensor.detach().flatten();
+    }
   }
-  return [all](const std::string& name, std::int64_t begin, const at::Tensor& out) {
-    out.copy_(all.at(name).narrow(0, begin, out.numel()));
-  };
-}
+  void read(const std::string& name, std::int64_t begin, const at::Tensor& out) const override {
+    out.copy_(values_.at(name).narrow(0, begin, out.numel()));
+  }
+
+ private:
+  std::map<std::string, at::Tensor> values_;
+};
 
 // The fixtures give norms on outputs names of their own; OLMo calls them by where they would stand otherwise.
 std::string olmos_own_name(std::string name) {
@@ -59,8 +63,8 @@ at::Tensor stored(const SafetensorsFile& file, const std::string& name) {
 void round_trip(const FixtureModel& f, OlmoKeys keys) {
   const TemporaryFolder folder;
   const fs::path path = folder.path() / "olmo.safetensors";
-  const WeightReader read = reader_of(f);
-  export_olmo(path, f.config, f.plan, read, keys);
+  const ModelWeights own(f);
+  export_olmo(path, f.config, f.plan, own, keys);
   const SafetensorsFile file(path);
   EXPECT_EQ(file.header().tensors.size(), f.parameters.size());
   for (const Json& parameter : f.fixture.at("parameters")) {
@@ -75,7 +79,7 @@ void round_trip(const FixtureModel& f, OlmoKeys keys) {
     for (const ParameterSpec& p : unit.parameters) {
       const std::int64_t begin = p.numel() / 3;  // inside of an expert, too
       const at::Tensor want = at::empty({p.numel() - begin}, at::kFloat), got = at::empty_like(want);
-      read(p.name, begin, want);
+      own.read(p.name, begin, want);
       weights.read(p.name, begin, got);
       EXPECT_TRUE(at::equal(want, got)) << p.name;
     }
@@ -196,7 +200,8 @@ std::string experts(const std::string& more) {
 void expect_same_file(const fs::path& run, const fs::path& file) {
   const testing::ImportedRun imported(run);
   const fs::path again = run / "again.safetensors";
-  export_olmo(again, imported.config.model, imported.plan, checkpoint_weights(imported.folder), OlmoKeys::encoded);
+  export_olmo(again, imported.config.model, imported.plan,
+              CheckpointReader(imported.folder, open_checkpoint(imported.folder)), OlmoKeys::encoded);
   EXPECT_EQ(read_file(again, 1 << 24), read_file(file, 1 << 24));
 }
 
@@ -205,7 +210,7 @@ void expect_same_logits(const std::string& fixture, const std::string& config) {
   const FixtureModel f(parity_fixture(fixture));
   const TemporaryFolder folder;
   fs::create_directory(folder.path() / "olmo");
-  export_olmo(folder.path() / "olmo/model.safetensors", f.config, f.plan, reader_of(f), OlmoKeys::encoded);
+  export_olmo(folder.path() / "olmo/model.safetensors", f.config, f.plan, ModelWeights(f), OlmoKeys::encoded);
   std::ofstream(folder.path() / "olmo/config.yaml") << config;
   const auto result =
       run_norma({"import", (folder.path() / "olmo").string(), "--out", (folder.path() / "run").string()});
@@ -240,7 +245,7 @@ TEST(OlmoImport, AConfigOfOursMayDescribeTheModel) {
   const FixtureModel f(parity_fixture("dense_hybrid"));
   const TemporaryFolder folder;
   const fs::path file = folder.path() / "weights.safetensors", out = folder.path() / "run";
-  export_olmo(file, f.config, f.plan, reader_of(f), OlmoKeys::plain);
+  export_olmo(file, f.config, f.plan, ModelWeights(f), OlmoKeys::plain);
   testing::ProgramResult result = run_norma({"import", file.string(), "--out", out.string()});
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_TRUE(contains(result.err, "name OLMo's config.yaml, or a config of ours, with --config"));
@@ -261,7 +266,7 @@ TEST(OlmoImport, TensorsMustBeThoseOfTheConfig) {
   const FixtureModel f(parity_fixture("dense_pre"));
   const TemporaryFolder folder;
   const fs::path file = folder.path() / "olmo.safetensors";
-  export_olmo(file, f.config, f.plan, reader_of(f), OlmoKeys::plain);
+  export_olmo(file, f.config, f.plan, ModelWeights(f), OlmoKeys::plain);
   const auto error_with = [&](const std::string& config) {
     const OlmoModel olmo = read_config(config);
     return error_text<DataError>([&] { OlmoWeights(file, olmo.model, olmo.plan); });
@@ -291,7 +296,7 @@ TEST(OlmoImport, LayersOfTheConfigAloneTakeNoMemory) {
   const FixtureModel f(parity_fixture("dense_pre"));
   const TemporaryFolder folder;
   const fs::path file = folder.path() / "olmo.safetensors";
-  export_olmo(file, f.config, f.plan, reader_of(f), OlmoKeys::plain);
+  export_olmo(file, f.config, f.plan, ModelWeights(f), OlmoKeys::plain);
   const testing::MemoryLimit limit(kLittleMemory);
   const OlmoModel olmo = read_config(kManyExperts);
   EXPECT_TRUE(contains(error_text<DataError>([&] { OlmoWeights(file, olmo.model, olmo.plan); }),

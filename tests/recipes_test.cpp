@@ -71,7 +71,7 @@ TEST(Recipes, AFileOfKeysIsAnOverrideWithItsOwnLines) {
   const LoadedConfig loaded =
       load_config(configs("tiny.yaml"), {"optim.lr=7", "@" + configs("recipes/pre.yaml"), "norm.preset=qk"});
   EXPECT_TRUE(loaded.problems.empty());
-  EXPECT_EQ(loaded.config.norm.preset, "qk");  // in order: the last one wins
+  EXPECT_EQ(loaded.config.norm.preset, "qk");  // the last of them wins
   EXPECT_EQ(loaded.config.optim.lr, 3e-4);
 }
 

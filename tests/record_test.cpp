@@ -70,7 +70,7 @@ std::vector<std::string> read_records(const std::string& file) {
   return records;
 }
 
-// One level of a protobuf message: field number to its values, numbers as their raw bytes.
+// One level of a protobuf message: the values of each field number, of which numbers stand as raw bytes.
 std::multimap<int, std::string> fields_of(std::string_view message) {
   const auto varint = [&] {
     std::uint64_t value = 0;
@@ -250,7 +250,7 @@ TEST(BaselineFile, HoldsScoresByLabelOrForEverySet) {
   EXPECT_TRUE(read_run_baseline(folder.path()).empty());
   const Baseline by_label = {{"books", {6.5, 5.5, 100}}, {"code", {4.5, 3.5, 50}}};
   for (const Baseline& baseline : {by_label, Baseline{{"", {6.0, 5.0, 10}}}}) {
-    write_file_atomic(file, to_json(baseline));
+    write_file_atomic(file, json_text(baseline));
     EXPECT_EQ(read_run_baseline(folder.path()), baseline);
   }
   EXPECT_EQ(scores_of(read_baseline(file), "any")->bigram_nats, 5.0);

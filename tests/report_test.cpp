@@ -88,7 +88,7 @@ TEST_F(ReportTest, TakesTheRunsInsideAFolder) {
 
 TEST_F(ReportTest, FindsBaselineAndSamplesInTheRunFolder) {
   const fs::path a = add_run("a", "pre"), b = add_run("b", "post");
-  write_file_atomic(a / kBaselineFile, to_json({{"books", {3.0, 2.0, 100}}}));
+  write_file_atomic(a / kBaselineFile, json_text({{"books", {3.0, 2.0, 100}}}));
   write_texts(a / kSamplesFile, {{"The kernel", " is | small", 4, "length"}});
   std::string text = markdown({a, b});
   EXPECT_TRUE(contains(text, "| unigram counts | - | - | - | - | - | 3.0000 (ppl 20.1) | - | - |"));
@@ -96,10 +96,10 @@ TEST_F(ReportTest, FindsBaselineAndSamplesInTheRunFolder) {
   EXPECT_TRUE(contains(text, "## Sample: a\n\n```text\nThe kernel is | small\n```"));
   fs::copy_file(a / kBaselineFile, b / kBaselineFile);
   EXPECT_TRUE(contains(markdown({a, b}), "| unigram counts |"));
-  write_file_atomic(b / kBaselineFile, to_json({{"books", {4.0, 3.5, 50}}}));
+  write_file_atomic(b / kBaselineFile, json_text({{"books", {4.0, 3.5, 50}}}));
   text = markdown({a, b});
   EXPECT_TRUE(contains(text, "| unigram counts (a) |") && contains(text, "| bigram counts (b) |"));
-  write_file_atomic(path("counts.json"), to_json({{"", {1.0, 0.5, 9}}}));
+  write_file_atomic(path("counts.json"), json_text({{"", {1.0, 0.5, 9}}}));
   text = make_report({{a, b}, path("counts.json"), ""}).markdown;
   EXPECT_TRUE(contains(text, "| unigram counts | - | - | - | - | - | 1.0000"));
 }

@@ -1,4 +1,4 @@
-// Safetensors files: round trips, and every malformed header with its reason.
+// Safetensors files: what is written is read again, and every malformed header is refused with the reason.
 #include "norma/checkpoint/safetensors.h"
 
 #include <algorithm>
@@ -26,14 +26,14 @@ std::span<const std::byte> bytes_of(std::string_view text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }
 
-// A whole file with this header and so many bytes of data.
+// A whole file with this header and this many bytes of data.
 std::string file_with(const std::string& header, std::size_t data_bytes) {
   std::string file(8, '\0');
   for (int i = 0; i < 8; ++i) file[static_cast<std::size_t>(i)] = static_cast<char>(header.size() >> (8 * i));
   return file + header + std::string(data_bytes, 'x');
 }
 
-// "" when the header is accepted, else the error's text.
+// The error's text; "" when the header is accepted.
 std::string verdict(const std::string& file) {
   try {
     parse_safetensors_header(bytes_of(file), "a.safetensors");

@@ -1,4 +1,4 @@
-// The catalogue of tasks, their prompts on small data made here, and requests as tokens.
+// The catalogue of tasks, their prompts for a little data that is made here, and requests as tokens.
 #include "norma/eval/tasks.h"
 
 #include <map>
@@ -70,7 +70,7 @@ TEST(TaskCatalogue, HoldsTheTasksOfTheInLoopEvaluations) {
 
 TEST(TaskCatalogue, IsListedOneTaskALine) {
   const std::vector<std::string> lines = split(task_listing(), '\n');
-  ASSERT_EQ(lines.size(), task_catalogue().size() + 1);  // the last one is empty
+  ASSERT_EQ(lines.size(), task_catalogue().size() + 1);  // the last line is empty
   for (std::size_t i = 0; i < task_catalogue().size(); ++i) {
     EXPECT_TRUE(lines[i].starts_with(task_catalogue()[i].name + " ")) << lines[i];
   }
@@ -235,7 +235,7 @@ TEST(TaskRequests, KeepTheEndThatFits) {
 
 TEST(TaskRequests, NeedTokens) {
   json document = testing::small_tokenizer_json();
-  document["model"]["vocab"].erase("x");  // a byte that no token stands for is left out
+  document["model"]["vocab"].erase("x");  // a byte without a token is left out
   document["model"]["vocab"]["xyz"] = 'x';
   const Tokenizer tokenizer = Tokenizer::from_json(document.dump(), "small.json");
   const Task task{.name = "made", .metric = TaskMetric::acc, .requests = {{4, 0, 0, "a", "xx"}}};

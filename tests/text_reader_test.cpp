@@ -132,8 +132,8 @@ TEST(Strip, CutsWhatPythonCuts) {
   EXPECT_EQ(strip(" \t\n\v\f\r\x1c\x1d\x1e\x1f\u0085\u00a0\u1680\u2000\u2005\u200a\u2028\u2029\u202f\u205f"
                   "\u3000x y\u3000 \u0085"),
             "x y");
-  EXPECT_EQ(strip("\u200bx\ufeff"), "\u200bx\ufeff");  // zero width, not white space
-  EXPECT_EQ(strip("\xa0x\x85"), "\xa0x\x85");          // bytes of no character
+  EXPECT_EQ(strip("\u200bx\ufeff"), "\u200bx\ufeff");  // of zero width, but no white space
+  EXPECT_EQ(strip("\xa0x\x85"), "\xa0x\x85");          // these bytes are no characters
   EXPECT_EQ(strip(" \u2003 "), "");
   EXPECT_EQ(strip(""), "");
 }

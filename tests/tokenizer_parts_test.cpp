@@ -1,4 +1,4 @@
-// The components of a tokenizer.json one by one, and files that are wrong.
+// The components of a tokenizer.json one by one, and wrong files.
 #include <fstream>
 #include <random>
 
@@ -154,7 +154,7 @@ PreTokenizer matches_of(const std::string& pattern) {
   return pre_tokenizer(split);
 }
 
-// Matches as Hugging Face tokenizers 0.22.2 gives them.
+// The matches are those of Hugging Face tokenizers 0.22.2.
 TEST(PreTokenizer, ReadsExpressionsAsOnigurumaDoes) {
   struct Case {
     const char *pattern, *text;
@@ -180,7 +180,7 @@ TEST(PreTokenizer, ReadsExpressionsAsOnigurumaDoes) {
   for (const Case& c : cases) EXPECT_EQ(words_of(matches_of(c.pattern), c.text), c.matches) << c.pattern;
 }
 
-// The last characters of each kind came with Unicode 16, the ones after them come with Unicode 17.
+// The last characters of each kind came with Unicode 16, and the characters after them with Unicode 17.
 TEST(PreTokenizer, KnowsTheCharactersThatTheReferenceKnows) {
   const auto matches = [](const char* pattern, const std::string& character) {
     return words_of(matches_of(pattern), character).size() == 1;
@@ -193,7 +193,7 @@ TEST(PreTokenizer, KnowsTheCharactersThatTheReferenceKnows) {
   EXPECT_TRUE(matches(R"(\p{Cn})", "\uA7CE"));
   EXPECT_FALSE(matches(R"(\p{L}|\w|\d)", "\uA7CE"));
   EXPECT_FALSE(matches(R"(\p{N})", "\U00011DE0"));
-  const Json digits = {{"type", "Digits"}, {"individual_digits", true}};  // of another version, as there
+  const Json digits = {{"type", "Digits"}, {"individual_digits", true}};  // digits of another Unicode version, as there
   EXPECT_EQ(words_of(pre_tokenizer(digits), "a\U00011DE0").size(), 2U);
   EXPECT_EQ(words_of(pre_tokenizer(digits), "a\uA7CE").size(), 1U);
 }

@@ -29,7 +29,7 @@ Tokenizer make(const json& document) {
   return Tokenizer::from_json(document.dump(), "small.json");
 }
 
-// ---- Fixtures: numbers of Hugging Face tokenizers 0.22.2.
+// ---- Fixtures, whose numbers are those of Hugging Face tokenizers 0.22.2.
 
 const std::vector<std::pair<std::string, std::string>> kTokenizers = {
     {"dolma2", "allenai_dolma2.json"}, {"neox", "allenai_gpt-neox-olmo-dolma-v1_5.json"}};
@@ -52,7 +52,7 @@ void check_cases(const json& cases, const Tokenizer& tokenizer) {
     const auto text = entry.at("text").get<std::string>();
     const auto ids = entry.at("ids").get<Ids>();
     EXPECT_EQ(tokenizer.encode(text), ids) << name;
-    for (int round = 0; round < 2; ++round) {  // the second time words come from the cache
+    for (int round = 0; round < 2; ++round) {  // in the second round words come from the cache
       Ids cached;
       tokenizer.encode(text, cached, scratch);
       EXPECT_EQ(cached, ids) << name;
@@ -201,7 +201,7 @@ TEST(Tokenizer, ReadsBothSpellingsOfMerges) {
   }
 }
 
-// The definition, applied word by word: join the leftmost pair of the lowest rank until there is none.
+// The definition of BPE for a word: join the leftmost pair of the lowest rank until no pair can be joined.
 Ids encode_by_definition(const Tokenizer& tokenizer, std::string_view word) {
   std::vector<std::string> parts;
   for (unsigned char byte : word) parts.push_back(testing::byte_character(byte));

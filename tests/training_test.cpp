@@ -132,7 +132,7 @@ TEST(TrainStep, ItsPartsGiveTheWholeStep) {
   EXPECT_FALSE(decide({.cross_entropy = INFINITY, .grad_norm = 1.0}, 1.0).finite);
 }
 
-// OLMo's dense run, 4,194,304 tokens a step, warm-up of 2000 steps, t_max 1e12 tokens.
+// OLMo's dense run: 4,194,304 tokens a step, a warm-up of 2000 steps, t_max of 1e12 tokens.
 TEST(Schedule, GivesTheValuesOfTheDenseRun) {
   ScheduleConfig schedule;
   schedule.units = ScheduleUnits::tokens;
@@ -182,7 +182,7 @@ TEST(Schedule, OtherKindsFollowTheirFormulas) {
   EXPECT_DOUBLE_EQ(at(5), 0.55);
 }
 
-// The clip factor may reach the fused kernel in float32, but only where the weights are float32 too.
+// The fused kernel may get the clip factor in float32, but only where the weights are float32, too.
 TEST(AdamW, Float32UpdateFollowsTheFormulaAndLeavesFrozenPartsAlone) {
   const auto make = [](at::ScalarType type) {
     const at::Tensor w = at::linspace(-1, 1, 64, type), g = at::linspace(2, -3, 64, type);
@@ -202,7 +202,7 @@ TEST(AdamW, Float32UpdateFollowsTheFormulaAndLeavesFrozenPartsAlone) {
     EXPECT_LT((narrow[0].master.to(at::kDouble) - wide[0].master).abs().max().item<double>(), 1e-6);
     const auto weight = [&](int i) { return wide[0].master[i].item<double>(); };
     const double at_start = -1.0 + 2.0 * 59 / 63;
-    EXPECT_NEAR(weight(59), at_start + 3e-2, 1e-6);  // does not decay: about 3 steps of lr
+    EXPECT_NEAR(weight(59), at_start + 3e-2, 1e-6);  // it does not decay: about 3 steps of the learning rate
     for (const int i : {60, 63}) EXPECT_NEAR(weight(i), -1.0 + 2.0 * i / 63, 1e-12) << "frozen";
   }
 }

@@ -13,9 +13,9 @@
 #include "norma/base/error.h"
 #include "norma/base/json.h"
 #include "norma/config/names.h"
+#include "norma/model/init.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/sharding.h"
-#include "norma/train/initial_weights.h"
 #include "norma/train/runtime.h"
 #include "norma/train/train_step.h"
 
@@ -163,7 +163,7 @@ void add_bench_command(CLI::App& app) {
                                        mesh_degrees(checked.config.parallel, launch));
     const std::unique_ptr<World> world = make_world(checked.config.parallel, launch, device);
     Session session = make_session(checked.config, checked.norms, device, Purpose::training, *world);
-    draw_initial_weights(checked.config, checked.norms, *session.engine);
+    session.engine->fill(InitialWeights(checked.config, checked.norms));
     const Measurement measurement = measure(plan, session, *world, *arguments);
     if (world->is_first()) std::printf("%s\n", report(plan, session, *world, measurement).dump().c_str());
   });

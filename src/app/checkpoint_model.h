@@ -1,35 +1,16 @@
-// A model with its weights, out of a checkpoint or a folder of Hugging Face transformers, which say what it is.
+// Models in memory, with the weights of a checkpoint or of a folder of Hugging Face transformers.
 #pragma once
 
 #include <functional>
-#include <memory>
-#include <optional>
 #include <string>
 
-#include "norma/base/file.h"
-#include "norma/checkpoint/manifest.h"
-#include "norma/interop/hf_folder.h"
+#include "norma/interop/model_source.h"
 
 #include "session.h"
 
 namespace norma {
 
-// `path` is a checkpoint folder, or a run folder (its newest complete checkpoint). Throws CheckpointError.
-fs::path find_checkpoint(const std::string& path);
-
-struct ModelSource {
-  fs::path folder;
-  RunConfig config;  // of a foreign model: the model's part, and data.tokenizer when there is one beside it
-  NormPlan norms;
-  std::optional<std::int64_t> step;              // of a checkpoint
-  std::shared_ptr<const HfFolder> hugging_face;  // null: a checkpoint
-};
-
-// What lies at `path`: a checkpoint, a run folder, or a Hugging Face folder. Reads no weights. Throws CheckpointError,
-// DataError.
-ModelSource find_model(const std::string& path);
-
-// The model on `device`, without an optimizer. `world` outlives it.
+// The model on `device`, without an optimizer. Every byte of a checkpoint is checked. `world` outlives the session.
 Session load_model(const ModelSource& source, at::Device device, const World& world);
 
 struct CheckpointModel {
@@ -42,8 +23,5 @@ struct CheckpointModel {
 // long as the weights still fit.
 CheckpointModel load_checkpoint_model(const std::string& path, Device device, std::int64_t threads,
                                       const std::function<void(RunConfig&)>& adjust = {});
-
-// The config a manifest carries, checked as a config file is.
-RunConfig config_of(const Manifest& manifest, const fs::path& folder, NormPlan& norms);
 
 }  // namespace norma

@@ -5,12 +5,10 @@
 #include "norma/base/error.h"
 #include "norma/base/file.h"
 #include "norma/base/text.h"
-#include "norma/checkpoint/commit.h"
-#include "norma/checkpoint/consolidate.h"
-#include "norma/interop/checkpoint_weights.h"
+#include "norma/checkpoint/state.h"
+#include "norma/interop/model_source.h"
 #include "norma/interop/olmo_folder.h"
 
-#include "checkpoint_model.h"
 #include "commands.h"
 #include "export_formats.h"
 
@@ -112,11 +110,12 @@ void export_safetensors(const ExportArguments& arguments) {
 }
 
 void export_olmo_names(const ExportArguments& arguments) {
-  const fs::path out = file_place(arguments), checkpoint = find_checkpoint(arguments.from);
-  NormPlan plan;
-  const RunConfig config = config_of(open_checkpoint(checkpoint), checkpoint, plan);
+  const fs::path out = file_place(arguments);
+  const ModelSource source = open_checkpoint_model(arguments.from);
+  verify_checkpoint(source.folder);
   const OlmoKeys keys = arguments.plain_keys ? OlmoKeys::plain : OlmoKeys::encoded;
-  print_written(export_olmo(out, config.model, plan, checkpoint_weights(checkpoint), keys), checkpoint, arguments.out);
+  print_written(export_olmo(out, source.config.model, source.norms, *source.weights, keys), source.folder,
+                arguments.out);
 }
 
 void add_export_command(CLI::App& app) {

@@ -1,5 +1,6 @@
 // norma export --to hf: a folder that is read again and computes the same, or none.
 #include <cstdio>
+#include <map>
 #include <span>
 #include <system_error>
 
@@ -11,6 +12,7 @@
 #include "norma/base/file.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/interop/hf_export.h"
+#include "norma/interop/model_source.h"
 #include "norma/model/cost.h"
 
 #include "checkpoint_model.h"
@@ -92,43 +94,37 @@ at::Tensor logits_of(const Session& session, const at::Tensor& ids) {
 
 // Weights as they will be read again.
 void round_weights(Session& session, at::ScalarType type) {
-  const Layout& layout = session.engine->layout();
-  for (std::size_t u = 0; u < layout.units.size(); ++u) {
-    for (const TensorSpan& span : layout.units[u].tensors) {
-      at::Tensor values = session.engine->flat_units()[u].master.narrow(0, span.offset, span.numel);
-      values.copy_(values.to(span.name.ends_with(".selection_bias") ? at::kFloat : type));
-    }
+  for (const ShardPiece& piece : session.engine->pieces()) {
+    const at::Tensor values = values_of(piece, session.engine->flat_units()[piece.unit].master);
+    values.copy_(values.to(piece.tensor->name.ends_with(".selection_bias") ? at::kFloat : type));
   }
   session.engine->refresh_compute();
 }
 
-WeightReader reader_of(const Session& session) {
-  return [&session](const std::string& parameter, std::int64_t begin, const at::Tensor& out) {
-    const Layout& layout = session.engine->layout();
-    for (std::size_t u = 0; u < layout.units.size(); ++u) {
-      for (const TensorSpan& span : layout.units[u].tensors) {
-        if (span.name != parameter) continue;
-        out.copy_(session.engine->flat_units()[u].master.narrow(0, span.offset + begin, out.numel()));
-        return;
-      }
-    }
-    throw CheckFailure(cat("[export] no parameter ", parameter));
-  };
-}
-
-// Of every weight's name and value.
-std::string digest_of(const Session& session) {
-  RunningChecksum sum;
-  const Layout& layout = session.engine->layout();
-  for (std::size_t u = 0; u < layout.units.size(); ++u) {
-    for (const TensorSpan& span : layout.units[u].tensors) {
-      sum.update(std::as_bytes(std::span(span.name)));
-      const at::Tensor values = session.engine->flat_units()[u].master.narrow(0, span.offset, span.numel);
-      sum.update({static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
+// The weights of a session of one process, which holds all of them.
+class SessionWeights final : public WeightReader {
+ public:
+  explicit SessionWeights(const Session& session) {
+    for (const ShardPiece& piece : session.engine->pieces()) {
+      values_[piece.tensor->name] = values_of(piece, session.engine->flat_units()[piece.unit].master);
     }
   }
-  return sum.digest();
-}
+  void read(const std::string& parameter, std::int64_t begin, const at::Tensor& out) const override {
+    out.copy_(values_.at(parameter).narrow(0, begin, out.numel()));
+  }
+  // Of every weight's name and value.
+  std::string digest() const {
+    RunningChecksum sum;
+    for (const auto& [name, values] : values_) {
+      sum.update(std::as_bytes(std::span(name)));
+      sum.update(bytes_of(values));
+    }
+    return sum.digest();
+  }
+
+ private:
+  std::map<std::string, at::Tensor> values_;
+};
 
 // What the written folder must give when it is read again.
 struct Expected {
@@ -144,7 +140,8 @@ void check_folder(const fs::path& folder, const RunConfig& source, const Expecte
   config.norm = written.config.norm;
   written.config = config;
   const Session session = load_model(written, at::kCPU, World());
-  NORMA_CHECK(digest_of(session) == expected.weights, "[export] the folder, read again, has other weights");
+  NORMA_CHECK(SessionWeights(session).digest() == expected.weights,
+              "[export] the folder, read again, has other weights");
   const at::Tensor logits = logits_of(session, expected.ids);
   NORMA_CHECK(at::equal(logits, expected.logits), "[export] the folder, read again, gives other logits: up to ",
               shortest((logits - expected.logits).abs().max().item<double>()), " away");
@@ -207,12 +204,12 @@ void export_hf(const ExportArguments& arguments) {
 
   const at::Tensor ids = probe_ids(source.config.model), before = logits_of(source.session, ids);
   round_weights(source.session, options.dtype == HfDtype::bf16 ? at::kBFloat16 : at::kFloat);
-  const Expected expected{digest_of(source.session), ids, logits_of(source.session, ids)};
+  const Expected expected{SessionWeights(source.session).digest(), ids, logits_of(source.session, ids)};
   if (!at::isfinite(expected.logits).all().item<bool>()) {
     throw DivergedError(cat("[export] ", checkpoint.string(), " holds a model whose logits are not finite"));
   }
   staged.make_folder();
-  write_hf_folder(staged.path(), model, options, reader_of(source.session));
+  write_hf_folder(staged.path(), model, options, SessionWeights(source.session));
   if (tokenizer) write_tokenizer(staged.path(), *tokenizer);
   source.session = {};  // one model at a time in memory
   check_folder(staged.path(), source.config, expected);

@@ -10,11 +10,12 @@
 #include "norma/base/log.h"
 #include "norma/config/yaml.h"
 #include "norma/data/tokenizer.h"
-#include "norma/interop/import_weights.h"
+#include "norma/interop/model_source.h"
+#include "norma/model/parameters.h"
 #include "norma/train/checkpointing.h"
 
+#include "checked_config.h"
 #include "commands.h"
-#include "import_source.h"
 #include "run_description.h"
 
 namespace norma {
@@ -45,7 +46,7 @@ std::string run_name(const fs::path& out) {
 }
 
 // The tokenizer that was named, else one beside the weights that we can read.
-std::optional<fs::path> find_tokenizer(const ImportArguments& arguments, const ImportSource& source) {
+std::optional<fs::path> find_tokenizer(const ImportArguments& arguments, const ForeignModel& source) {
   if (!arguments.tokenizer.empty()) return arguments.tokenizer;
   const fs::path file = source.folder / kTokenizerName;
   if (!fs::exists(file)) return std::nullopt;
@@ -59,13 +60,13 @@ std::optional<fs::path> find_tokenizer(const ImportArguments& arguments, const I
 }
 
 // The ids of a smaller vocabulary are those of its tokenizer; the rows beyond are padding.
-void fit_vocabulary(const fs::path& file, const ImportSource& source, ModelConfig& model) {
+void fit_vocabulary(const fs::path& file, const ForeignModel& source, ModelConfig& model) {
   const std::int64_t ids = Tokenizer::load(file).vocab_size();
-  if (ids > source.model.vocab_size) {
+  if (ids > source.config.model.vocab_size) {
     throw DataError(cat("[import] ", file.string(), " has ", with_commas(ids), " ids, ", source.what, " only ",
-                        with_commas(source.model.vocab_size), ": it is not this model's tokenizer"));
+                        with_commas(source.config.model.vocab_size), ": it is not this model's tokenizer"));
   }
-  model.embedding_rows = source.model.rows();
+  model.embedding_rows = source.config.model.rows();
   model.vocab_size = ids;
 }
 
@@ -87,16 +88,16 @@ ModelConfig written_out(ModelConfig model) {
   return model;
 }
 
-void require_same_model(const ImportSource& source, const CheckedConfig& asked) {
+void require_same_model(const ForeignModel& source, const CheckedConfig& asked) {
   RunConfig given, wanted;
-  given.model = written_out(source.model);
-  given.norm = source.norm;
+  given.model = written_out(source.config.model);
+  given.norm = source.config.norm;
   wanted.model = written_out(asked.config.model);
   wanted.norm = asked.config.norm;
-  const bool other_plan = asked.norms != source.plan;
+  const bool other_plan = asked.norms != source.norms;
   std::vector<std::string> refused;
   for (const KeyDifference& difference : differing_keys(given, wanted)) {
-    if (is_free(difference.key, source.model)) continue;
+    if (is_free(difference.key, source.config.model)) continue;
     if (is_inside(difference.key, "norm") && !other_plan) continue;  // spelled otherwise
     refused.push_back(cat(difference.key, ": ", difference.before, " -> ", difference.now));
   }
@@ -106,11 +107,11 @@ void require_same_model(const ImportSource& source, const CheckedConfig& asked) 
 }
 
 // The settings of the new run: the source's model, ours for the rest, what the user set on top.
-CheckedConfig settings_of(const ImportArguments& arguments, const ImportSource& source,
+CheckedConfig settings_of(const ImportArguments& arguments, const ForeignModel& source,
                           const std::optional<fs::path>& tokenizer, const fs::path& stage) {
   RunConfig config;
-  config.model = source.model;
-  config.norm = source.norm;
+  config.model = source.config.model;
+  config.norm = source.config.norm;
   config.run.name = run_name(arguments.out);
   if (tokenizer) fit_vocabulary(*tokenizer, source, config.model);
   const fs::path file = stage / kConfigFile, out = fs::absolute(arguments.out);
@@ -125,19 +126,22 @@ CheckedConfig settings_of(const ImportArguments& arguments, const ImportSource& 
   return checked;
 }
 
-void write_run(const CheckedConfig& checked, const ImportSource& source, const std::vector<std::string>& command_line,
+void write_run(const CheckedConfig& checked, const ForeignModel& source, const std::vector<std::string>& command_line,
                const fs::path& stage) {
   const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0);
   const RunFolder folder(stage);
   write_description(stage, describe_run(checked, plan, command_line, "none: imported"));
-  write_imported_checkpoint(stage, training_manifest(checked.config, {}, /*optimizer_steps=*/0, ""),
-                            model_parameters(checked.config.model, checked.norms), checked.config.precision,
-                            source.read);
+  const std::string dtype = dtype_name(master_type(checked.config.precision));
+  std::vector<TensorInfo> tensors;
+  for (const UnitSpec& unit : model_parameters(checked.config.model, checked.norms)) {
+    for (const ParameterSpec& p : unit.parameters) tensors.push_back({p.name, dtype, p.shape, 0, 0});
+  }
+  write_checkpoint(stage, training_manifest(checked.config, {}, /*optimizer_steps=*/0, ""), tensors, *source.weights);
 }
 
 void run_import(const ImportArguments& arguments, const std::vector<std::string>& command_line) {
   check_target(arguments.out);
-  const ImportSource source = open_import_source(arguments.source, arguments.config);
+  const ForeignModel source = open_foreign_model(arguments.source, arguments.config);
   const std::optional<fs::path> tokenizer = find_tokenizer(arguments, source);
   StagedPath staged(arguments.out, "import");
   staged.make_folder();

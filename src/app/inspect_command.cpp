@@ -13,7 +13,6 @@
 #include "norma/interop/hf_folder.h"
 #include "norma/model/cost.h"
 
-#include "checkpoint_model.h"
 #include "commands.h"
 
 namespace norma {

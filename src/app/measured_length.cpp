@@ -6,8 +6,8 @@
 
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/model/init.h"
 #include "norma/record/run_folder.h"
-#include "norma/train/initial_weights.h"
 #include "norma/train/train_step.h"
 
 #include "random_batch.h"
@@ -23,7 +23,7 @@ constexpr int kMeasuredSteps = 5;
 // GPU too.
 double measure_step(const RunPlan& plan, at::Device device, World& world) {
   Session session = make_session(plan.config, plan.norms, device, Purpose::training, world);
-  draw_initial_weights(plan.config, plan.norms, *session.engine);
+  session.engine->fill(InitialWeights(plan.config, plan.norms));
   TrainStep step({.model = *session.model,
                   .runner = *session.engine,
                   .engine = *session.engine,

@@ -91,7 +91,7 @@ void run_baseline(const BaselineArguments& arguments, const CLI::App& command) {
   } else {
     baseline = count_files(arguments);
   }
-  const std::string text = to_json(baseline);
+  const std::string text = json_text(baseline);
   if (!out.empty()) write_file_atomic(out, text);
   std::printf("%s", text.c_str());
 }

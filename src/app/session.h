@@ -17,7 +17,7 @@ struct Session {
   std::unique_ptr<AdamW> optimizer;  // null when the session does not train
 };
 
-// Weights are zero until draw_initial_weights() or a loader fills them. `world` outlives the session.
+// Weights are zero until the engine is filled. `world` outlives the session.
 Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose,
                      const World& world);
 

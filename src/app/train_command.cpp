@@ -12,12 +12,13 @@
 #include "norma/base/log.h"
 #include "norma/base/process.h"
 #include "norma/config/names.h"
+#include "norma/model/init.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/sharding.h"
 #include "norma/record/summary.h"
 #include "norma/train/checkpointing.h"
-#include "norma/train/initial_weights.h"
 #include "norma/train/runtime.h"
+#include "norma/train/trainer.h"
 
 #include "checked_config.h"
 #include "commands.h"
@@ -70,7 +71,7 @@ TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const 
   const fs::path folder = run_folder_of(checked.config);
   const std::optional<fs::path> from = find_resume(checked.config.checkpoint, folder, world);
   if (!from) {
-    draw_initial_weights(checked.config, checked.norms, *session.engine);
+    session.engine->fill(InitialWeights(checked.config, checked.norms));
     log_info(cat("a fresh start, seed ", checked.config.run.seed));
     return {};
   }
@@ -173,7 +174,7 @@ int train_together(CheckedConfig checked, const CommandContext& context, const L
   start_rank_log(config, launch, run_folder_of(config));
   if (config.train.max_duration.unit == DurationUnit::minutes) {
     checked.config.train.max_duration = measured_length(plan, run_folder_of(config), device, world);
-    plan = checked_plan(checked, stream.batches_per_epoch(), world.size());
+    plan = checked_plan(checked, stream.batches_per_epoch(), mesh_degrees(config.parallel, launch));
   }
   log_start(checked, plan, launch, device_text(device), *dataset);
   Session session = make_session(config, checked.norms, device, Purpose::training, world);

@@ -37,11 +37,17 @@ const TensorSpan* Layout::find(const std::string& tensor) const {
   return nullptr;
 }
 
+std::vector<const TensorSpan*> Layout::tensors() const {
+  std::vector<const TensorSpan*> all;
+  for (const UnitLayout& unit : units) {
+    for (const TensorSpan& span : unit.tensors) all.push_back(&span);
+  }
+  return all;
+}
+
 std::int64_t Layout::num_parameters() const {
   std::int64_t total = 0;
-  for (const UnitLayout& unit : units) {
-    for (const TensorSpan& span : unit.tensors) total += span.numel;
-  }
+  for (const TensorSpan* span : tensors()) total += span->numel;
   return total;
 }
 
@@ -70,12 +76,19 @@ ShardSpan shard_of(const UnitLayout& unit, int degree, int shard_rank) {
   return {numel * shard_rank, numel};
 }
 
-std::vector<TensorPiece> pieces_of(const UnitLayout& unit, const ShardSpan& shard) {
-  std::vector<TensorPiece> pieces;
-  for (const TensorSpan& tensor : unit.tensors) {
-    const std::int64_t begin = std::max(tensor.offset, shard.begin);
-    const std::int64_t end = std::min(tensor.offset + tensor.numel, shard.begin + shard.numel);
-    if (begin < end) pieces.push_back({&tensor, begin - tensor.offset, end - tensor.offset, begin - shard.begin});
+std::vector<ShardPiece> pieces_of(const Layout& layout, int shard_degree, int shard_rank) {
+  std::vector<ShardPiece> pieces;
+  std::size_t number = 0;
+  for (std::size_t u = 0; u < layout.units.size(); ++u) {
+    const ShardSpan shard = shard_of(layout.units[u], shard_degree, shard_rank);
+    for (const TensorSpan& tensor : layout.units[u].tensors) {
+      const std::int64_t begin = std::max(tensor.offset, shard.begin);
+      const std::int64_t end = std::min(tensor.offset + tensor.numel, shard.begin + shard.numel);
+      if (begin < end) {
+        pieces.push_back({&tensor, u, number, begin - tensor.offset, end - tensor.offset, begin - shard.begin});
+      }
+      ++number;
+    }
   }
   return pieces;
 }

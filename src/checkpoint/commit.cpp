@@ -20,7 +20,7 @@ std::string reason_of(int code) {
   return std::generic_category().message(code);
 }
 
-// Names in a folder, sorted. A folder that does not exist is empty; Failure is the error to throw for others.
+// Names in a folder, sorted; none when the folder does not exist. Any other error is thrown as a Failure.
 template <class Failure>
 std::vector<std::string> list_names(const fs::path& folder) {
   std::vector<std::string> names;
@@ -56,7 +56,7 @@ bool exchange_folders(const fs::path& a, const fs::path& b) {
   throw DiskError(cat("[checkpoint] cannot exchange '", a.string(), "' and '", b.string(), "': ", reason_of(code)));
 }
 
-// Size of a regular file that lies in the folder itself; nullopt when there is none. A symbolic link is none.
+// Size of a regular file; nullopt for anything else, a symbolic link included.
 std::optional<std::uint64_t> size_of(const fs::path& path) {
   std::error_code error;
   if (!fs::is_regular_file(fs::symlink_status(path, error)) || error) return std::nullopt;
@@ -64,7 +64,7 @@ std::optional<std::uint64_t> size_of(const fs::path& path) {
   return error ? std::nullopt : std::optional(size);
 }
 
-// What is wrong with the files' presence and sizes, or "".
+// Says which file is missing or has the wrong size; "" when all is well.
 std::string problem_of_files(const fs::path& folder, const Manifest& manifest) {
   for (const FileEntry& file : manifest.files) {
     const fs::path path = folder / file.name;
@@ -91,7 +91,7 @@ void verify_checksum(const fs::path& path, const FileEntry& file) {
   }
 }
 
-// Every range must stand in its file as the manifest says.
+// Every range must be in its file as the manifest says.
 void verify_ranges(const fs::path& folder, const Manifest& manifest) {
   std::vector<std::vector<std::pair<const TensorEntry*, const TensorRange*>>> per_file(manifest.files.size());
   for (const TensorEntry& tensor : manifest.tensors) {
@@ -230,6 +230,21 @@ FoundCheckpoint find_newest_checkpoint(const fs::path& root, CheckpointCheck che
     }
   }
   return found;
+}
+
+fs::path find_checkpoint(const fs::path& path) {
+  std::error_code error;
+  if (fs::exists(path / kManifestName, error)) return path;
+  if (error) throw CheckpointError(cat("[checkpoint] cannot look into ", path.string(), ": ", error.message()));
+  if (!fs::is_directory(path, error)) {
+    throw CheckpointError(
+        cat("[checkpoint] ", path.string(), " is not a folder; give a run folder or a step-N folder"));
+  }
+  const FoundCheckpoint found = find_newest_checkpoint(path);
+  if (found.folder) return *found.folder;
+  std::string text = cat("[checkpoint] ", path.string(), " holds no complete checkpoint");
+  for (const SkippedCheckpoint& skipped : found.skipped) text += cat("; ", skipped.folder, ": ", skipped.reason);
+  throw CheckpointError(text);
 }
 
 void remove_checkpoint(const fs::path& folder) {

@@ -36,7 +36,7 @@ constexpr std::array<DtypeSize, 15> kDtypes = {{{"F64", 8},
                                                 {"F8_E4M3", 1},
                                                 {"F8_E5M2", 1}}};
 
-// A name as it may be printed: foreign names can be as long as the header.
+// A name short enough for a message: foreign names can be as long as the header.
 std::string shown(const std::string& name) {
   return cat("'", std::string_view(name).substr(0, 100), name.size() <= 100 ? "'" : "...'");
 }
@@ -51,7 +51,7 @@ std::uint64_t read_length(std::span<const std::byte> file) {
   return length;
 }
 
-// The header's text, its length checked against the file without adding to it.
+// The header's text. Its length is compared with the file's without an addition, which could overflow.
 std::string_view header_text(std::span<const std::byte> file, const std::string& where) {
   if (file.size() < kLengthBytes) {
     refuse(where, cat("a file of ", file.size(), " bytes has no room for the header's length"));
@@ -125,8 +125,8 @@ void read_metadata(const Json& value, StringPairs* metadata, const std::string& 
   }
 }
 
-// Sorts by place and demands that each tensor begins where the one before it ends.
-void check_places(std::vector<TensorInfo>* tensors, std::uint64_t data_bytes, const std::string& where) {
+// Sorts by offset and demands that each tensor begins where the one before it ends.
+void check_offsets(std::vector<TensorInfo>* tensors, std::uint64_t data_bytes, const std::string& where) {
   std::stable_sort(tensors->begin(), tensors->end(), [](const TensorInfo& a, const TensorInfo& b) {
     return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
   });
@@ -159,7 +159,7 @@ std::string print_header(const std::vector<TensorInfo>& tensors, const StringPai
   return text;
 }
 
-void place_tensors(std::vector<TensorInfo>* tensors) {
+void set_offsets(std::vector<TensorInfo>* tensors) {
   std::unordered_map<std::string, bool> seen{{kMetadata, true}};
   std::uint64_t at = 0;
   for (TensorInfo& tensor : *tensors) {
@@ -217,7 +217,7 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, cons
       header.tensors.push_back(read_tensor(name, entry, where));
     }
   }
-  check_places(&header.tensors, file.size() - header.data_offset, where);
+  check_offsets(&header.tensors, file.size() - header.data_offset, where);
   return header;
 }
 
@@ -239,7 +239,7 @@ std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const
 
 SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<TensorInfo> tensors, const StringPairs& metadata)
     : path_(path), file_(path, OutputFile::Mode::truncate), tensors_(std::move(tensors)) {
-  place_tensors(&tensors_);
+  set_offsets(&tensors_);
   const std::string text = print_header(tensors_, metadata);
   std::array<std::byte, kLengthBytes> length;
   for (std::size_t i = 0; i < kLengthBytes; ++i) length[i] = static_cast<std::byte>(text.size() >> (8 * i));

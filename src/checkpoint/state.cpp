@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cstring>
 #include <exception>
 #include <map>
 #include <optional>
@@ -18,69 +17,63 @@
 namespace norma {
 namespace {
 
+constexpr const char* kModelFile = "model";
+constexpr const char* kOptimizerFile = "optimizer";
+
 struct KindOfState {
   TensorKind kind;
-  const char* file;
+  const char* file;  // the first part of its name
   const std::vector<at::Tensor> FlatState::*buffers;
 };
 
 const std::array<KindOfState, 3>& kinds() {
-  static const std::array<KindOfState, 3> all = {{{TensorKind::weight, "model", &FlatState::weights},
-                                                  {TensorKind::exp_avg, "optimizer", &FlatState::exp_avg},
-                                                  {TensorKind::exp_avg_sq, "optimizer", &FlatState::exp_avg_sq}}};
+  static const std::array<KindOfState, 3> all = {{{TensorKind::weight, kModelFile, &FlatState::weights},
+                                                  {TensorKind::exp_avg, kOptimizerFile, &FlatState::exp_avg},
+                                                  {TensorKind::exp_avg_sq, kOptimizerFile, &FlatState::exp_avg_sq}}};
   return all;
 }
 
-std::string dtype_name(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? "F64" : "F32";
-}
-
 // "model.safetensors", or "model-00003-of-00008.safetensors" for one shard of several.
-std::string file_name(const std::string& stem, int place, int degree) {
+std::string file_name(const std::string& stem, int shard_rank, int degree) {
   if (degree == 1) return stem + ".safetensors";
   char text[64];
-  std::snprintf(text, sizeof text, "-%05d-of-%05d.safetensors", place, degree);
+  std::snprintf(text, sizeof text, "-%05d-of-%05d.safetensors", shard_rank, degree);
   return stem + text;
 }
 
-// A tensor's range in this rank's shard, with its values.
-struct Piece {
+// One piece of one kind: a tensor of this rank's files.
+struct OwnedRange {
   TensorEntry entry;  // without ranges
-  TensorRange range;  // its file is not known yet
+  TensorRange range;  // without its file's index
   at::Tensor values;  // [end - begin], a view of the flat buffer
-  const char* stem;   // of the file
 };
 
-std::vector<Piece> pieces_of(const FlatState& state) {
-  std::vector<Piece> pieces;
+TensorEntry entry_of(const TensorSpan& tensor, const KindOfState& kind, const FlatState& state) {
+  return {tensor.name, kind.kind, dtype_name((state.*kind.buffers)[0].scalar_type()), tensor.shape, {}};
+}
+
+// What this rank writes into its file of that name.
+std::vector<OwnedRange> owned_ranges(const FlatState& state, const std::string& file) {
+  const std::vector<ShardPiece> pieces = pieces_of(state.layout, state.shard_degree, state.shard_rank);
+  std::vector<OwnedRange> owned;
   for (const KindOfState& kind : kinds()) {
     const std::vector<at::Tensor>& buffers = state.*kind.buffers;
-    for (std::size_t u = 0; u < buffers.size(); ++u) {
-      const UnitLayout& unit = state.layout.units[u];
-      for (const TensorPiece& p : pieces_of(unit, shard_of(unit, state.shard_degree, state.place))) {
-        const at::Tensor values = buffers[u].narrow(0, p.offset, p.end - p.begin);
-        const TensorEntry entry = {p.tensor->name, kind.kind, dtype_name(values), p.tensor->shape, {}};
-        pieces.push_back({entry, {0, p.begin, p.end}, values, kind.file});
-      }
+    if (kind.file != file || buffers.empty()) continue;
+    for (const ShardPiece& piece : pieces) {
+      owned.push_back(
+          {entry_of(*piece.tensor, kind, state), {0, piece.begin, piece.end}, values_of(piece, buffers[piece.unit])});
     }
   }
-  return pieces;
+  return owned;
 }
 
-std::span<const std::byte> bytes_of(const at::Tensor& contiguous) {
-  return {static_cast<const std::byte*>(contiguous.const_data_ptr()), contiguous.nbytes()};
-}
-
-FileEntry write_file(const fs::path& path, const char* stem, const std::vector<Piece>& pieces) {
+FileEntry write_file(const fs::path& path, const std::vector<OwnedRange>& owned) {
   std::vector<TensorInfo> infos;
-  for (const Piece& piece : pieces) {
-    if (piece.stem != stem) continue;
-    infos.push_back({stored_name(piece.entry), piece.entry.dtype, stored_shape(piece.entry, piece.range), 0, 0});
+  for (const OwnedRange& one : owned) {
+    infos.push_back({stored_name(one.entry), one.entry.dtype, stored_shape(one.entry, one.range), 0, 0});
   }
   SafetensorsWriter writer(path, infos);
-  for (const Piece& piece : pieces) {
-    if (piece.stem == stem) writer.write(stored_name(piece.entry), bytes_of(piece.values.to(at::kCPU).contiguous()));
-  }
+  for (const OwnedRange& one : owned) writer.write(stored_name(one.entry), bytes_of(one.values.to(at::kCPU)));
   return writer.close();
 }
 
@@ -89,11 +82,12 @@ std::vector<FileEntry> write_files(const fs::path& folder, const FlatState& stat
   std::vector<FileEntry> files;
   if (!state.owner) return files;
   const c10::NoGradGuard no_grad;
-  const std::vector<Piece> pieces = pieces_of(state);
-  for (const char* stem : {kinds()[0].file, kinds()[1].file}) {
-    if (state.exp_avg.empty() && stem != kinds()[0].file) continue;
-    files.push_back(write_file(folder / file_name(stem, state.place, state.shard_degree), stem, pieces));
-  }
+  const auto write = [&](const char* stem) {
+    const fs::path path = folder / file_name(stem, state.shard_rank, state.shard_degree);
+    files.push_back(write_file(path, owned_ranges(state, stem)));
+  };
+  write(kModelFile);
+  if (!state.exp_avg.empty()) write(kOptimizerFile);
   return files;
 }
 
@@ -106,19 +100,13 @@ std::vector<TensorEntry> all_entries(const FlatState& state, const std::vector<F
   };
   std::vector<TensorEntry> entries;
   for (const KindOfState& kind : kinds()) {
-    const std::vector<at::Tensor>& buffers = state.*kind.buffers;
-    for (std::size_t u = 0; u < buffers.size(); ++u) {
-      const UnitLayout& unit = state.layout.units[u];
-      std::map<const TensorSpan*, TensorEntry> by_tensor;
-      for (int place = 0; place < state.shard_degree; ++place) {
-        for (const TensorPiece& p : pieces_of(unit, shard_of(unit, state.shard_degree, place))) {
-          TensorEntry& entry = by_tensor[p.tensor];
-          entry.ranges.push_back({index_of(file_name(kind.file, place, state.shard_degree)), p.begin, p.end});
-        }
-      }
-      for (const TensorSpan& tensor : unit.tensors) {
-        TensorEntry entry = by_tensor.at(&tensor);
-        entries.push_back({tensor.name, kind.kind, dtype_name(buffers[u]), tensor.shape, entry.ranges});
+    if ((state.*kind.buffers).empty()) continue;
+    const std::size_t first = entries.size();  // the kind's tensor of number 0
+    for (const TensorSpan* tensor : state.layout.tensors()) entries.push_back(entry_of(*tensor, kind, state));
+    for (int shard_rank = 0; shard_rank < state.shard_degree; ++shard_rank) {
+      const std::string file = file_name(kind.file, shard_rank, state.shard_degree);
+      for (const ShardPiece& piece : pieces_of(state.layout, state.shard_degree, shard_rank)) {
+        entries[first + piece.number].ranges.push_back({index_of(file), piece.begin, piece.end});
       }
     }
   }
@@ -154,7 +142,7 @@ std::vector<FileEntry> files_of(const std::vector<std::string>& messages) {
 
 FlatState copy_of(const FlatState& state) {
   const c10::NoGradGuard no_grad;
-  FlatState copy{state.layout, state.shard_degree, state.place, state.owner, {}, {}, {}};
+  FlatState copy{state.layout, state.shard_degree, state.shard_rank, state.owner, {}, {}, {}};
   if (!state.owner) return copy;
   const auto copy_all = [](const std::vector<at::Tensor>& from, std::vector<at::Tensor>& to) {
     for (const at::Tensor& tensor : from) to.push_back(tensor.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
@@ -227,43 +215,32 @@ fs::path CheckpointSave::finish(const CommitObserver& observer) {
 
 namespace {
 
-// The part of a stored range that this rank wants, into its place.
-void copy_overlap(const SafetensorsFile& file, const TensorEntry& entry, const TensorRange& stored,
-                  const Piece& piece) {
-  const std::int64_t begin = std::max(stored.begin, piece.range.begin), end = std::min(stored.end, piece.range.end);
-  if (begin >= end) return;
-  const std::span<const std::byte> bytes = file.bytes(stored_name(entry));
-  const std::size_t size = piece.values.element_size();
-  if (bytes.size() != static_cast<std::size_t>(stored.end - stored.begin) * size) {
-    throw CheckpointError(cat("[checkpoint] tensor ", entry.name, ": ", bytes.size(), " bytes stored, ",
-                              static_cast<std::size_t>(stored.end - stored.begin) * size, " expected"));
-  }
-  at::Tensor staged = at::empty({end - begin}, piece.values.options().device(at::kCPU));
-  std::memcpy(staged.mutable_data_ptr(), bytes.data() + static_cast<std::size_t>(begin - stored.begin) * size,
-              staged.nbytes());
-  piece.values.narrow(0, begin - piece.range.begin, end - begin).copy_(staged);
-}
-
-const TensorEntry& matching_entry(const fs::path& folder, const Manifest& manifest, const Piece& piece) {
-  const TensorEntry* entry = manifest.find(piece.entry.name, piece.entry.kind);
-  if (entry == nullptr) {
-    throw CheckpointError(cat("[checkpoint] ", folder.string(), " lacks ", stored_name(piece.entry),
-                              "; it is of another model (compare model.* and norm.* with its config)"));
-  }
-  if (entry->shape != piece.entry.shape || entry->dtype != piece.entry.dtype) {
-    throw CheckpointError(cat("[checkpoint] ", folder.string(), ": ", stored_name(*entry), " is ", entry->dtype, " ",
-                              at::IntArrayRef(entry->shape), ", the model has ", piece.entry.dtype, " ",
-                              at::IntArrayRef(piece.entry.shape)));
-  }
-  return *entry;
-}
-
-void refuse_left_over(const fs::path& folder, const Manifest& manifest, const FlatState& state) {
+// Throws unless the checkpoint holds the state's tensors, in their shapes and types, and no others.
+void check_tensors(const fs::path& folder, const Manifest& manifest, const FlatState& state) {
+  std::map<std::string, const TensorEntry*> stored;
+  for (const TensorEntry& entry : manifest.tensors) stored[stored_name(entry)] = &entry;
+  std::set<std::string> known;  // names of the model
+  for (const TensorSpan* tensor : state.layout.tensors()) known.insert(tensor->name);
   for (const TensorEntry& entry : manifest.tensors) {
     const bool unused_moment = entry.kind != TensorKind::weight && state.exp_avg.empty();
-    if (state.layout.find(entry.name) == nullptr && !unused_moment) {
-      throw CheckpointError(cat("[checkpoint] ", folder.string(), " holds ", stored_name(entry),
-                                ", which the model does not have (compare model.* and norm.* with its config)"));
+    if (known.contains(entry.name) || unused_moment) continue;
+    throw CheckpointError(cat("[checkpoint] ", folder.string(), " holds ", stored_name(entry),
+                              ", which the model does not have (compare model.* and norm.* with its config)"));
+  }
+  for (const KindOfState& kind : kinds()) {
+    if ((state.*kind.buffers).empty()) continue;
+    for (const TensorSpan* tensor : state.layout.tensors()) {
+      const TensorEntry wanted = entry_of(*tensor, kind, state);
+      const auto found = stored.find(stored_name(wanted));
+      if (found == stored.end()) {
+        throw CheckpointError(cat("[checkpoint] ", folder.string(), " lacks ", stored_name(wanted),
+                                  "; it is of another model (compare model.* and norm.* with its config)"));
+      }
+      const TensorEntry& entry = *found->second;
+      if (entry.shape == wanted.shape && entry.dtype == wanted.dtype) continue;
+      throw CheckpointError(cat("[checkpoint] ", folder.string(), ": ", stored_name(entry), " is ", entry.dtype, " ",
+                                at::IntArrayRef(entry.shape), ", the model has ", wanted.dtype, " ",
+                                at::IntArrayRef(wanted.shape)));
     }
   }
 }
@@ -272,15 +249,11 @@ void refuse_left_over(const fs::path& folder, const Manifest& manifest, const Fl
 
 void read_checkpoint(const fs::path& folder, const Manifest& manifest, const FlatState& state) {
   const c10::NoGradGuard no_grad;
-  refuse_left_over(folder, manifest, state);
-  std::map<std::int64_t, SafetensorsFile> files;
-  for (const Piece& piece : pieces_of(state)) {
-    const TensorEntry& entry = matching_entry(folder, manifest, piece);
-    for (const TensorRange& range : entry.ranges) {
-      if (range.end <= piece.range.begin || range.begin >= piece.range.end) continue;
-      const fs::path path = folder / manifest.files[static_cast<std::size_t>(range.file)].name;
-      copy_overlap(files.try_emplace(range.file, path).first->second, entry, range, piece);
-    }
+  check_tensors(folder, manifest, state);
+  const std::vector<ShardPiece> pieces = pieces_of(state.layout, state.shard_degree, state.shard_rank);
+  for (const KindOfState& kind : kinds()) {
+    const std::vector<at::Tensor>& buffers = state.*kind.buffers;
+    if (!buffers.empty()) fill(pieces, buffers, CheckpointReader(folder, manifest, kind.kind));
   }
 }
 

@@ -3,18 +3,14 @@
 #include <algorithm>
 #include <cstdio>
 
-#include <ATen/ATen.h>
-
 #include "norma/base/error.h"
-#include "norma/checkpoint/safetensors.h"
+#include "norma/checkpoint/state.h"
 #include "norma/model/parameters.h"
 
 #include "hf_remote_code.h"
 
 namespace norma {
 namespace {
-
-constexpr std::int64_t kElementsAtOnce = std::int64_t{1} << 22;
 
 void write_json(const fs::path& path, const Json& json) {
   write_file_atomic(path, json.dump(2) + "\n");
@@ -67,21 +63,14 @@ std::vector<std::vector<HfRange>> shards_of(const std::vector<HfRange>& ranges, 
   return shards;
 }
 
-void write_tensor(SafetensorsWriter& writer, const HfRange& range, const char* type, const WeightReader& read) {
-  for (std::int64_t done = 0; done < range.count; done += kElementsAtOnce) {
-    const std::int64_t count = std::min(kElementsAtOnce, range.count - done);
-    at::Tensor values = at::empty({count}, at::kFloat);
-    read(range.parameter, range.begin + done, values);
-    if (type == std::string_view("BF16")) values = values.to(at::kBFloat16);
-    writer.write(range.tensor, {static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
-  }
-}
-
-void write_shard(const fs::path& path, const std::vector<HfRange>& ranges, HfDtype dtype, const WeightReader& read) {
+void write_shard(const fs::path& path, const std::vector<HfRange>& ranges, HfDtype dtype, const WeightReader& reader) {
   std::vector<TensorInfo> infos;
   for (const HfRange& range : ranges) infos.push_back({range.tensor, stored_type(range, dtype), range.shape, 0, 0});
   SafetensorsWriter writer(path, infos);
-  for (const HfRange& range : ranges) write_tensor(writer, range, stored_type(range, dtype), read);
+  for (const HfRange& range : ranges) {
+    const ParameterRange source = {range.parameter, range.begin, range.count};
+    append_weights(writer, range.tensor, scalar_type(stored_type(range, dtype)), source, reader);
+  }
   writer.close();
 }
 
@@ -92,17 +81,17 @@ std::string shard_name(std::size_t index, std::size_t count) {
 }
 
 void write_weights(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
-                   const WeightReader& read) {
+                   const WeightReader& reader) {
   std::vector<HfRange> ranges = hf_ranges(model);
   check_ranges(model, ranges);
   sort_as_the_library(ranges, options.dtype);
   const auto shards = shards_of(ranges, options);
-  if (shards.size() == 1) return write_shard(folder / "model.safetensors", ranges, options.dtype, read);
+  if (shards.size() == 1) return write_shard(folder / "model.safetensors", ranges, options.dtype, reader);
   Json map = Json::object();
   std::uint64_t bytes = 0, elements = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shard_name(i, shards.size());
-    write_shard(folder / name, shards[i], options.dtype, read);
+    write_shard(folder / name, shards[i], options.dtype, reader);
     for (const HfRange& range : shards[i]) {
       map[range.tensor] = name;
       bytes += bytes_of(range, options.dtype);
@@ -123,8 +112,8 @@ Json generation_config(const HfTokens& tokens) {
 }  // namespace
 
 void write_hf_folder(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
-                     const WeightReader& read) {
-  write_weights(folder, model, options, read);
+                     const WeightReader& reader) {
+  write_weights(folder, model, options, reader);
   if (model.model_type == kNormaType) {
     for (const RemoteCodeFile& file : remote_code()) write_file_atomic(folder / file.name, file.text);
   }

@@ -4,8 +4,6 @@
 #include <charconv>
 #include <set>
 
-#include <ATen/ATen.h>
-
 #include "norma/base/error.h"
 #include "norma/base/text.h"
 
@@ -19,7 +17,7 @@ constexpr const char* kHead = "lm_head.weight";
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr std::uint64_t kMaxConfigBytes = 64 << 20;  // 10,000 layers of an own plan
 
-// Buffers of old versions, which are computed anew, and layers that predict further tokens.
+// Tensors that are not read: buffers of old versions, which are computed anew, and layers that predict further tokens.
 bool is_left_out(const std::string& name, const HfModel& model) {
   if (name.ends_with(".rotary_emb.inv_freq")) return true;
   constexpr std::string_view kLayers = "model.layers.";
@@ -31,7 +29,7 @@ bool is_left_out(const std::string& name, const HfModel& model) {
   return read.ec == std::errc() && *read.ptr == '.' && layer >= first && layer - first < model.skipped_layers;
 }
 
-// A tied folder may hold its head once more, if it is the same.
+// A folder whose head is tied may store it once more, equal to the embedding.
 bool is_copy_of_embedding(const HfWeights& weights) {
   const auto head = weights.bytes(kHead), embedding = weights.bytes(kEmbedding);
   return weights.find(kHead)->dtype == weights.find(kEmbedding)->dtype && std::ranges::equal(head, embedding);
@@ -48,36 +46,12 @@ std::string experts_text(const Json& config, const ModelConfig& model) {
   return cat(name, " ", model.moe.num_experts);
 }
 
-// The two tensors that hold all experts of a layer have their number as the first size, as the router has.
-bool counts_experts(const HfRange& range, const ParameterSpec& p) {
-  const bool of_experts = p.role == ParameterRole::experts_up_gate || p.role == ParameterRole::experts_down ||
-                          p.role == ParameterRole::router || p.role == ParameterRole::selection_bias;
-  return of_experts && range.shape == p.shape;
-}
-
-// Names of all tensors that the parameters need. A parameter's ranges live no longer than its check: there are many
-// for each tensor of fused experts, whose number is only config.json's until that tensor is compared.
-std::set<std::string> check_parameters(const std::vector<UnitSpec>& units, const HfModel& model, bool fused,
-                                       const HfWeights& weights, const std::string& where, const std::string& experts) {
-  std::set<std::string> wanted;
-  for (const UnitSpec& unit : units) {
-    for (const ParameterSpec& p : unit.parameters) {
-      for (const HfRange& range : hf_ranges_of(p, model, fused)) {
-        if (!wanted.insert(range.tensor).second) continue;
-        const std::string by = counts_experts(range, p) ? cat("config.json's ", experts) : "config.json";
-        check_tensor(range, weights.find(range.tensor), where, by);
-      }
-    }
-  }
-  return wanted;
-}
-
 void check_nothing_else(const HfModel& model, const std::set<std::string>& wanted, const HfWeights& weights,
                         const std::string& where) {
   for (const std::string& name : weights.names()) {
     if (wanted.contains(name) || is_left_out(name, model)) continue;
     if (name != kHead || !model.model.tie_embeddings) {
-      throw DataError(cat("[import] ", where, ": ", name, " has no place in a ", model.model_type, " model"));
+      throw DataError(cat("[import] ", where, ": ", name, " does not belong to a ", model.model_type, " model"));
     }
     if (!is_copy_of_embedding(weights)) {
       throw DataError(
@@ -86,7 +60,7 @@ void check_nothing_else(const HfModel& model, const std::set<std::string>& wante
   }
 }
 
-// What config.json promises is written out only when as many tensors are there.
+// Refuses a config.json that promises more layers or experts than there are tensors, before any range is listed.
 void check_count(const ModelConfig& model, std::size_t tensors, bool fused, const std::string& where,
                  const std::string& experts) {
   const auto found = static_cast<std::int64_t>(tensors), sparse = static_cast<std::int64_t>(model.moe_layers().size());
@@ -108,37 +82,36 @@ bool has_fused_experts(const ModelConfig& model, const HfWeights& weights) {
 
 }  // namespace
 
-HfFolder::HfFolder(const fs::path& folder) : weights_(std::make_unique<HfWeights>(folder)) {
+struct HfFolder::Weights {
+  HfWeights files;
+  std::unique_ptr<RangeReader> reader;
+};
+
+HfFolder::HfFolder(const fs::path& folder) : weights_(new Weights{HfWeights(folder), nullptr}) {
+  const HfWeights& files = weights_->files;
   const fs::path file = folder / "config.json";
   const Json config = read_json(file, kMaxConfigBytes);
-  model_ = read_hf_config(config, file.string(), weights_->find(kHead) != nullptr);
-  fused_ = has_fused_experts(model_.model, *weights_);
+  model_ = read_hf_config(config, file.string(), files.find(kHead) != nullptr);
+  const bool fused = has_fused_experts(model_.model, files);
   const std::string where = folder.string(), experts = experts_text(config, model_.model);
-  check_count(model_.model, weights_->names().size(), fused_, where, experts);
-  const std::vector<UnitSpec> units = model_parameters(model_.model, model_.plan);
-  check_nothing_else(model_, check_parameters(units, model_, fused_, *weights_, where, experts), *weights_, where);
-  for (const UnitSpec& unit : units) {
-    for (const ParameterSpec& p : unit.parameters) parameters_.emplace(p.name, p);
-  }
+  check_count(model_.model, files.names().size(), fused, where, experts);
+  ForeignFiles foreign;
+  foreign.where = where;
+  foreign.find = [&files](const std::string& tensor) { return files.find(tensor); };
+  foreign.bytes_of = [&files](const std::string& tensor) { return files.bytes(tensor); };
+  foreign.ranges_of = [this, fused](const ParameterSpec& p) { return hf_ranges_of(p, model_, fused); };
+  foreign.source_of_shape = [experts](const ParameterSpec& p, const ForeignRange& range) {
+    const bool of_all_experts = counts_experts(p) && range.shape == p.shape;  // else the tensor is one expert's
+    return of_all_experts ? cat("config.json's ", experts) : std::string("config.json");
+  };
+  weights_->reader = std::make_unique<RangeReader>(model_parameters(model_.model, model_.plan), std::move(foreign));
+  check_nothing_else(model_, weights_->reader->tensors(), files, where);
 }
 
 HfFolder::~HfFolder() = default;
 
 void HfFolder::read(const std::string& parameter, std::int64_t begin, const at::Tensor& out) const {
-  const auto found = parameters_.find(parameter);
-  NORMA_CHECK(found != parameters_.end(), "[import] no parameter ", parameter);
-  const RangeReader reader(hf_ranges_of(found->second, model_, fused_), [this](const std::string& tensor) {
-    return StoredTensor{weights_->find(tensor)->dtype, weights_->bytes(tensor)};
-  });
-  reader.read(parameter, begin, out);
-}
-
-void HfFolder::load(const Layout& layout, const std::vector<FlatUnit>& units, const ShardOf& shard_of_unit) const {
-  for (std::size_t u = 0; u < units.size(); ++u) {
-    for (const TensorPiece& piece : pieces_of(layout.units[u], shard_of_unit(u))) {
-      read(piece.tensor->name, piece.begin, units[u].master.narrow(0, piece.offset, piece.end - piece.begin));
-    }
-  }
+  weights_->reader->read(parameter, begin, out);
 }
 
 }  // namespace norma

@@ -1,4 +1,4 @@
-// Names and places of the tensors of a Hugging Face folder.
+// Which ranges of our parameters the tensors of a Hugging Face folder hold, and their names.
 #include <map>
 
 #include "norma/base/error.h"
@@ -40,7 +40,7 @@ const std::map<std::string, std::string>& whole_names() {
   return kNames;
 }
 
-// Where our own class has names of its own: two placements of one layer need different ones.
+// Names that our own class has instead: both sub-layers of a layer may have all of these norms, so each needs its own.
 const std::map<std::string, std::string>& own_names() {
   static const std::map<std::string, std::string> kNames = {
       {"embedding.norm", "model.embed_norm.weight"},
@@ -72,13 +72,13 @@ class Ranges {
   Ranges(const ParameterSpec& p, std::vector<HfRange>& all)
       : parameter_(p), prefix_(p.layer < 0 ? "" : cat("model.layers.", p.layer, ".")), all_(all) {}
 
-  // The next `rows` rows, which are rows from `first` on of a tensor of this shape.
+  // The parameter's next `rows` rows are rows [first, first + rows) of a tensor of this shape.
   void add(const std::string& tensor, const std::vector<std::int64_t>& shape, std::int64_t rows, std::int64_t first) {
     const std::int64_t width = parameter_.shape.size() > 1 ? parameter_.shape.back() : 1;
     all_.push_back({prefix_ + tensor, shape, parameter_.name, begin_, rows * width, first * width});
     begin_ += rows * width;
   }
-  // The same, a whole matrix.
+  // The parameter's next `rows` rows are a whole tensor.
   void add(const std::string& tensor, std::int64_t rows) { add(tensor, {rows, parameter_.shape.back()}, rows, 0); }
 
  private:

@@ -1,4 +1,4 @@
-// OLMo's weights in and out of a safetensors file.
+// OLMo's weights, read from and written to a safetensors file.
 #include <map>
 #include <set>
 
@@ -6,6 +6,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/file.h"
+#include "norma/checkpoint/state.h"
 #include "norma/interop/olmo_folder.h"
 #include "norma/interop/olmo_names.h"
 
@@ -14,9 +15,7 @@
 namespace norma {
 namespace {
 
-constexpr std::int64_t kChunk = std::int64_t{1} << 24;  // elements
-
-// Parameters wrapped for FSDP carry its name.
+// The name of a parameter that FSDP wrapped contains the wrapper's.
 std::string without_wrappers(std::string name) {
   constexpr std::string_view kWrapper = "_fsdp_wrapped_module.";
   for (std::size_t at = name.find(kWrapper); at != std::string::npos; at = name.find(kWrapper, at)) {
@@ -60,8 +59,8 @@ struct OlmoWeights::Stored {
   }
 
   SafetensorsFile file;
-  std::map<std::string, std::string> key_of;
-  std::map<std::string, ParameterSpec> parameters;  // of the model, by our names
+  std::map<std::string, std::string> key_of;  // by OLMo's name
+  std::unique_ptr<RangeReader> reader;
 };
 
 namespace {
@@ -72,75 +71,53 @@ void check_count(const ModelConfig& model, std::size_t tensors, const std::strin
                       ", but there are only ", tensors, " tensors"));
 }
 
-// What a tensor's shape follows from, for messages.
-std::string source_of(const ParameterSpec& p, const ModelConfig& model) {
-  const bool counts_experts = p.role == ParameterRole::router || p.role == ParameterRole::experts_up_gate ||
-                              p.role == ParameterRole::experts_down;
-  return counts_experts ? cat("the config's moe_num_experts (model.moe.num_experts) ", model.moe.num_experts)
-                        : "the config";
-}
-
 }  // namespace
 
 OlmoWeights::OlmoWeights(const fs::path& file, const ModelConfig& model, const NormPlan& plan)
     : stored_(std::make_unique<Stored>(file)) {
   check_olmo_model(model, plan);
   check_count(model, stored_->key_of.size(), file.string());
-  std::set<std::string> wanted;
-  for (const UnitSpec& unit : model_parameters(model, plan)) {
-    for (const ParameterSpec& p : unit.parameters) {
-      // Many ranges for each tensor of experts, whose number is only the config's until that tensor is compared.
-      for (const ForeignRange& range : olmo_ranges_of(p)) {
-        if (!wanted.insert(range.tensor).second) continue;
-        check_tensor(range, stored_->find(range.tensor), file.string(), source_of(p, model));
-      }
-      stored_->parameters.emplace(p.name, p);
-    }
-  }
-  for (const auto& [name, key] : stored_->key_of) {
-    if (!wanted.contains(name))
-      throw DataError(cat("[import] ", file.string(), ": ", name, " has no place in the model"));
+  const std::string experts = cat("the config's moe_num_experts (model.moe.num_experts) ", model.moe.num_experts);
+  const Stored& stored = *stored_;
+  ForeignFiles foreign;
+  foreign.where = file.string();
+  foreign.find = [&stored](const std::string& name) { return stored.find(name); };
+  foreign.bytes_of = [&stored](const std::string& name) { return stored.file.bytes(stored.key_of.at(name)); };
+  foreign.ranges_of = olmo_ranges_of;
+  foreign.source_of_shape = [experts](const ParameterSpec& p, const ForeignRange&) {
+    return counts_experts(p) ? experts : std::string("the config");
+  };
+  stored_->reader = std::make_unique<RangeReader>(model_parameters(model, plan), std::move(foreign));
+  for (const auto& [name, key] : stored.key_of) {
+    if (stored.reader->tensors().contains(name)) continue;
+    throw DataError(cat("[import] ", file.string(), ": ", name, " does not belong to the model"));
   }
 }
 
 OlmoWeights::~OlmoWeights() = default;
 
 void OlmoWeights::read(const std::string& parameter, std::int64_t begin, const at::Tensor& out) const {
-  const auto found = stored_->parameters.find(parameter);
-  NORMA_CHECK(found != stored_->parameters.end(), "[import] no parameter ", parameter);
-  const RangeReader reader(olmo_ranges_of(found->second), [this](const std::string& tensor) {
-    const TensorInfo& info = *stored_->find(tensor);
-    return StoredTensor{info.dtype, stored_->file.bytes(info.name)};
-  });
-  reader.read(parameter, begin, out);
+  stored_->reader->read(parameter, begin, out);
 }
 
 namespace {
 
-void write_values(SafetensorsWriter& writer, const std::string& key, const at::Tensor& values) {
-  writer.write(key, {static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
-}
-
 // The range's elements in the tensor's order.
 void write_range(SafetensorsWriter& writer, const std::string& key, const ForeignRange& range,
-                 const WeightReader& read) {
-  if (range.transposed_rows > 0) {
-    const at::Tensor values = at::empty({range.count}, at::kFloat);
-    read(range.parameter, range.begin, values);
-    return write_values(writer, key, values.view({range.transposed_rows, -1}).t().contiguous());
+                 const WeightReader& reader) {
+  if (range.transposed_rows == 0) {
+    return append_weights(writer, key, at::kFloat, {range.parameter, range.begin, range.count}, reader);
   }
-  for (std::int64_t done = 0; done < range.count; done += kChunk) {
-    const at::Tensor values = at::empty({std::min(kChunk, range.count - done)}, at::kFloat);
-    read(range.parameter, range.begin + done, values);
-    write_values(writer, key, values);
-  }
+  const at::Tensor values = at::empty({range.count}, at::kFloat);
+  reader.read(range.parameter, range.begin, values);
+  writer.write(key, bytes_of(values.view({range.transposed_rows, -1}).t().contiguous()));
 }
 
 }  // namespace
 
-FileEntry export_olmo(const fs::path& file, const ModelConfig& model, const NormPlan& plan, const WeightReader& read,
+FileEntry export_olmo(const fs::path& file, const ModelConfig& model, const NormPlan& plan, const WeightReader& reader,
                       OlmoKeys keys) {
-  std::vector<std::string> order;  // tensors as they first come; their ranges come in the tensor's order
+  std::vector<std::string> order;  // of the tensors in the file; a tensor's ranges are listed in its own order
   std::map<std::string, std::vector<ForeignRange>> by_tensor;
   for (const ForeignRange& range : olmo_ranges(model, plan)) {
     std::vector<ForeignRange>& of_tensor = by_tensor[range.tensor];
@@ -153,7 +130,7 @@ FileEntry export_olmo(const fs::path& file, const ModelConfig& model, const Norm
   StagedPath staged(file, "export");
   SafetensorsWriter writer(staged.path(), infos);
   for (const std::string& name : order) {
-    for (const ForeignRange& range : by_tensor[name]) write_range(writer, key_of(name), range, read);
+    for (const ForeignRange& range : by_tensor[name]) write_range(writer, key_of(name), range, reader);
   }
   FileEntry entry = writer.close();
   staged.publish();

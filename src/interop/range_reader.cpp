@@ -1,46 +1,23 @@
 #include "range_reader.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include <ATen/ATen.h>
 
 #include "norma/base/error.h"
 #include "norma/base/text.h"
+#include "norma/checkpoint/state.h"
 
 namespace norma {
 namespace {
 
-at::ScalarType scalar_type(const std::string& dtype) {
-  if (dtype == "F64") return at::kDouble;  // of our own checkpoints; foreign files are checked
-  if (dtype == "F32") return at::kFloat;
-  return dtype == "BF16" ? at::kBFloat16 : at::kHalf;
-}
-
-// Elements [begin, begin + count) of a stored tensor, in its own type.
-at::Tensor elements(const StoredTensor& stored, std::int64_t begin, std::int64_t count) {
-  at::Tensor values = at::empty({count}, scalar_type(stored.dtype));
-  const auto size = static_cast<std::size_t>(values.element_size());
-  std::memcpy(values.mutable_data_ptr(), stored.bytes.data() + static_cast<std::size_t>(begin) * size,
-              static_cast<std::size_t>(count) * size);
-  return values;
-}
-
-// Elements [first, last) of the range's part of the parameter, counted from its begin.
-at::Tensor values_of(const ForeignRange& range, const StoredTensor& stored, std::int64_t first, std::int64_t last) {
-  if (range.transposed_rows == 0) return elements(stored, range.source + first, last - first);
-  const at::Tensor matrix = elements(stored, range.source, range.count).view({-1, range.transposed_rows});
-  return matrix.t().reshape(-1).narrow(0, first, last - first);
-}
-
-}  // namespace
-
+// `found` is null when the tensor is missing.
 void check_tensor(const ForeignRange& wanted, const TensorInfo* found, const std::string& where,
-                  const std::string& by) {
+                  const std::string& source_of_shape) {
   if (found == nullptr) throw DataError(cat("[import] ", where, " lacks ", wanted.tensor));
   if (found->shape != wanted.shape) {
     throw DataError(cat("[import] ", where, ": ", wanted.tensor, " must have the shape ", shape_text(wanted.shape),
-                        " by ", by, "; got ", shape_text(found->shape)));
+                        " by ", source_of_shape, "; got ", shape_text(found->shape)));
   }
   const std::string& dtype = found->dtype;
   if (dtype != "F32" && dtype != "BF16" && dtype != "F16") {
@@ -48,24 +25,45 @@ void check_tensor(const ForeignRange& wanted, const TensorInfo* found, const std
   }
 }
 
-RangeReader::RangeReader(const std::vector<ForeignRange>& ranges, Find find) : find_(std::move(find)) {
-  for (const ForeignRange& range : ranges) by_parameter_[range.parameter].push_back(range);
-  for (auto& [name, of_parameter] : by_parameter_) {
-    std::ranges::sort(of_parameter, {}, &ForeignRange::begin);
+}  // namespace
+
+bool counts_experts(const ParameterSpec& parameter) {
+  return parameter.role == ParameterRole::experts_up_gate || parameter.role == ParameterRole::experts_down ||
+         parameter.role == ParameterRole::router || parameter.role == ParameterRole::selection_bias;
+}
+
+RangeReader::RangeReader(const std::vector<UnitSpec>& units, ForeignFiles files) : files_(std::move(files)) {
+  for (const UnitSpec& unit : units) {
+    for (const ParameterSpec& p : unit.parameters) {
+      for (const ForeignRange& range : files_.ranges_of(p)) {
+        if (!tensors_.insert(range.tensor).second) continue;
+        check_tensor(range, files_.find(range.tensor), files_.where, files_.source_of_shape(p, range));
+      }
+      parameters_.emplace(p.name, p);
+    }
   }
 }
 
 void RangeReader::read(const std::string& parameter, std::int64_t begin, const at::Tensor& out) const {
+  const auto found = parameters_.find(parameter);
+  NORMA_CHECK(found != parameters_.end(), "[import] no parameter ", parameter);
   const std::int64_t end = begin + out.numel();
-  const auto found = by_parameter_.find(parameter);
-  NORMA_CHECK(found != by_parameter_.end(), "[import] no parameter ", parameter);
   std::int64_t done = 0;
-  for (const ForeignRange& range : found->second) {
+  for (const ForeignRange& range : files_.ranges_of(found->second)) {
     const std::int64_t first = std::max(begin, range.begin), last = std::min(end, range.begin + range.count);
     if (first >= last) continue;
-    out.narrow(0, first - begin, last - first)
-        .copy_(values_of(range, find_(range.tensor), first - range.begin, last - range.begin));
-    done += last - first;
+    const std::string& dtype = files_.find(range.tensor)->dtype;
+    const std::span<const std::byte> bytes = files_.bytes_of(range.tensor);
+    const std::int64_t skipped = first - range.begin, count = last - first;
+    at::Tensor values;
+    if (range.transposed_rows == 0) {
+      values = stored_elements(dtype, bytes, range.source + skipped, count);
+    } else {
+      const at::Tensor matrix = stored_elements(dtype, bytes, range.source, range.count);
+      values = matrix.view({-1, range.transposed_rows}).t().reshape(-1).narrow(0, skipped, count);
+    }
+    out.narrow(0, first - begin, count).copy_(values);
+    done += count;
   }
   NORMA_CHECK(done == out.numel(), "[import] ", parameter, " ends before element ", end);
 }

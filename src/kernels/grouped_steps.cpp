@@ -22,7 +22,7 @@ constexpr std::int64_t kRoundTo = 32;     // the rows of an expert become a mult
 constexpr char kPermutation[] = "experts: permutation";
 
 bool has_loops(const at::Tensor& x) {
-  return bool(cpu::supports_elements(x));
+  return static_cast<bool>(cpu::supports_elements(x));
 }
 
 // Row `row` of a dense matrix.

@@ -112,8 +112,20 @@ void ShardEngine::bind(const Unit& unit, std::size_t u, Precision precision, at:
   flat_.push_back(flat);
 }
 
-ShardSpan ShardEngine::shard(std::size_t unit) const {
-  return states_[unit].shard;
+std::vector<at::Tensor> ShardEngine::masters() const {
+  std::vector<at::Tensor> masters;
+  for (const FlatUnit& unit : flat_) masters.push_back(unit.master);
+  return masters;
+}
+
+std::vector<ShardPiece> ShardEngine::pieces() const {
+  return pieces_of(layout_, mesh_.shard_degree, mesh_.shard_rank);
+}
+
+void ShardEngine::fill(const WeightReader& reader) {
+  const c10::NoGradGuard no_grad;
+  norma::fill(pieces(), masters(), reader);
+  refresh_compute();
 }
 
 TensorList ShardEngine::run(const Unit& unit, const UnitBody& body, const TensorList& inputs) {

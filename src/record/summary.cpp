@@ -26,7 +26,7 @@ const BaselineScores* scores_of(const Baseline& baseline, const std::string& lab
   return found == baseline.end() ? nullptr : &found->second;
 }
 
-std::string to_json(const Baseline& baseline) {
+std::string json_text(const Baseline& baseline) {
   if (baseline.size() == 1 && baseline.begin()->first.empty()) return to_text(json_of(baseline.begin()->second)) + "\n";
   Json json = Json::object();
   for (const auto& [label, scores] : baseline) json[label] = json_of(scores);

@@ -11,15 +11,9 @@
 namespace norma {
 namespace {
 
-std::vector<at::Tensor> masters(const ShardEngine& engine) {
-  std::vector<at::Tensor> weights;
-  for (const FlatUnit& unit : engine.flat_units()) weights.push_back(unit.master);
-  return weights;
-}
-
 FlatState weights_of(const ShardEngine& engine) {
   const Mesh& mesh = engine.mesh();
-  return {engine.layout(), mesh.shard_degree, mesh.shard_rank, mesh.replica == 0, masters(engine), {}, {}};
+  return {engine.layout(), mesh.shard_degree, mesh.shard_rank, mesh.replica == 0, engine.masters(), {}, {}};
 }
 
 FlatState full_state(const ShardEngine& engine, const AdamW& optimizer) {

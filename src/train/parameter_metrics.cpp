@@ -15,10 +15,10 @@ constexpr ParameterKind kKinds[] = {ParameterKind::param, ParameterKind::grad, P
                                     ParameterKind::exp_avg_sq};
 constexpr std::size_t kNumKinds = std::size(kKinds);
 
-// Of one tensor of one kind; what ranks hold of it is added up or compared.
+// Statistics of this rank's part of every tensor of every kind. Over ranks, sums are added up and minima compared.
 struct Statistics {
-  std::vector<double> sums;    // two each: sum, sum of squares
-  std::vector<double> lowest;  // two each: min |x|, -max |x|
+  std::vector<double> sums;    // two for each tensor: sum, sum of squares
+  std::vector<double> lowest;  // two for each tensor: min |x|, -max |x|
 
   explicit Statistics(std::size_t tensors)
       : sums(2 * tensors, 0.0), lowest(2 * tensors, std::numeric_limits<double>::infinity()) {}
@@ -40,25 +40,17 @@ struct Statistics {
 void add_parameter_metrics(const ShardEngine& engine, const AdamW& optimizer, Peers& peers, double clip,
                            Metrics& metrics) {
   const c10::NoGradGuard no_grad;
-  std::vector<const TensorSpan*> tensors;
-  for (const UnitLayout& unit : engine.layout().units) {
-    for (const TensorSpan& tensor : unit.tensors) tensors.push_back(&tensor);
-  }
+  const std::vector<const TensorSpan*> tensors = engine.layout().tensors();
   Statistics all(tensors.size() * kNumKinds);
-  std::size_t first = 0;  // of the unit's tensors
-  for (std::size_t u = 0; u < engine.flat_units().size(); ++u) {
-    const FlatUnit& flat = engine.flat_units()[u];
-    const UnitLayout& unit = engine.layout().units[u];
-    const at::Tensor* const buffers[] = {&flat.master, &flat.gradient, &optimizer.exp_avg()[u],
-                                         &optimizer.exp_avg_sq()[u]};
-    for (const TensorPiece& piece : pieces_of(unit, engine.shard(u))) {
-      if (engine.mesh().replica != 0) continue;  // another replica counts the same values
-      const std::size_t tensor = first + static_cast<std::size_t>(piece.tensor - unit.tensors.data());
+  if (engine.mesh().replica == 0) {  // the other replicas hold the same values
+    for (const ShardPiece& piece : engine.pieces()) {
+      const FlatUnit& flat = engine.flat_units()[piece.unit];
+      const at::Tensor* const shards[] = {&flat.master, &flat.gradient, &optimizer.exp_avg()[piece.unit],
+                                          &optimizer.exp_avg_sq()[piece.unit]};
       for (std::size_t k = 0; k < kNumKinds; ++k) {
-        all.add(tensor * kNumKinds + k, buffers[k]->narrow(0, piece.offset, piece.end - piece.begin));
+        all.add(piece.number * kNumKinds + k, values_of(piece, *shards[k]));
       }
     }
-    first += unit.tensors.size();
   }
   peers.sum(all.sums);
   peers.minimum(all.lowest);

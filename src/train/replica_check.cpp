@@ -9,9 +9,8 @@ namespace norma {
 
 void check_replicas(const ShardEngine& engine, Peers& peers, std::int64_t step) {
   RunningChecksum hash;
-  for (const FlatUnit& unit : engine.flat_units()) {
-    const at::Tensor weights = unit.master.to(at::kCPU);
-    hash.update({static_cast<const std::byte*>(weights.const_data_ptr()), weights.nbytes()});
+  for (const ShardPiece& piece : engine.pieces()) {
+    hash.update(bytes_of(values_of(piece, engine.flat_units()[piece.unit].master).to(at::kCPU)));
   }
   const std::vector<std::string> hashes = peers.gather(hash.digest());
   const auto degree = static_cast<std::size_t>(engine.mesh().shard_degree);

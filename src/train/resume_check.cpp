@@ -9,7 +9,7 @@
 namespace norma {
 namespace {
 
-// The position counts instances of one length in batches of one size: these must stay as they were.
+// The position in the data counts batches of one size, of instances of one length: both must stay as they were.
 void check_same_batches(const Manifest& manifest, const fs::path& folder, const RunConfig& config) {
   const auto check = [&](const char* field, std::int64_t now, const char* key) {
     const std::int64_t before = count_field(manifest, folder, field);
@@ -25,7 +25,7 @@ std::string line_of(const KeyDifference& difference) {
   return cat(difference.key, ": ", difference.before, " -> ", difference.now);
 }
 
-// Spelled otherwise, a placement may still be the same.
+// Two norm sections may describe the same placement in different words.
 bool same_placement(const RunConfig& before, const RunPlan& plan) {
   Problems problems;
   const NormPlan norms = make_norm_plan(before.norm, before.model, problems);

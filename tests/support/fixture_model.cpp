@@ -101,11 +101,11 @@ void FixtureModel::build(Precision precision, const OptimConfig& optim) {
   }
 }
 
-// The rule of the fixtures' README, in float64.
+// The fixtures' formula for weights, in float64.
 void FixtureModel::set_weights(const Json& rule) {
   const double scale = rule.value("scale", 0.2), norm_scale = rule.value("norm_scale", 0.1);
   const c10::NoGradGuard no_grad;
-  double j = 0;  // std::map sorts names as byte strings, as the rule asks
+  double j = 0;  // std::map sorts names by their bytes, as the formula asks
   for (const auto& [name, parameter] : parameters) {
     const at::Tensor i = at::arange(1, parameter.value().numel() + 1, at::kDouble);
     const at::Tensor v = at::sin(i * rule.at("a").get<double>() + rule.at("b").get<double>() * ++j);

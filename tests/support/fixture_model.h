@@ -1,5 +1,5 @@
-// Builds a model from a parity or training fixture: plan, weights by formula, and parameters under OLMo's
-// names.
+// Builds a model from a parity or training fixture: its plan, its weights, which follow a formula, and its parameters
+// under OLMo's names.
 #pragma once
 
 #include <filesystem>
@@ -18,7 +18,7 @@
 
 namespace norma::testing {
 
-// One of OLMo's parameters: one of our leaves, or a part of it. OLMo keeps experts as w1 (gate), v1 (up) and w2 (down,
+// A parameter of OLMo is a leaf of ours or a part of one. OLMo keeps experts as w1 (gate), v1 (up) and w2 (down,
 // not transposed), all [E * F, D].
 struct FixtureParameter {
   enum class Part { whole, up, gate, down };
@@ -38,7 +38,7 @@ class FixtureModel {
  public:
   // Reads a fixture and builds its model in float64.
   explicit FixtureModel(const std::filesystem::path& path);
-  // A model of one's own with weights by the fixtures' rule.
+  // Builds another model with weights by the fixtures' formula.
   FixtureModel(const ModelConfig& model, const NormPlan& norms, Precision precision);
 
   Json fixture;

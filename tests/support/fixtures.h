@@ -1,4 +1,4 @@
-// Where test numbers lie, and one GoogleTest case per file.
+// Finds fixtures and registers one case of GoogleTest for each of their files.
 #pragma once
 
 #include <filesystem>
@@ -13,17 +13,17 @@ std::filesystem::path fixture_root();
 // $NORMA_DATA (books, wikitext-2, tokenizers), or the data folder that scripts/setup.sh fills.
 std::filesystem::path data_root();
 
-// Registers one case per *.json under fixture_root()/<subfolder>, named by the file's stem (dots become '_').
-// When the subfolder is missing, a single case "no_fixtures" skips and says so. `body` runs inside the case:
-// EXPECT_*, ASSERT_* and GTEST_SKIP work in it.
+// Registers one case for each *.json under fixture_root()/<subfolder>, named by the file's stem (dots become '_').
+// When the subfolder is missing, a single case "no_fixtures" says so and is skipped. EXPECT_*, ASSERT_* and GTEST_SKIP
+// work in `body`.
 void register_fixture_cases(const std::string& suite, const std::string& subfolder,
                             const std::function<void(const std::filesystem::path&)>& body);
 
-// The same with one case per folder under fixture_root()/<subfolder>.
+// Registers one case for each folder under fixture_root()/<subfolder>.
 void register_folder_cases(const std::string& suite, const std::string& subfolder,
                            const std::function<void(const std::filesystem::path&)>& body);
 
-// A fresh empty folder under the system's temporary folder, removed when the object goes.
+// An empty folder under the system's temporary folder, removed with the object.
 class TemporaryFolder {
  public:
   TemporaryFolder();

@@ -14,7 +14,7 @@ namespace norma::testing {
 
 using Function = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
 
-// Numbers between -1 and 1 by formula.
+// Numbers between -1 and 1 that follow a formula.
 inline at::Tensor wave(at::IntArrayRef shape, double phase) {
   at::Tensor x = at::zeros(shape, at::kDouble);
   return at::sin(at::arange(1, x.numel() + 1, at::kDouble) * 0.7 + phase).view(shape);

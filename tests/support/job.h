@@ -1,4 +1,4 @@
-// The program as several processes of one run, and what they leave behind.
+// The program as several processes of one run, and the files that they leave.
 #pragma once
 
 #include <map>
@@ -64,7 +64,7 @@ inline void expect_exit(const std::vector<ProgramResult>& results, int code) {
   }
 }
 
-// step -> training loss; the sample ids of a step decide it, and tokens count them.
+// The training loss of each step. Equal losses mean that a step saw the same instances.
 inline std::map<std::int64_t, double> losses_of(const std::string& run) {
   std::map<std::int64_t, double> losses;
   for (const std::string& line : split(read_file(run + "/metrics.jsonl", 1 << 24), '\n')) {
@@ -85,7 +85,7 @@ inline void expect_near_runs(const std::string& a, const std::string& b, double 
   for (const auto& [step, loss] : left) EXPECT_NEAR(right.at(step), loss, tolerance * loss) << "step " << step;
 }
 
-// Every byte of a checkpoint's tensor files.
+// The bytes of a checkpoint's tensor files by name.
 inline std::map<std::string, std::string> tensors_of(const std::string& checkpoint) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::directory_iterator(checkpoint)) {

@@ -1,4 +1,4 @@
-// A bound on the memory that a test may ask for: beyond it there is std::bad_alloc instead of a machine without memory.
+// A limit on the memory that a test may ask for: beyond it std::bad_alloc is thrown and the machine keeps its memory.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,13 @@
 
 namespace norma::testing {
 
-// While it lives, this process gets at most `bytes` more of address space than it has.
+// While it lives, this process gets at most `bytes` of address space in addition to what it has.
 class MemoryLimit {
  public:
   explicit MemoryLimit(std::uint64_t bytes) {
     std::uint64_t pages = 0;
     std::ifstream("/proc/self/statm") >> pages;
-    if (pages == 0 || getrlimit(RLIMIT_AS, &before_) != 0) throw std::runtime_error("how much memory is in use?");
+    if (pages == 0 || getrlimit(RLIMIT_AS, &before_) != 0) throw std::runtime_error("the memory in use cannot be read");
     rlimit limit = before_;
     limit.rlim_cur = static_cast<rlim_t>(pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)) + bytes);
     if (setrlimit(RLIMIT_AS, &limit) != 0) throw std::runtime_error("the memory cannot be limited");

@@ -74,7 +74,7 @@ bool Program::wait_for(const std::string& text) {
   for (;;) {
     siginfo_t info{};
     waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
-    const bool ended = info.si_pid == pid_;  // looked at before the text, which then is whole
+    const bool ended = info.si_pid == pid_;  // read before the text, so that the text is then complete
     if (contents(err_).find(text) != std::string::npos) return true;
     if (ended) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));

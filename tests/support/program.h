@@ -1,4 +1,4 @@
-// Runs the program as a user would and looks at what it says and leaves behind.
+// Runs the program as a user would.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +13,7 @@ struct ProgramResult {
   std::string err;  // standard error
 };
 
-using Environment = std::vector<std::pair<std::string, std::string>>;  // added to the test's own
+using Environment = std::vector<std::pair<std::string, std::string>>;  // variables added to the test's own
 
 // Runs build/norma with the arguments (no shell) and waits for its end.
 ProgramResult run_norma(const std::vector<std::string>& arguments);
@@ -22,7 +22,7 @@ ProgramResult run_norma(const std::vector<std::string>& arguments);
 class Program {
  public:
   explicit Program(const std::vector<std::string>& arguments, const Environment& environment = {});
-  // Another program than build/norma.
+  // Runs another program than build/norma.
   Program(const std::string& program, const std::vector<std::string>& arguments, const Environment& environment);
   ~Program();
   Program(const Program&) = delete;
@@ -40,7 +40,7 @@ class Program {
   int pid_ = -1;
 };
 
-// Writes token ids as a raw uint16 file with enough structure to be learnt.
+// Writes token ids as a raw uint16 file. They follow a pattern that a model can learn.
 void write_tokens(const std::filesystem::path& path, std::int64_t count, std::int64_t vocab_size);
 
 }  // namespace norma::testing

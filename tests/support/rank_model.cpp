@@ -1,7 +1,7 @@
 #include "support/rank_model.h"
 
+#include "norma/model/init.h"
 #include "norma/model/parameters.h"
-#include "norma/train/initial_weights.h"
 
 #include "support/tiny_model.h"
 
@@ -30,7 +30,7 @@ RankModel::RankModel(const RunConfig& given, const LaunchEnvironment& launch, bo
       policy(policy_of(config, launch.world_size, layout, poison_released)),
       engine(model.units(), layout, config.precision, at::kCPU, Purpose::training, world.mesh(), policy),
       optimizer(engine.flat_units(), config.optim) {
-  draw_initial_weights(config, plan, engine);
+  engine.fill(InitialWeights(config, plan));
 }
 
 }  // namespace norma::testing

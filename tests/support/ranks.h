@@ -1,4 +1,4 @@
-// Several real processes of a test, over Gloo: the test executable starts itself once per rank.
+// Several processes of one test, which talk over Gloo: the test executable starts itself once for each rank.
 #pragma once
 
 #include <functional>
@@ -9,7 +9,7 @@
 
 namespace norma::testing {
 
-// What one rank does, which learns its number from read_launch_environment(). The result goes back to the test.
+// What a rank does. It learns its number from read_launch_environment(), and its result goes back to the test.
 using Worker = std::function<Json(const Json& argument)>;
 
 // At namespace scope: const bool kX = testing::register_worker("name", worker);
@@ -27,8 +27,8 @@ struct RankResult {
 // Starts `world` processes, each with `argument`, and waits for all of them.
 std::vector<RankResult> run_ranks(int world, const std::string& worker, const Json& argument);
 
-// A port of this machine that no other program is given while this lives: it is bound here, but nobody listens on it.
-// The server of the ranks may bind it as well, for it sets SO_REUSEADDR as this does.
+// A port of this machine that the system gives to no other program while the object lives: it is bound, but not
+// listened on. Rank 0's store may still listen on it, because both sockets set SO_REUSEADDR.
 class ReservedPort {
  public:
   ReservedPort();
@@ -41,7 +41,7 @@ class ReservedPort {
   int socket_ = -1, number_ = 0;
 };
 
-// Environment of rank `rank` as torchrun gives it, for a job whose rank 0 keeps the store on `port`.
+// The environment that torchrun would give `rank`, for a job whose rank 0 keeps the store on `port`.
 std::vector<std::pair<std::string, std::string>> rank_environment(int rank, int world, int port);
 
 }  // namespace norma::testing

@@ -1,11 +1,11 @@
-// Fixture cases are registered after main() has started, from functions each test file announces.
+// Cases for fixtures are registered in main(), by functions that the test files announce.
 #pragma once
 
 namespace norma::testing {
 
 using Registration = void (*)();
 
-// Announces a function that registers cases: a file-scope `const bool kRegistered = announce(&register_all);`
+// Announces a function that registers cases, in file scope: `const bool kRegistered = announce(&register_all);`
 bool announce(Registration registration);
 void run_registrations();
 

@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4), for fixtures that name a hash of a long stream. The constants are computed from the
-// definition: fractions of the square and cube roots of the first primes.
+// SHA-256 (FIPS 180-4), for fixtures that hold the hash of a long stream. The constants are computed by their
+// definition: the fractions of the square and cube roots of the first primes.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// A byte-level tokenizer.json small enough to read, as a JSON value that tests edit, and random text for it.
+// A small byte-level tokenizer.json as a JSON value, which tests may edit, and random text for it.
 #pragma once
 
 #include <cstdint>
@@ -82,7 +82,7 @@ inline std::string random_text(std::mt19937& random, int characters) {
       continue;
     }
     std::uint32_t code = kind == 7 ? random() % 0x250 : kind == 8 ? random() % 0x10000 : random() % 0x110000;
-    if (code >= 0xD800 && code < 0xE000) code = 0x2003;  // surrogates are no characters; a wide space is
+    if (code >= 0xD800 && code < 0xE000) code = 0x2003;  // a wide space instead of a surrogate, which is no character
     append_code_point(text, code);
   }
   return text;

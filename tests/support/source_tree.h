@@ -29,10 +29,10 @@ struct Include {
 };
 
 struct SourceFile {
-  std::string path;  // from the project's root: "src/base/text.cpp"
+  std::string path;  // relative to the project: "src/base/text.cpp"
   std::string room;  // "base"; empty outside of rooms
   std::string text;
-  std::string code;  // the text with comments and the insides of literals blanked, line by line the same
+  std::string code;  // the text in the same lines, with comments and the contents of literals blanked
   std::vector<Include> includes;
 
   bool is_public() const { return path.starts_with("include/"); }
@@ -64,7 +64,7 @@ inline bool separates_digits(const std::string& text, std::size_t at) {
   return start < at && std::isdigit(static_cast<unsigned char>(text[start]));
 }
 
-// Where the comment or literal that starts at `at` ends (one past it), or `at` when none starts there.
+// One past the end of the comment or literal that starts at `at`; `at` itself when none starts there.
 inline std::size_t end_of_blank(const std::string& text, std::size_t at) {
   const auto past = [&](const std::string& closing, std::size_t from) {
     const std::size_t found = text.find(closing, from);
@@ -156,8 +156,8 @@ inline std::string without_template(const std::string& head) {
   return head;
 }
 
-// What a brace after these words opens: a scope whose members are looked at in turn, a function, or another
-// thing (an initializer, an enum).
+// What a brace after these words opens: a scope, whose members are read in turn, a function, or something else, such as
+// an initializer or an enum.
 enum class Opens { scope, function, other };
 
 inline Opens what_opens(const std::string& declaration) {
@@ -185,8 +185,8 @@ inline std::size_t matching_brace(const std::string& code, std::size_t open) {
   return code.size() - 1;
 }
 
-// The functions of blanked code, from the first line of their declaration to the closing brace. Functions
-// inside of functions belong to the outer one.
+// The functions in blanked code, from the first line of the declaration to the closing brace. A function inside of
+// another one belongs to it.
 inline std::vector<Lines> find_functions(const std::string& code) {
   std::vector<Lines> found;
   int parentheses = 0;

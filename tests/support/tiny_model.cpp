@@ -5,8 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "norma/base/error.h"
+#include "norma/model/init.h"
 #include "norma/model/parameters.h"
-#include "norma/train/initial_weights.h"
 
 namespace norma::testing {
 
@@ -94,7 +94,7 @@ TinyModel make_tiny_model(const RunConfig& config, const NormPlan& plan) {
   TinyModel tiny{config, plan, std::make_unique<Transformer>(config.model, plan), nullptr};
   const Layout layout = model_layout(model_parameters(config.model, plan), config.optim, config.train.freeze);
   tiny.engine = std::make_unique<ShardEngine>(tiny.model->units(), layout, config.precision, at::kCPU);
-  draw_initial_weights(config, plan, *tiny.engine);
+  tiny.engine->fill(InitialWeights(config, plan));
   return tiny;
 }
 

@@ -14,13 +14,13 @@
 
 namespace norma::testing {
 
-// The plan of a config; problems fail the test. With the number of layers alone: of grouped-query attention.
+// The plan of a config, whose problems fail the test. The number of layers alone stands for grouped-query attention.
 NormPlan plan_of(const NormConfig& config, const ModelConfig& model);
 NormPlan plan_of(const NormConfig& config, std::int64_t num_layers);
 // A preset with the given eps.
 NormPlan preset_plan(const std::string& name, std::int64_t num_layers, double eps);
 
-// Keeps what every unit returned.
+// Keeps the outputs of every unit.
 class RecordingRunner : public PlainRunner {
  public:
   TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) override;
@@ -39,9 +39,9 @@ struct TinyModel {
   void backward(const at::Tensor& ids) const;                   // fresh gradients of the mean loss
 };
 
-// d 32, 4 heads of 8, 2 kv heads, mlp 48, 64 rows, T 16, tied unless said otherwise in `config`.
+// d_model 32, 4 heads of 8, 2 key/value heads, mlp_dim 48, 64 embedding rows, sequences of 16, tied embeddings.
 RunConfig tiny_config(std::int64_t num_layers);
-// The same with latent attention: ranks 24 (queries; 0: none) and 16, heads of 8 + 4 and 12.
+// The same with latent attention of ranks 24 for queries (0: no query latent) and 16, with heads of 8 + 4 and 12.
 RunConfig tiny_latent_config(std::int64_t num_layers, std::int64_t q_rank = 24);
 TinyModel make_tiny_model(const RunConfig& config, const NormPlan& plan);
 at::Tensor tiny_ids();  // [2, 16]

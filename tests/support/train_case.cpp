@@ -11,7 +11,6 @@
 #include "norma/base/error.h"
 #include "norma/config/names.h"
 #include "norma/parallel/sharding.h"
-#include "norma/train/initial_weights.h"
 #include "norma/train/train_step.h"
 
 #include "support/rank_model.h"
@@ -208,13 +207,10 @@ Json run_train_case(const TrainCase& one, const LaunchEnvironment& launch) {
     for (const StepRouting& layer : taken.routing) result["tokens"].push_back(layer.tokens);
     result["traffic"] = traffic_of(world);
   }
-  for (std::size_t u = 0; u < engine.flat_units().size(); ++u) {
-    for (const TensorPiece& piece : pieces_of(engine.layout().units[u], engine.shard(u))) {
-      const at::Tensor values =
-          engine.flat_units()[u].master.narrow(0, piece.offset, piece.end - piece.begin).to(at::kDouble);
-      const std::vector<double> list(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
-      result["ranges"][piece.tensor->name] = {piece.begin, list};
-    }
+  for (const ShardPiece& piece : engine.pieces()) {
+    const at::Tensor values = values_of(piece, engine.flat_units()[piece.unit].master).to(at::kDouble);
+    const std::vector<double> list(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+    result["ranges"][piece.tensor->name] = {piece.begin, list};
   }
   const Sharding sharding{rank.layout, rank.degrees, rank.policy, config.precision,
                           (one.batch / launch.world_size + one.micro_batch - 1) / one.micro_batch};

@@ -1,5 +1,5 @@
-// A tiny model trained for some steps by one rank of a mesh, as data in and data out: the same code gives the
-// reference in one process and what several processes are held against.
+// Trains a tiny model for some steps. The same code runs as a rank of several processes and in a single process, whose
+// numbers are the reference.
 #pragma once
 
 #include <functional>
@@ -25,7 +25,7 @@ struct TrainCase {
   std::int64_t replicas = 0;  // 0: not set
   std::int64_t batch = 12;    // over all ranks
   std::int64_t micro_batch = 12;
-  int rows_of = 0;  // in one process: the rows stand as those of so many ranks, one rank after the other; 0: in order
+  int rows_of = 0;  // in one process: the rows are ordered as those of this many ranks, rank after rank; 0: in order
   std::int64_t steps = 6;
   bool tied = true;
   bool poison = false;  // released memory is filled with NaN
@@ -36,14 +36,14 @@ struct TrainCase {
   std::string text() const;
 };
 
-// What one rank gives back.
+// What the ranks give back.
 struct TrainOutcome {
   std::vector<double> losses, norms;
   std::vector<double> balance, router_z;               // of models with experts
-  std::vector<std::vector<double>> tokens;             // of each layer's experts, in the last step
-  std::vector<int> idle_experts;                       // by rank: experts without a token of its first row
-  std::map<std::string, std::vector<double>> weights;  // whole tensors once merged; else this rank's ranges
-  Json traffic, forecast;                              // of one step: counted, and by the formulas
+  std::vector<std::vector<double>> tokens;             // of each expert of each layer, in the last step
+  std::vector<int> idle_experts;                       // of each rank: experts without a token of its first row
+  std::map<std::string, std::vector<double>> weights;  // whole tensors
+  Json traffic, forecast;                              // of the last step: counted, and by the formulas
   std::int64_t pooled_bytes = 0, forecast_pooled_bytes = 0;
   int weight_buffers = 0, gradient_buffers = 0;
 };
@@ -52,13 +52,13 @@ struct TrainOutcome {
 using CaseRunner = std::function<Json(const Json& one, const LaunchEnvironment& launch)>;
 Json run_cases(const Json& cases, const CaseRunner& run);
 
-// The case in this process, without others. A case that was run before is not run again.
+// Runs the case in this process. The outcome is kept, so that an equal case is not run again.
 const TrainOutcome& train_alone(const TrainCase& one);
 
 // Runs all cases on `world` processes; the outcomes stand in the order of the cases.
 std::vector<TrainOutcome> run_train_cases(int world, const std::vector<TrainCase>& cases);
 
-// The case under every strategy of several processes.
+// The case with every strategy for several processes.
 std::vector<TrainCase> every_strategy(const TrainCase& like, int world);
 
 struct Tolerance {

@@ -51,7 +51,7 @@ class Workplace {
   TemporaryFolder folder_;
 };
 
-// The exit code, and texts that must all stand on standard error.
+// The program must have ended with this exit code, and all the texts must stand on standard error.
 inline void expect_failure(const ProgramResult& result, int code, const std::vector<std::string>& texts) {
   EXPECT_EQ(result.exit_code, code) << result.err;
   for (const std::string& text : texts) {

@@ -6,6 +6,7 @@
 // aligned to kAlignment elements. Padding stays zero.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -47,6 +48,7 @@ struct Layout {
   std::vector<UnitLayout> units;
 
   const TensorSpan* find(const std::string& tensor) const;  // nullptr when there is none
+  std::vector<const TensorSpan*> tensors() const;           // of all units, in order
   std::int64_t num_parameters() const;                      // without padding
 };
 
@@ -56,19 +58,24 @@ struct ShardSpan {
   std::int64_t numel = 0;
 };
 
-// Cuts a unit into `degree` equal parts, each a multiple of kAlignment (the last ones may hold padding only), and gives
-// part `shard_rank`, counted from 0.
+// Cuts a unit into `degree` equal shards, each a multiple of kAlignment elements (the last ones may hold padding only),
+// and gives the one that `shard_rank` owns.
 ShardSpan shard_of(const UnitLayout& unit, int degree, int shard_rank);
 
-// Elements [begin, end) of a tensor, row-major, that lie in a shard, `offset` elements from its start.
-struct TensorPiece {
+// Elements [begin, end) of a tensor, row-major, that lie in a rank's shard of the tensor's unit.
+struct ShardPiece {
   const TensorSpan* tensor = nullptr;
+  std::size_t unit = 0;    // index in Layout::units
+  std::size_t number = 0;  // the tensor's index in Layout::tensors(), the same on every rank
   std::int64_t begin = 0, end = 0;
-  std::int64_t offset = 0;
+  std::int64_t offset = 0;  // of element `begin` in the shard
+
+  std::int64_t numel() const { return end - begin; }
 };
 
-// What a shard holds, in order. The pointers are into `unit`.
-std::vector<TensorPiece> pieces_of(const UnitLayout& unit, const ShardSpan& shard);
+// Everything that a rank owns: the pieces of its shard of every unit, in the layout's order. The pointers are into
+// `layout`.
+std::vector<ShardPiece> pieces_of(const Layout& layout, int shard_degree, int shard_rank);
 
 // Sorts the tensors of one unit into the three parts, keeping their order within each, and sets their offsets.
 UnitLayout lay_out_unit(UnitInfo info, std::vector<TensorSpan> tensors);

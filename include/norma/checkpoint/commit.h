@@ -2,8 +2,8 @@
 //
 // A checkpoint lies in <root>/step-N/. It is written into <root>/step-N.tmp-<unique>/: the files first (each
 // fsynced by its writer), manifest.json last, then the folder is renamed, its parent synced and the file
-// <root>/latest pointed at it. A folder counts only when its manifest and its files agree, so that whatever
-// moment a process dies at leaves the checkpoints before it untouched.
+// <root>/latest pointed at it. A folder counts only when its manifest and its files agree, so a process may die at any
+// moment without harming an earlier checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ enum class CommitStep { files_checked, manifest_written, renamed, latest_updated
 using CommitObserver = std::function<void(CommitStep)>;
 
 // A checkpoint being written. One rank makes it and tells the others folder(); each rank writes its files
-// into it; after a barrier that rank commits. Without commit() the folder is removed when the object goes.
+// into it; after a barrier that rank commits. Without commit() the folder is removed with the object.
 class PendingCheckpoint {
  public:
   // Creates `root` when it is missing. Throws DiskError.
@@ -34,10 +34,10 @@ class PendingCheckpoint {
   const fs::path& folder() const { return folder_; }
   fs::path file(const std::string& name) const;  // name: as is_plain_file_name
 
-  // Publishes the checkpoint and returns its final folder. One of the same step that stands there already is
-  // swapped out in one go where the file system can (else the new one is put in place right after the old one
-  // moved aside, and sweep_temporaries() repairs a death in between). Throws DiskError; files that are
-  // missing or not of the size that the manifest says are a CheckFailure.
+  // Publishes the checkpoint and returns its final folder. An earlier checkpoint of the same step is replaced: in one
+  // atomic exchange where the file system can do that, else by moving the old one aside first, and sweep_temporaries()
+  // then repairs what a process leaves that dies in between. Throws DiskError. A file that is missing, or whose size
+  // differs from the manifest's, is a CheckFailure.
   fs::path commit(const Manifest& manifest, const CommitObserver& observer = {});
 
  private:
@@ -49,14 +49,14 @@ class PendingCheckpoint {
   bool committed_ = false;
 };
 
-// How closely a checkpoint is looked at: that its files exist in the right size, or also every byte of them.
+// How closely a checkpoint is checked: whether its files exist in the right size, or also every byte of them.
 enum class CheckpointCheck { sizes, checksums };
 
 // Reads the manifest and compares the files' sizes. Throws CheckpointError naming the file.
 Manifest open_checkpoint(const fs::path& folder);
 
-// As open_checkpoint, then compares every file's checksum, and the header of every safetensors file with the
-// manifest's tensors. Throws CheckpointError naming the file.
+// Does what open_checkpoint() does, then compares every file's checksum, and the header of every safetensors file with
+// the manifest's tensors. Throws CheckpointError naming the file.
 Manifest verify_checkpoint(const fs::path& folder);
 
 struct SkippedCheckpoint {
@@ -70,18 +70,22 @@ struct FoundCheckpoint {
   std::vector<SkippedCheckpoint> skipped;  // later ones that are broken
 };
 
-// The checkpoint of the highest step that stands the check. A root that does not exist holds none.
+// The checkpoint of the highest step that passes the check. A root that does not exist holds none.
 FoundCheckpoint find_newest_checkpoint(const fs::path& root, CheckpointCheck check = CheckpointCheck::sizes);
+
+// `path` if it is a checkpoint's folder; else it is a run folder, and this is its newest complete checkpoint. Throws
+// CheckpointError when there is none.
+fs::path find_checkpoint(const fs::path& path);
 
 // Removes a checkpoint, its manifest first, so that it stops counting at once. Throws DiskError.
 void remove_checkpoint(const fs::path& folder);
 
 struct SweptTemporaries {
   std::vector<std::string> removed;
-  std::vector<std::string> rescued;  // complete, and only the rename was missing: now in their place
+  std::vector<std::string> rescued;  // complete ones that lacked only their final name, which they have now
 };
 
-// Clears <root> of what processes that died left behind. Only for a start-up, while nobody else writes there.
+// Removes what processes that died have left in <root>. Called at start-up, while nobody else writes there.
 SweptTemporaries sweep_temporaries(const fs::path& root);
 
 }  // namespace norma

@@ -7,9 +7,9 @@
 //    "config": "the resolved config as YAML", "data": {..}, "trainer": {..},
 //    "manifest_checksum": "of every byte before this line"}
 //
-// A range counts elements of the whole tensor in row-major order. In its file the tensor stands under
-// stored_name(), with its own shape when the range is the whole tensor, else as a 1-D tensor of end - begin
-// elements. So the model file of a one-rank checkpoint is an ordinary safetensors file.
+// A range counts elements of the whole tensor in row-major order. In its file it is a tensor named stored_name(), with
+// the tensor's own shape when the range is the whole tensor, else 1-D with end - begin elements. So the model file of a
+// one-rank checkpoint is an ordinary safetensors file.
 #pragma once
 
 #include <cstdint>
@@ -64,7 +64,7 @@ std::string stored_name(const TensorEntry& tensor);
 // The shape under which the range is stored.
 std::vector<std::int64_t> stored_shape(const TensorEntry& tensor, const TensorRange& range);
 
-// A name that may stand for a file of a checkpoint: letters, digits, '.', '_', '-'; no leading dot, not
+// Whether a file of a checkpoint may have this name: letters, digits, '.', '_', '-'; no leading dot, not
 // manifest.json.
 bool is_plain_file_name(std::string_view name);
 

@@ -33,7 +33,7 @@ struct TensorInfo {
 using StringPairs = std::vector<std::pair<std::string, std::string>>;
 
 struct SafetensorsHeader {
-  std::vector<TensorInfo> tensors;  // by their place in the file
+  std::vector<TensorInfo> tensors;  // in the order of their bytes
   StringPairs metadata;             // "__metadata__"
   std::uint64_t data_offset = 0;    // where the data section starts in the file
 };
@@ -47,7 +47,7 @@ std::optional<std::int64_t> element_count(const std::vector<std::int64_t>& shape
 
 // Reads and checks the header of a whole file. Throws CheckpointError, naming `where`, the tensor and the
 // reason, unless: the header fits the file and kMaxSafetensorsHeader, starts with '{' and is JSON without
-// double keys; every dtype is known; shapes have at most kMaxDimensions and their bytes neither overflow nor
+// repeated keys; every dtype is known; shapes have at most kMaxDimensions and their bytes neither overflow nor
 // differ from end - begin; and the tensors fill the data section from its first byte to its last, in some
 // order, without overlaps or holes. A tensor without elements is allowed only on the border between two
 // others.

@@ -11,7 +11,7 @@
 
 #include <optional>
 
-#include "norma/interop/foreign_range.h"
+#include "norma/base/weights.h"
 #include "norma/interop/hf_folder.h"
 
 namespace norma {
@@ -40,6 +40,6 @@ struct HfExportOptions {
 // Writes weights, config.json, generation_config.json and, for our own class, its Python files into `folder`, which
 // exists. Tensors are streamed in pieces. A selection bias stays float32. Throws DiskError.
 void write_hf_folder(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
-                     const WeightReader& read);
+                     const WeightReader& reader);
 
 }  // namespace norma

@@ -8,9 +8,9 @@
 
 #include "norma/base/file.h"
 #include "norma/base/json.h"
+#include "norma/base/weights.h"
 #include "norma/checkpoint/safetensors.h"
 #include "norma/config/config.h"
-#include "norma/interop/foreign_range.h"
 #include "norma/norm/plan.h"
 
 namespace norma {
@@ -29,15 +29,14 @@ bool is_olmo_config(const Json& config);
 OlmoModel read_olmo_config(const Json& config, const std::string& where);
 
 // A safetensors file whose keys are OLMo's names, as they are or in OLMo's encoding (see olmo_names.h).
-class OlmoWeights {
+class OlmoWeights final : public WeightReader {
  public:
   // Checks that every tensor of the model is there once, in its shape, as F32, BF16 or F16, and that nothing else is.
   // What the model has and the file does not costs no memory.
   OlmoWeights(const fs::path& file, const ModelConfig& model, const NormPlan& plan);
-  ~OlmoWeights();
+  ~OlmoWeights() override;
 
-  // As WeightReader.
-  void read(const std::string& parameter, std::int64_t begin, const at::Tensor& out) const;
+  void read(const std::string& parameter, std::int64_t begin, const at::Tensor& out) const override;
 
  private:
   struct Stored;
@@ -46,9 +45,9 @@ class OlmoWeights {
 
 enum class OlmoKeys { plain, encoded };
 
-// Writes the weights that `read` gives as one float32 safetensors file under OLMo's names, tensor by tensor; the file
+// Writes the reader's weights as one float32 safetensors file under OLMo's names, tensor by tensor; the file
 // appears complete or not at all. Throws ConfigError when OLMo has no such model, DiskError.
-FileEntry export_olmo(const fs::path& file, const ModelConfig& model, const NormPlan& plan, const WeightReader& read,
+FileEntry export_olmo(const fs::path& file, const ModelConfig& model, const NormPlan& plan, const WeightReader& reader,
                       OlmoKeys keys);
 
 }  // namespace norma

@@ -25,6 +25,7 @@
 
 #include "norma/base/layout.h"
 #include "norma/base/unit.h"
+#include "norma/base/weights.h"
 #include "norma/config/config.h"
 #include "norma/parallel/sharding.h"
 #include "norma/parallel/world.h"
@@ -53,9 +54,13 @@ class ShardEngine : public UnitRunner {
   const Mesh& mesh() const { return mesh_; }
   // This rank's shard of master and gradient (undefined for inference) of every unit, in the layout's order.
   const std::vector<FlatUnit>& flat_units() const { return flat_; }
-  ShardSpan shard(std::size_t unit) const;
+  std::vector<at::Tensor> masters() const;  // of these the master weights alone
+  std::vector<ShardPiece> pieces() const;   // where each tensor lies in this rank's shards
   // At shard degree 1, a tensor inside a flat buffer that is ordered like flat_units(): a view [shape].
   static at::Tensor view(const at::Tensor& flat, const TensorSpan& span);
+
+  // Reads the master weights that this rank owns, and refreshes the compute weights. All ranks call it.
+  void fill(const WeightReader& reader);
 
   // The steps of a step. All ranks call them alike.
   void clear_gradients();             // before the first micro-batch; forgets what a failed step left behind

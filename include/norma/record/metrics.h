@@ -22,7 +22,7 @@ using Metrics = std::vector<std::pair<std::string, double>>;  // in the order in
 
 namespace metrics {
 
-// ---- Of a training step, over all ranks ----
+// ---- A training step, over all ranks ----
 
 inline constexpr const char* kTrainLoss = "train/CrossEntropyLoss";  // nats: sum over targets / tokens of the batch
 inline constexpr const char* kTrainPerplexity = "train/Perplexity";
@@ -40,20 +40,20 @@ inline constexpr const char* kDeviceTokensPerSecond = "throughput/device/tokens_
 inline constexpr const char* kDeviceBatchesPerSecond = "throughput/device/batches_per_second";
 inline constexpr const char* kCommunicationWait = "throughput/device/communication_wait_seconds_per_step";  // rank 0
 
-// ---- Of a step, per layer with experts. OLMo's shares and counts are those of rank 0, ours of all ranks ----
+// ---- A step, per layer with experts. OLMo's shares and counts are those of rank 0, ours those of all ranks ----
 
 std::string expert_share(std::int64_t layer, std::size_t expert);   // percent of the layer's (token, expert) pairs
 std::string expert_tokens(std::int64_t layer, std::size_t expert);  // such pairs
 std::string load_ratio(std::int64_t layer);      // busiest expert / mean: 1 at balance, the number of experts at worst
 std::string router_entropy(std::int64_t layer);  // nats, mean over tokens
 
-// ---- Of a step, per parameter; `tensor` is its name ----
+// ---- A step, per parameter; `tensor` is its name ----
 
 enum class ParameterKind { param, grad, exp_avg, exp_avg_sq };
 enum class Statistic { min, max, avg, norm };  // min and max are of |x|, avg is the signed mean, norm is the L2 norm
 std::string parameter(ParameterKind kind, std::string_view tensor, Statistic statistic);
 
-// ---- Of an evaluation ----
+// ---- An evaluation ----
 
 std::string validation_loss(std::string_view label);  // nats per token, mean over instances
 std::string validation_perplexity(std::string_view label);

@@ -1,7 +1,7 @@
-// What norma eval writes: results, one JSON object with every score, and predictions, JSON lines with every document's
-// own scores. The first keys of both say which model they are of.
+// What norma eval writes: results, one JSON object with every score, and predictions, JSON lines with the scores of
+// every document. The first keys of both files say which model was evaluated.
 //
-// Also the metrics of downstream tasks by name; what they mean stands in eval/scores.h.
+// The metrics of downstream tasks are named here; eval/scores.h defines them.
 #pragma once
 
 #include <array>
@@ -115,8 +115,8 @@ struct TaskScores {
   std::optional<double> standard_error;
   TaskMetric metric = TaskMetric::acc;  // the one that the task is known by
   std::int64_t documents = 0, requests = 0;
-  std::int64_t cut_requests = 0;                       // of which the model saw the end only
-  std::int64_t left_out_documents = 0;                 // with a continuation longer than the model reads
+  std::int64_t cut_requests = 0;                       // requests of which the model saw only the end
+  std::int64_t left_out_documents = 0;                 // because a continuation is longer than the model reads
   std::vector<std::pair<std::string, Score>> metrics;  // by name, all that have a meaning for the task
 
   template <class V>
@@ -150,7 +150,7 @@ EvaluationRecord read_results(const fs::path& file);
 struct PredictedDocument {
   std::int64_t document = 0;  // no other of its task has the same
   std::int64_t label = 0;     // index of the right continuation
-  // Of each continuation: log-probability in nats, and its length in code points and in UTF-8 bytes.
+  // One entry per continuation: its log-probability in nats, and its length in code points and in UTF-8 bytes.
   std::vector<double> log_probabilities;
   std::vector<std::int64_t> characters, bytes;
   std::array<std::optional<double>, kDocumentMetrics> scores;  // by TaskMetric
@@ -165,7 +165,7 @@ struct PredictedTask {
 };
 
 struct Predictions {
-  fs::path file = {};  // where they were read
+  fs::path file = {};  // where they were read from
   EvaluatedModel model;
   std::vector<PredictedTask> tasks;  // in the file's order
 };

@@ -38,7 +38,7 @@ struct Summary {
   double tokens_per_second = 0.0;
 
   double flops_per_token_causal = 0.0, flops_per_token_full = 0.0;
-  std::int64_t peak_memory_bytes = 0;  // of rank 0: allocated on a GPU, else resident
+  std::int64_t peak_memory_bytes = 0;  // rank 0's peak: allocated on a GPU, else resident
 
   template <class V>
   void visit(V&& v) {
@@ -84,13 +84,13 @@ struct BaselineScores {
   }
 };
 
-// By label of a validation set; scores without a label, "", hold for every set that has no others.
+// By label of a validation set. Scores under the label "" hold for every set that has no others.
 using Baseline = std::map<std::string, BaselineScores>;
 
 const BaselineScores* scores_of(const Baseline& baseline, const std::string& label);  // null: there are none
 
-// For files and for printing: the scores themselves where they have no label, else an object per label.
-std::string to_json(const Baseline& baseline);
+// JSON on one line: the scores themselves where they have no label, else an object per label.
+std::string json_text(const Baseline& baseline);
 
 Baseline read_baseline(const fs::path& file);            // throws DataError naming file and key
 Baseline read_run_baseline(const fs::path& run_folder);  // likewise; empty when the run has none

@@ -1,4 +1,4 @@
-// A training run into and out of a checkpoint: weights, optimizer state and position.
+// Saves a training run as a checkpoint and loads it again: weights, optimizer state and position in the data.
 #pragma once
 
 #include <cstdint>
@@ -38,17 +38,18 @@ struct TrainState {
   std::vector<std::pair<std::string, double>> validation;  // label -> cross-entropy, of the last evaluation
 };
 
-// The checkpoint a run goes on from: the newest complete one of the run folder; else, when checkpoint.resume names a
-// folder, that one; else none. Every byte is checked; broken ones are named in the log and passed over. Throws
-// CheckpointError when all of the run folder's are broken, when the named one is missing or broken, or when a fresh
-// start is asked for (none) in a folder that holds checkpoints. Rank 0 looks, every rank gets its answer.
+// The checkpoint that a run goes on from: the newest complete one of the run folder; else the folder that
+// checkpoint.resume names, if it names one; else none. Every byte is checked; broken checkpoints are named in the log
+// and passed over. Throws CheckpointError when all checkpoints of the run folder are broken, when the named one is
+// missing or broken, or when a fresh start is asked for (none) in a folder that holds checkpoints. Rank 0 looks, and
+// every rank gets its answer.
 std::optional<fs::path> find_resume(const CheckpointConfig& config, const fs::path& run_folder, Peers& peers);
 
-// What a checkpoint says of a run in this state, without tensors and files.
+// The manifest of a run in this state, without tensors and files.
 Manifest training_manifest(const RunConfig& config, const TrainState& state, std::int64_t optimizer_steps,
                            const std::string& data_fingerprint);
 
-// Starts to write <run_folder>/step-N; finish() publishes it.
+// Starts to write <run_folder>/step-N, which finish() then publishes.
 std::unique_ptr<CheckpointSave> save_training(const fs::path& run_folder, const RunPlan& plan, const TrainState& state,
                                               const ShardEngine& engine, const AdamW& optimizer, Peers& peers,
                                               const std::string& data_fingerprint);
