@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "norma/base/error.h"
+#include "norma/base/json.h"
 #include "norma/base/log.h"
 #include "norma/base/process.h"
 #include "norma/config/names.h"
