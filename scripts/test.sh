@@ -8,6 +8,7 @@
 
 scripts/setup.sh
 scripts/build.sh
+scripts/build.sh --sanitize
 
 # Tests run side by side, one per core. Each keeps to one thread, and threads that wait sleep instead of spinning.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

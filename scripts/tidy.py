@@ -1,9 +1,16 @@
 #!/usr/bin/env python3
-"""Runs clang-tidy over the project's .cpp files with the flags g++ compiles them with.
+"""Runs clang-tidy over those of the project's .cpp files that differ from the record of what passed.
 
-Without --all only files touched in the work tree or by the last 20 commits are read, the newest first, up to
-a fixed cost. That is a choice of files and not a time limit, so that the same commit always gives the same
-answer. A file that passed is remembered in .cache/tidy by a hash of all it depends on in the project.
+The record, scripts/tidy_passed.txt, has a line per file: a hash of its own text, and one of everything its result
+depends on (the project's headers behind it, flags, .clang-tidy, the versions of clang-tidy and LibTorch). No path of
+a machine is in them. A file whose second hash is recorded has passed; the others are checked, those whose own text
+differs first, up to a fixed cost, so that the same tree always gets the same answer. The rest is named.
+
+    scripts/tidy.py            what differs from the record, up to the cost
+    scripts/tidy.py --record   all that differs; when nothing is found the record is written anew
+    scripts/tidy.py --all      every file, whatever the record says
+
+Exit code: 0 everything has passed, 1 findings, 77 what was checked has passed, but some files were left out.
 """
 
 import argparse
@@ -18,26 +25,34 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PASSED = ROOT / ".cache/tidy"
-COMMITS = 20
-# A file that includes LibTorch takes clang-tidy five times as long as one that does not.
-COST_TORCH, COST_PLAIN, COST_LIMIT = 5, 1, 100
+RECORD = ROOT / "scripts/tidy_passed.txt"
+PASSED = ROOT / ".cache/tidy"  # hashes of what passed on this machine
+# A file that includes LibTorch takes clang-tidy about eight times as long as one that does not.
+COST_TORCH, COST_PLAIN, COST_LIMIT = 8, 1, 160
+LEFT_OUT = 77
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 
 
+def find_clang_tidy():
+    """The pinned one of .venv, else that of the system."""
+    own = ROOT / ".venv/bin/clang-tidy"
+    return str(own) if own.exists() else "clang-tidy"
+
+
 def clang_command(command):
-    """g++'s command without launchers and without its precompiled header, which clang cannot read."""
+    """g++'s command without launchers and without what only g++ understands: its precompiled header, parameters."""
     words = shlex.split(command)
     compiler = next(i for i, word in enumerate(words) if re.search(r"(^|/)(c|g|clang)\+\+[-\d.]*$", word))
     kept, words = [words[compiler]], iter(words[compiler + 1:])
     for word in words:
-        if word == "-include":
-            header = next(words)
-            if not header.endswith("cmake_pch.hxx"):
-                kept += [word, header]
-        elif word not in ("-Winvalid-pch", "-fpch-preprocess"):
+        if word in ("-include", "--param"):
+            value = next(words)
+            if word == "-include" and not value.endswith("cmake_pch.hxx"):
+                kept += [word, value]
+        elif word not in ("-Winvalid-pch", "-fpch-preprocess") and not word.startswith("--param="):
             kept.append(word)
-    return kept + ["-Wno-unknown-warning-option"]
+    # clang knows other warnings than g++, and it sees what libstdc++ does with deprecated parts of itself.
+    return kept + ["-Wno-unknown-warning-option", "-Wno-deprecated-declarations"]
 
 
 def read_commands(build):
@@ -50,27 +65,18 @@ def read_commands(build):
     return commands
 
 
-def git_lines(*arguments):
-    result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
-    return result.stdout.splitlines() if result.returncode == 0 else []
+def torch_version(command):
+    """LibTorch's version when the command sees it, else ""."""
+    for word in command:
+        header = pathlib.Path(word) / "torch/headeronly/version.h"
+        if header.is_file():
+            return ".".join(re.findall(r"TORCH_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header.read_text()))
+    return ""
 
 
-def touched_files():
-    """Newest first: the work tree, untracked files, then the last commits (all there are in a shallow clone)."""
-    names = git_lines("diff", "--name-only", "HEAD")
-    names += git_lines("ls-files", "--others", "--exclude-standard")
-    names += git_lines("log", f"-{COMMITS}", "--name-only", "--pretty=format:")
-    return list(dict.fromkeys(name for name in names if name))
-
-
-def within_cost(names, commands):
-    chosen, left = [], COST_LIMIT
-    for name in names:
-        cost = COST_TORCH if any("torch" in word for word in commands[name]) else COST_PLAIN
-        if cost <= left:
-            chosen.append(name)
-            left -= cost
-    return chosen
+def portable_flags(command):
+    """The flags that are the same on every machine: no paths, and nothing that depends on whether there is CUDA."""
+    return [word for word in command if re.match(r"-(std|D|f|W)", word) and not re.search(r"/|CUDA|NCCL", word)]
 
 
 def project_files_behind(path, found):
@@ -86,55 +92,104 @@ def project_files_behind(path, found):
     return found
 
 
+def hash_of(*parts):
+    return hashlib.sha256(b"\0".join(part if isinstance(part, bytes) else part.encode() for part in parts)).hexdigest()[:16]
+
+
 def fingerprint(name, command, version):
-    digest = hashlib.sha256("\0".join([version, *command]).encode())
-    files = sorted(project_files_behind(ROOT / name, set()))
-    for path in [ROOT / ".clang-tidy", *files]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    parts = [version, torch_version(command), *portable_flags(command), (ROOT / ".clang-tidy").read_bytes()]
+    for path in sorted(project_files_behind(ROOT / name, set())):
+        parts += [str(path.relative_to(ROOT)), path.read_bytes()]
+    return hash_of(*parts)
 
 
-def check(name, command, version, folder):
-    mark = PASSED / fingerprint(name, command, version)
-    if mark.exists():
+class Source:
+    def __init__(self, name, command, version):
+        self.name, self.command = name, command
+        self.own, self.whole = hash_of((ROOT / name).read_bytes()), fingerprint(name, command, version)
+        self.cost = COST_TORCH if any("torch" in word for word in command) else COST_PLAIN
+
+    def passed_here(self):
+        return (PASSED / self.whole).exists()
+
+
+def read_record():
+    """name -> [hash of its own text, hash of all]."""
+    lines = RECORD.read_text().splitlines() if RECORD.exists() else []
+    return {name: hashes for *hashes, name in (line.split() for line in lines if not line.startswith("#"))}
+
+
+def write_record(sources, record):
+    """Files that another build has and this one has not, such as those for CUDA, keep their lines."""
+    kept = {name: hashes for name, hashes in record.items() if (ROOT / name).exists()}
+    kept.update({source.name: [source.own, source.whole] for source in sources})
+    head = "# Files that passed clang-tidy, written by scripts/lint.sh --record: hash of the file, hash of all behind it.\n"
+    RECORD.write_text(head + "".join(f"{' '.join(hashes)} {name}\n" for name, hashes in sorted(kept.items())))
+
+
+def within_cost(sources):
+    chosen, left, spent = [], [], 0
+    for source in sources:
+        fits = spent + source.cost <= COST_LIMIT
+        (chosen if fits else left).append(source)
+        spent += source.cost if fits else 0
+    return chosen, left
+
+
+def check(source, program, folder):
+    if source.passed_here():
         return ""
-    result = subprocess.run(["clang-tidy", "--quiet", "-p", str(folder), str(ROOT / name)],
-                            capture_output=True, text=True)
+    result = subprocess.run([program, "--quiet", "-p", str(folder), str(ROOT / source.name)], capture_output=True, text=True)
     if result.returncode == 0:
-        mark.touch()
+        (PASSED / source.whole).touch()
         return ""
     return (result.stdout + result.stderr).strip() or f"clang-tidy ended with {result.returncode}"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--all", action="store_true", help="every file")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
-    options = parser.parse_args()
-
-    build = options.build.resolve()
-    commands = read_commands(build)
-    names = sorted(commands) if options.all else [name for name in touched_files() if name in commands]
-    chosen = names if options.all else within_cost(names, commands)
-
+def check_all(sources, program, build, jobs):
+    """Prints findings; how many files have some."""
     folder = build / "tidy"
     folder.mkdir(exist_ok=True)
     PASSED.mkdir(parents=True, exist_ok=True)
     (folder / "compile_commands.json").write_text(json.dumps(
-        [{"directory": str(build), "file": str(ROOT / name), "arguments": commands[name]} for name in chosen]))
-    version = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout
-
+        [{"directory": str(build), "file": str(ROOT / s.name), "arguments": s.command} for s in sources]))
     failed = 0
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        results = pool.map(lambda name: check(name, commands[name], version, folder), chosen)
-        for name, output in zip(chosen, results):
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for source, output in zip(sources, pool.map(lambda s: check(s, program, folder), sources)):
             if output:
                 failed += 1
-                print(f"--- {name}\n{output}", flush=True)
-    left = f", {len(names) - len(chosen)} more only with --all" if len(chosen) < len(names) else ""
-    print(f"clang-tidy: {len(chosen)} files, {failed} with findings{left}")
-    return 1 if failed else 0
+                print(f"--- {source.name}\n{output}", flush=True)
+    return failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="every file")
+    parser.add_argument("--record", action="store_true", help="all that differs from the record, which is written anew")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    options = parser.parse_args()
+
+    program, build = find_clang_tidy(), options.build.resolve()
+    printed = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    version = re.search(r"LLVM version (\d+)", printed).group(1)
+    sources = [Source(name, command, version) for name, command in sorted(read_commands(build).items())]
+    record = read_record()
+    differing = [s for s in sources if record.get(s.name, ["", ""])[1] != s.whole]
+    differing.sort(key=lambda s: record.get(s.name, ["", ""])[0] == s.own)  # stable: by name within both kinds
+    chosen, left = sources if options.all else differing, []
+    if not options.all and not options.record:
+        chosen, left = within_cost(chosen)
+
+    failed = check_all(chosen, program, build, options.jobs)
+    print(f"clang-tidy {version}: {len(chosen)} of {len(sources)} files checked, {failed} with findings, "
+          f"{len(sources) - len(chosen) - len(left)} as recorded")
+    if left:
+        print(f"{len(left)} files that differ from the record were left out; scripts/lint.sh --record checks them:")
+        print("\n".join(f"  {source.name}" for source in left))
+    if options.record and not failed:
+        write_record(sources, record)
+    return 1 if failed else LEFT_OUT if left else 0
 
 
 if __name__ == "__main__":

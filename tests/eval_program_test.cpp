@@ -12,10 +12,9 @@ namespace {
 
 using testing::expect_exit;
 using testing::expect_failure;
+using testing::Job;
 using testing::Program;
 using testing::ProgramResult;
-using testing::rank_environment;
-using testing::ReservedPort;
 using testing::run_norma;
 using Arguments = std::vector<std::string>;
 
@@ -37,7 +36,7 @@ std::string some_text(std::mt19937& random, int words) {
   return text;
 }
 
-// A trained run with its tokenizer, and data of two tasks: 40 documents of different lengths.
+// Data of two tasks, 40 documents of different lengths, with which a run is trained.
 class EvalWorkplace : public testing::Workplace {
  public:
   EvalWorkplace() : Workplace(kConfig) {
@@ -99,6 +98,14 @@ class EvalWorkplace : public testing::Workplace {
   testing::DataFolder data_;
 };
 
+// A run that is trained once for all cases, which only read it.
+const EvalWorkplace& trained_run() {
+  static const EvalWorkplace work;
+  static const ProgramResult trained = work.train_here("run");
+  EXPECT_EQ(trained.exit_code, 0) << trained.err;
+  return work;
+}
+
 // Compares every number of two results with a relative tolerance; keys and texts must be equal.
 void expect_near(const Json& a, const Json& b, double tolerance, const std::string& where = "") {
   if (a.is_number_float() && b.is_number()) {
@@ -125,8 +132,7 @@ std::vector<Json> predictions_of(const std::string& file) {
 }
 
 TEST(EvalProgram, BatchesReuseAndProcessesChangeNothing) {
-  const EvalWorkplace work;
-  ASSERT_EQ(work.train_here("run").exit_code, 0);
+  const EvalWorkplace& work = trained_run();
   const Json whole = work.evaluate("run", "whole.json");
   EXPECT_EQ(whole.at("tasks").at("arc_easy").at("documents"), 30);
   EXPECT_EQ(whole.at("tasks").at("arc_easy").at("requests"), 120);
@@ -146,26 +152,19 @@ TEST(EvalProgram, BatchesReuseAndProcessesChangeNothing) {
   work.evaluate("run", "reused.json", {"--reuse-context", "--batch-tokens", "300"});
   expect_equal_run("reused.json");
   for (const int world : {2, 3}) {
-    for (const bool shard : {false, true}) {
+    Job job(world, [&](int rank, const testing::Environment& environment) {
       Arguments arguments = work.eval_arguments("run", "ranks.json", {"--batch-tokens", "200", "--reuse-context"});
-      if (shard) arguments.emplace_back("--shard");
-      std::vector<std::unique_ptr<Program>> ranks;
-      const ReservedPort port;
-      for (int rank = 0; rank < world; ++rank) {
-        if (rank == 2) arguments[1] = work.path("nowhere");  // the model is the one that rank 0 names
-        ranks.push_back(std::make_unique<Program>(arguments, rank_environment(rank, world, port.number())));
-      }
-      std::vector<ProgramResult> results;
-      for (const auto& rank : ranks) results.push_back(rank->wait());
-      expect_exit(results, 0);
-      expect_equal_run("ranks.json");
-    }
+      if (world == 3) arguments.emplace_back("--shard");
+      if (rank == 2) arguments[1] = work.path("nowhere");  // the model is the one that rank 0 names
+      return std::make_unique<Program>(arguments, environment);
+    });
+    expect_exit(job.wait(), 0);
+    expect_equal_run("ranks.json");
   }
 }
 
 TEST(EvalProgram, ANameThatIsNotUtf8IsWrittenAsFarAsItCanBe) {
-  const EvalWorkplace work;
-  ASSERT_EQ(work.train_here("run").exit_code, 0);
+  const EvalWorkplace& work = trained_run();
   fs::create_directory_symlink(work.path("run"), work.path("caf\xe9"));
   const Json results = work.evaluate("caf\xe9", "results.json");
   EXPECT_NE(results.at("model").get<std::string>().find("caf"), std::string::npos);
@@ -173,9 +172,7 @@ TEST(EvalProgram, ANameThatIsNotUtf8IsWrittenAsFarAsItCanBe) {
 }
 
 TEST(EvalProgram, TheLoopAndTheCommandGiveTheSameNumbers) {
-  const EvalWorkplace work;
-  const ProgramResult trained = work.train_here("run");
-  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  const EvalWorkplace& work = trained_run();
   Json offline = work.evaluate("run", "results.json");
   Json logged;
   for (const Json& line : predictions_of(work.path("run/metrics.jsonl"))) {
@@ -199,8 +196,7 @@ TEST(EvalProgram, TheLoopAndTheCommandGiveTheSameNumbers) {
 }
 
 TEST(EvalProgram, SaysWhatIsWrong) {
-  const EvalWorkplace work;
-  ASSERT_EQ(work.train_here("run", {"eval.every=0"}).exit_code, 0);
+  const EvalWorkplace& work = trained_run();
   const auto eval = [&](const Arguments& more) {
     Arguments all = {"eval", work.path("run"), "--data", work.data()};
     all.insert(all.end(), more.begin(), more.end());
@@ -222,10 +218,8 @@ TEST(EvalProgram, SaysWhatIsWrong) {
   expect_failure(run_norma({"eval", work.path("nowhere"), "--tasks", "copa"}), 4, {"nowhere"});
   expect_failure(run_norma({"eval"}), 2, {"which model"});
   expect_failure(eval({"--tasks", "copa", "--context-length", "2"}), 3, {"copa", "no document fits"});
-  for (const char* length : {"1", "65"}) {
-    expect_failure(eval({"--perplexity", "v=" + work.path("valid.txt"), "--instance-length", length}), 2,
-                   {"--instance-length must be 2 to 64"});
-  }
+  expect_failure(eval({"--perplexity", "v=" + work.path("valid.txt"), "--instance-length", "65"}), 2,
+                 {"--instance-length must be 2 to 64"});
   expect_failure(eval({"--tasks", "copa", "--out", work.path("run")}), 2, {"must be a file"});
   expect_failure(eval({"--tasks", "copa", "--out", work.path("no/r.json")}), 2, {"must lie in a folder"});
   expect_failure(eval({"--tasks", "copa", "--out", work.path("r"), "--predictions", work.path("r")}), 2, {"two files"});

@@ -81,8 +81,6 @@ Words placed(const std::string& preset) {
 std::vector<Case> few_cases() {
   return {
       {"pre", placed("pre"), "llama"},
-      {"hybrid_star", placed("hybrid_star"), "norma"},
-      {"span_experts", placed("span") + kExperts, "norma"},
       {"olmoe", placed("olmoe") + kExperts, "olmoe"},
       {"hybrid_deepseek", placed("hybrid") + kDeepSeek, "norma"},
       {"deepseek", placed("pre") + kDeepSeek, "deepseek_v3"},

@@ -1,4 +1,4 @@
-// Latent attention through the sharding engine: every strategy, micro-batches, recompute.
+// Latent attention under the sharding engine, with every strategy, with micro-batches and with recompute.
 #include <gtest/gtest.h>
 
 #include "norma/base/text.h"
@@ -9,8 +9,6 @@ namespace norma {
 namespace {
 
 using testing::every_strategy;
-using testing::expect_equal;
-using testing::run_train_cases;
 using testing::train_alone;
 using testing::TrainCase;
 using testing::TrainOutcome;
@@ -37,11 +35,7 @@ TEST_P(LatentEngine, EveryStrategyEqualsOneProcessInFloat64) {
       for (const TrainCase& one : every_strategy(like, GetParam())) cases.push_back(one);
     }
   }
-  const std::vector<TrainOutcome> outcomes = run_train_cases(GetParam(), cases);
-  ASSERT_EQ(outcomes.size(), cases.size());
-  for (std::size_t c = 0; c < cases.size(); ++c) {
-    expect_equal(outcomes[c], one_process(cases[c]), {1e-12, 1e-12, 1e-11}, cases[c].text());
-  }
+  expect_reference(GetParam(), cases, one_process, {1e-12, 1e-12, 1e-11});
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, LatentEngine, ::testing::Values(2, 4),
@@ -49,19 +43,11 @@ INSTANTIATE_TEST_SUITE_P(Ranks, LatentEngine, ::testing::Values(2, 4),
 
 TEST(LatentEngine, RecomputingChangesNoBit) {
   for (const char* preset : {"hybrid_star", "qk", "post_shifted", "qkvc_post"}) {
-    for (const char* precision : {"fp64", "fp32", "bf16"}) {
-      TrainCase plain;
-      plain.model = "mla";
-      plain.preset = preset;
-      plain.precision = precision;
-      plain.micro_batch = 5;
-      const TrainOutcome& want = train_alone(plain);
-      for (const char* recompute : {"block", "every_n", "selective"}) {
-        TrainCase one = plain;
-        one.recompute = recompute;
-        expect_equal(train_alone(one), want, {0, 0, 0}, cat(preset, " ", one.text()));
-      }
-    }
+    TrainCase one;
+    one.model = "mla";
+    one.preset = preset;
+    one.micro_batch = 5;
+    expect_recompute_is_exact(one);
   }
 }
 

@@ -55,11 +55,7 @@ TEST_P(EveryStrategy, EqualsOneProcessInFloat64) {
       }
     }
   }
-  const std::vector<TrainOutcome> outcomes = run_train_cases(GetParam(), cases);
-  ASSERT_EQ(outcomes.size(), cases.size());
-  for (std::size_t c = 0; c < cases.size(); ++c) {
-    expect_equal(outcomes[c], reference(cases[c]), {1e-12, 1e-12, 1e-11}, cases[c].text());
-  }
+  expect_reference(GetParam(), cases, reference, {1e-12, 1e-12, 1e-11});
 }
 
 // Batches that ranks cannot share evenly: a rank that lacks an instance makes a pass of no weight.
@@ -71,11 +67,7 @@ TEST_P(EveryStrategy, EqualsOneProcessWithUnevenBatches) {
     like.micro_batch = micro_batch;
     for (const TrainCase& one : every_strategy(like, GetParam())) cases.push_back(one);
   }
-  const std::vector<TrainOutcome> outcomes = run_train_cases(GetParam(), cases);
-  ASSERT_EQ(outcomes.size(), cases.size());
-  for (std::size_t c = 0; c < cases.size(); ++c) {
-    expect_equal(outcomes[c], reference(cases[c]), {1e-12, 1e-12, 1e-11}, cases[c].text());
-  }
+  expect_reference(GetParam(), cases, reference, {1e-12, 1e-12, 1e-11});
 }
 
 TEST_P(EveryStrategy, EqualsOneProcessInFloat32) {
@@ -83,12 +75,7 @@ TEST_P(EveryStrategy, EqualsOneProcessInFloat32) {
   like.precision = "fp32";
   like.steps = 20;
   like.micro_batch = 2;
-  const std::vector<TrainCase> cases = every_strategy(like, GetParam());
-  const std::vector<TrainOutcome> outcomes = run_train_cases(GetParam(), cases);
-  ASSERT_EQ(outcomes.size(), cases.size());
-  for (std::size_t c = 0; c < cases.size(); ++c) {
-    expect_equal(outcomes[c], reference(cases[c]), {1e-6, 1e-6, 1e-5}, cases[c].text());
-  }
+  expect_reference(GetParam(), every_strategy(like, GetParam()), reference, {1e-6, 1e-6, 1e-5});
 }
 
 // In bf16 the split of the batch matters, the strategy does not.
@@ -114,18 +101,10 @@ INSTANTIATE_TEST_SUITE_P(Ranks, EveryStrategy, ::testing::Values(2, 4),
 
 TEST(ShardEngine, RecomputingChangesNoBit) {
   for (const char* preset : {"hybrid_star", "pre", "olmo2", "span"}) {
-    for (const char* precision : {"fp64", "fp32", "bf16"}) {
-      TrainCase plain;
-      plain.preset = preset;
-      plain.precision = precision;
-      plain.micro_batch = 5;
-      const TrainOutcome& want = train_alone(plain);
-      for (const char* recompute : {"block", "every_n", "selective"}) {
-        TrainCase one = plain;
-        one.recompute = recompute;
-        expect_equal(train_alone(one), want, {0, 0, 0}, cat(preset, " ", one.text()));
-      }
-    }
+    TrainCase one;
+    one.preset = preset;
+    one.micro_batch = 5;
+    expect_recompute_is_exact(one);
   }
 }
 
@@ -153,11 +132,7 @@ TEST(ShardEngine, StepsAreTheSameAfterAnEvaluationAndAfterAFailure) {
     one.micro_batch = 3;
     cases.push_back(one);
   }
-  const std::vector<TrainOutcome> outcomes = run_train_cases(2, cases);
-  ASSERT_EQ(outcomes.size(), cases.size());
-  for (std::size_t c = 0; c < cases.size(); ++c) {
-    expect_equal(outcomes[c], reference(cases[c]), {1e-12, 1e-12, 1e-11}, cases[c].text());
-  }
+  expect_reference(2, cases, reference, {1e-12, 1e-12, 1e-11});
 }
 
 // Collectives and bytes of one step are those of the formulas. Four ranks are there for the hybrid mesh; the other

@@ -59,11 +59,11 @@ TEST(PrepareCommand, TakesOneFile) {
 
 // A signal within a long document ends the command with the signal's exit code, and nothing is written.
 TEST(PrepareCommand, EndsAtASignal) {
+  const Workplace work;
+  std::ofstream text(work.path("long.txt"));
+  for (int i = 0; i < 4'000'000; ++i) text << "word" << i << ' ';
+  text.close();
   for (const int signal : {SIGINT, SIGTERM}) {
-    const Workplace work;
-    std::ofstream text(work.path("long.txt"));
-    for (int i = 0; i < 4'000'000; ++i) text << "word" << i << ' ';
-    text.close();
     Program program(
         {"prepare", work.path("long.txt"), "--tokenizer", work.path("tokenizer.json"), "--out", work.path("tokens")});
     ASSERT_TRUE(program.wait_for("prepare"));

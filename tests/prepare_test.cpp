@@ -245,12 +245,12 @@ TEST(Prepare, TheNearestDocumentIsMovedWhenASplitIsEmpty) {
 }
 
 TEST(Prepare, RefusesOptionsThatCannotWork) {
-  const auto refuses = [](auto error, const std::function<void(PrepareOptions&)>& edit,
-                          const std::vector<std::string>& parts) {
+  const auto refuses = []<class E>(const E&, const std::function<void(PrepareOptions&)>& edit,
+                                   const std::vector<std::string>& parts) {
     Workplace work;
     work.add("a.jsonl", numbered_documents(3));
     edit(work.options);
-    expect_error<decltype(error)>([&] { prepare(work.options, {}); }, parts);
+    expect_error<E>([&] { prepare(work.options, {}); }, parts);
   };
   const ConfigError usage("");
   const DataError data("");

@@ -49,13 +49,13 @@ TEST(RankFailures, AKilledRankEndsTheOthersAndTheNextRunLosesNothing) {
 
 int from_environment(const char* name, int otherwise) {
   const char* const value = std::getenv(name);
-  return value != nullptr ? std::atoi(value) : otherwise;
+  return value != nullptr ? std::stoi(value) : otherwise;
 }
 
 // Random ranks are killed at random moments, some of them while a checkpoint is written. Each time the run goes on from
 // the newest complete checkpoint, and it ends as if nothing had happened. scripts/campaign.sh kills does so 100 times.
 TEST(RankFailures, RandomKillsLoseNothing) {
-  const int kills = from_environment("NORMA_KILLS", 3), world = 3;
+  const int kills = from_environment("NORMA_KILLS", 2), world = 3;
   std::mt19937 random(static_cast<unsigned>(from_environment("NORMA_SEED", 1)));
   const auto below = [&](int bound) { return static_cast<int>(random() % static_cast<unsigned>(bound)); };
   const testing::JobWorkplace work;
@@ -173,17 +173,13 @@ TEST(RankFailures, ASignalDuringAValidationStopsAllAtTheStepBefore) {
 TEST(RankFailures, ARankWithoutDiskSpaceEndsAllAndHarmsNoCheckpoint) {
   const testing::JobWorkplace work;
   expect_exit(Job(work, 3, "run", {"train.stop_at=4"}).wait(), 75);
-  const testing::ReservedPort port;
-  std::vector<std::unique_ptr<Program>> ranks;
-  for (int rank = 0; rank < 3; ++rank) {
+  Job limited(3, [&](int rank, const testing::Environment& environment) {
     std::vector<std::string> arguments = {rank == 1 ? "--fsize=20000" : "--fsize=unlimited",
                                           std::string(NORMA_BINARY_DIR) + "/norma"};
     for (const std::string& one : work.train_arguments("run")) arguments.push_back(one);
-    ranks.push_back(
-        std::make_unique<Program>("/usr/bin/prlimit", arguments, testing::rank_environment(rank, 3, port.number())));
-  }
-  std::vector<ProgramResult> results;
-  for (const auto& rank : ranks) results.push_back(rank->wait());
+    return std::make_unique<Program>("/usr/bin/prlimit", arguments, environment);
+  });
+  const std::vector<ProgramResult> results = limited.wait();
   expect_exit(results, 8);
   testing::expect_failure(results[0], 8, {"rank 1 could not save"});
   EXPECT_EQ(testing::run_norma({"inspect", work.path("run"), "--verify"}).exit_code, 0);

@@ -45,7 +45,7 @@ struct Unwrapped<std::optional<T>> {
 // " One of: a, b." for a choice, "" for anything else.
 template <class T>
 std::string choices() {
-  using Plain = typename Unwrapped<T>::type;
+  using Plain = Unwrapped<T>::type;
   if constexpr (Enum<Plain>) return cat(" One of: ", join(enum_names<Plain>(), ", "), ".");
   return "";
 }
@@ -152,7 +152,7 @@ std::string list_keys(const std::string& prefix) {
   std::string text;
   for (const KeyRow& row : all_keys()) {
     if (!is_shown(row, prefix)) continue;
-    if (row.key.find('.') == std::string::npos) text += "\n";
+    if (row.key.find('.') == std::string::npos) text += '\n';
     text += print_row(row);
   }
   if (text.empty()) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "norma/config/yaml.h"
@@ -107,7 +108,7 @@ void Reader::read(const ConfigNode& node, const std::string& key, std::vector<T>
   for (std::size_t i = 0; i < node.children.size(); ++i) {
     read(node.children[i], cat(key, "[", i, "]"), given.emplace_back());
   }
-  values = given;
+  values = std::move(given);
 }
 
 // A map that an override gives as a whole replaces the one from before; a dotted key adds or changes one entry.

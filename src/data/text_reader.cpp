@@ -45,7 +45,7 @@ std::vector<fs::path> walk(const fs::path& folder) {
   fs::recursive_directory_iterator entry(folder, error);
   for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (name.starts_with(".")) {
+    if (name.starts_with('.')) {
       entry.disable_recursion_pending();
     } else if (kind_of(name) && entry->is_regular_file()) {
       found.push_back(entry->path());

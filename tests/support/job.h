@@ -1,6 +1,7 @@
 // The program as several processes of one run, and the files that they leave.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -38,14 +39,21 @@ struct JobWorkplace : Workplace {
 // The ranks of one job.
 class Job {
  public:
-  Job(const JobWorkplace& work, int world, const std::string& run, const std::vector<std::string>& more = {},
-      const std::vector<std::string>& last_rank_more = {}) {
+  // Calls start(rank, its environment) for each rank.
+  using Start = std::function<std::unique_ptr<Program>(int, const Environment&)>;
+  Job(int world, const Start& start) {
     for (int rank = 0; rank < world; ++rank) {
-      std::vector<std::string> arguments = work.train_arguments(run, more);
-      if (rank == world - 1) arguments.insert(arguments.end(), last_rank_more.begin(), last_rank_more.end());
-      ranks_.push_back(std::make_unique<Program>(arguments, rank_environment(rank, world, port_.number())));
+      ranks_.push_back(start(rank, rank_environment(rank, world, port_.number())));
     }
   }
+  // norma train, with more arguments for all ranks and for the last one.
+  Job(const JobWorkplace& work, int world, const std::string& run, const std::vector<std::string>& more = {},
+      const std::vector<std::string>& last_rank_more = {})
+      : Job(world, [&](int rank, const Environment& environment) {
+          std::vector<std::string> arguments = work.train_arguments(run, more);
+          if (rank == world - 1) arguments.insert(arguments.end(), last_rank_more.begin(), last_rank_more.end());
+          return std::make_unique<Program>(arguments, environment);
+        }) {}
   Program& rank(std::size_t r) { return *ranks_[r]; }
   std::vector<ProgramResult> wait() {
     std::vector<ProgramResult> results;

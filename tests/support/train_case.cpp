@@ -280,8 +280,8 @@ Json run_cases(const Json& cases, const CaseRunner& run) {
 }
 
 std::string TrainCase::text() const {
-  return cat(model, " ", strategy, " ", precision, " recompute ", recompute, " reduce ", reduce, " ", reduce_dtype,
-             " replicas ", replicas, " batch ", batch, "/", micro_batch, tied ? " tied" : " untied",
+  return cat(model, " ", preset, " ", strategy, " ", precision, " recompute ", recompute, " reduce ", reduce, " ",
+             reduce_dtype, " replicas ", replicas, " batch ", batch, "/", micro_batch, tied ? " tied" : " untied",
              freeze.empty() ? "" : " frozen " + join(freeze, " "));
 }
 
@@ -338,6 +338,29 @@ void expect_equal(const TrainOutcome& got, const TrainOutcome& want, const Toler
       norm += values[i] * values[i];
     }
     EXPECT_LE(std::sqrt(difference), tolerance.weights * std::sqrt(norm)) << what << " " << name;
+  }
+}
+
+void expect_reference(int world, const std::vector<TrainCase>& cases, Reference reference, const Tolerance& tolerance) {
+  const std::vector<TrainOutcome> outcomes = run_train_cases(world, cases);
+  ASSERT_EQ(outcomes.size(), cases.size());
+  for (std::size_t c = 0; c < cases.size(); ++c) {
+    expect_equal(outcomes[c], reference(cases[c]), tolerance, cases[c].text());
+  }
+}
+
+void expect_recompute_is_exact(TrainCase like) {
+  for (const char* precision : {"fp64", "fp32", "bf16"}) {
+    like.precision = precision;
+    const TrainOutcome& want = train_alone(like);
+    for (const char* recompute : {"block", "every_n", "selective"}) {
+      TrainCase one = like;
+      one.recompute = recompute;
+      const TrainOutcome& got = train_alone(one);
+      expect_equal(got, want, {0, 0, 0}, one.text());
+      EXPECT_EQ(got.tokens, want.tokens) << one.text();
+      EXPECT_EQ(got.balance, want.balance) << one.text();
+    }
   }
 }
 

@@ -68,4 +68,11 @@ struct Tolerance {
 void expect_equal(const TrainOutcome& got, const TrainOutcome& want, const Tolerance& tolerance,
                   const std::string& what);
 
+// Runs the cases on `world` processes and compares each outcome with the one that `reference` gives for the case.
+using Reference = const TrainOutcome& (*)(TrainCase one);
+void expect_reference(int world, const std::vector<TrainCase>& cases, Reference reference, const Tolerance& tolerance);
+
+// In every precision and with every kind of recompute the case is bit by bit the one without recompute.
+void expect_recompute_is_exact(TrainCase like);
+
 }  // namespace norma::testing

@@ -37,7 +37,7 @@ inline constexpr std::array<TaskMetricInfo, 8> kTaskMetrics = {{{"acc", "accurac
                                                                 {"f1", "accuracy", false}}};
 inline constexpr std::size_t kDocumentMetrics = kTaskMetrics.size() - 1;  // all but f1
 
-inline constexpr const TaskMetricInfo& info_of(TaskMetric metric) {
+constexpr const TaskMetricInfo& info_of(TaskMetric metric) {
   return kTaskMetrics[static_cast<std::size_t>(metric)];
 }
 inline std::string metric_name(TaskMetric metric) {
