@@ -57,7 +57,6 @@ NormConfig fixture_preset(const Json& fixture) {
     config.preset = "mix_shifted";
     config.post_layers = 1;
   }
-  if (config.preset == "pre_qk") config.preset = "qk";
   config.span.scaling = SpanScaling::none;  // the fixture's weights are given, not drawn
   config.eps = fixture.at("model").at("norm_eps").get<double>();
   return config;
