@@ -54,7 +54,7 @@ const std::map<std::string, std::string>& own_names() {
       names.emplace(site.parameter(), site.group == SiteGroup::inner ? cat("self_attn.", site.name, "_norm.weight")
                                                                      : cat(wiring, ".norm_", site.name, ".weight"));
     };
-    const LayerPolicy layer;
+    const LayerPolicy layer{};
     visit_sites(add, layer);
     return names;
   }();
