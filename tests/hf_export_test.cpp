@@ -1,6 +1,6 @@
 // Writing folders for Hugging Face transformers: tensors are the same bit by bit when they are read again, a class of
 // transformers is chosen exactly where it computes the same, and the config of our own class is complete.
-#include "norma/interop/hf_export.h"
+#include "norma/interop/hf_folder.h"
 
 #include <random>
 #include <span>

@@ -26,7 +26,7 @@ const char* const kEdited = "qkvc_post";  // a placement with every norm that la
 NormConfig norm_config(const std::string& preset) {
   NormConfig config;
   config.preset = preset;
-  if (preset == "mix" || preset == "mix_shifted") config.post_layers = 1;
+  config.mix_alpha = 0.5;
   return config;
 }
 

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "norma/config/yaml.h"
 #include "norma/norm/plan.h"
 
 #include "support/fixture_plan.h"
@@ -57,7 +58,6 @@ NormConfig fixture_preset(const Json& fixture) {
     config.preset = "mix_shifted";
     config.post_layers = 1;
   }
-  if (config.preset == "pre_qk") config.preset = "qk";
   config.span.scaling = SpanScaling::none;  // the fixture's weights are given, not drawn
   config.eps = fixture.at("model").at("norm_eps").get<double>();
   return config;
@@ -102,6 +102,45 @@ TEST(NormPlan, EveryNameIsKnownAndDistinctPlansHaveDistinctNames) {
   const std::vector<std::string> names = preset_names();
   EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), names.size());
   for (const std::string& name : names) EXPECT_EQ(preset(name, 8).layers.size(), 8u) << name;
+}
+
+// The list of keys is in a room that does not know the presets.
+TEST(NormPlan, TheListOfKeysNamesThePresets) {
+  NormConfig config;
+  config.preset = "";
+  const std::string problem = only_problem(config, 4), before = "allowed: ", after = ", or an ablation";
+  const std::size_t first = problem.find(before) + before.size();
+  const std::string names = problem.substr(first, problem.find(after) - first);
+  std::string keys = list_keys("norm.preset");
+  std::erase_if(keys, [](char c) { return c == ' ' || c == '\n'; });
+  std::string wanted = names;
+  std::erase(wanted, ' ');
+  EXPECT_NE(keys.find(wanted), std::string::npos) << names;
+}
+
+TEST(Sites, EveryMemberIsVisited) {
+  std::size_t wiring = 0, inner = 0;
+  const WiringSites<char> around_branch;
+  const InnerSites<char> inside_attention;
+  visit_wiring_sites([&](const SiteInfo&, char) { ++wiring; }, around_branch);
+  visit_inner_sites([&](const SiteInfo&, char) { ++inner; }, inside_attention);
+  EXPECT_EQ(wiring, sizeof(WiringSites<char>));
+  EXPECT_EQ(inner, sizeof(InnerSites<char>));
+}
+
+TEST(Sites, KeysAndParametersFollowFromTheList) {
+  std::vector<std::string> keys, parameters;
+  const auto note = [&](const LayerSite& site, const NormSite&) {
+    keys.push_back(site.key());
+    parameters.push_back(site.parameter());
+  };
+  const LayerPolicy layer{};
+  visit_sites(note, layer);
+  EXPECT_EQ(keys.front(), "attention.in");
+  EXPECT_EQ(keys.back(), "mlp.sum");
+  EXPECT_EQ(keys[6], "inner.q");
+  EXPECT_EQ(parameters[6], "attention.norm_q");
+  EXPECT_EQ(parameters.back(), "mlp.norm_sum");
 }
 
 TEST(NormPlan, WholeNamesWinOverTheAblationGrammar) {

@@ -7,7 +7,6 @@
 
 #include "norma/config/foreign_yaml.h"
 #include "norma/interop/olmo_folder.h"
-#include "norma/interop/olmo_names.h"
 
 #include "support/errors.h"
 #include "support/fixture_model.h"

@@ -16,13 +16,12 @@
 #include "norma/model/init.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/sharding.h"
-#include "norma/train/runtime.h"
+#include "norma/train/measured_length.h"
+#include "norma/train/session.h"
 #include "norma/train/train_step.h"
 
 #include "checked_config.h"
 #include "commands.h"
-#include "random_batch.h"
-#include "session.h"
 #include "version.h"
 
 namespace norma {

@@ -1,7 +1,7 @@
 #include "checkpoint_model.h"
 
 #include "norma/train/checkpointing.h"
-#include "norma/train/runtime.h"
+#include "norma/train/session.h"
 
 namespace norma {
 

@@ -5,8 +5,7 @@
 #include <string>
 
 #include "norma/interop/model_source.h"
-
-#include "session.h"
+#include "norma/train/session.h"
 
 namespace norma {
 

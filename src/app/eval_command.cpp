@@ -15,7 +15,7 @@
 #include "norma/parallel/launch.h"
 #include "norma/study/compare.h"
 #include "norma/study/report.h"
-#include "norma/train/runtime.h"
+#include "norma/train/session.h"
 
 #include "checkpoint_model.h"
 #include "commands.h"
@@ -29,7 +29,7 @@ struct EvalArguments {
   std::string model, tokenizer, device = "auto", precision, dtype, out, predictions;
   std::vector<std::string> tasks, sets, compare;
   std::string metric;  // of a comparison
-  // What is not given is as the run evaluates itself.
+  // What is not given here is taken from the config of the run.
   std::optional<std::string> data;
   std::optional<std::int64_t> documents, instances, batch_tokens, batch_size, context_length;
   std::int64_t instance_length = 0;  // 0: the model's
@@ -145,7 +145,7 @@ void show_and_write(const EvalArguments& arguments, const EvaluationResult& resu
   write_results(arguments.out, results);
 }
 
-// Of this process, before the model is known.
+// The settings of this process, before the model is known.
 RunSettings runtime_of(const EvalArguments& arguments) {
   RunSettings run;
   run.device = choice<Device>("eval", "--device", arguments.device);
@@ -153,7 +153,7 @@ RunSettings runtime_of(const EvalArguments& arguments) {
   return run;
 }
 
-// Of the evaluation, not of the training.
+// How the evaluation is spread over processes, whatever the training did.
 ParallelConfig parallel_of(const EvalArguments& arguments) {
   ParallelConfig parallel;
   parallel.strategy = arguments.shard ? Strategy::automatic : Strategy::ddp;
@@ -194,16 +194,22 @@ int evaluate_together(const EvalArguments& arguments, at::Device device, World& 
   const ModelSource source = find_source(arguments, world);
   const RunConfig& config = source.config;
   choose_kernels(config.run);
-  EvaluatedModel model{source.folder.string(), source.step, std::string(enum_name(config.precision)), "",
-                       context_length_of(config.eval, config.model)};
+  EvaluatedModel model{.path = source.folder.string(),
+                       .step = source.step,
+                       .precision = std::string(enum_name(config.precision)),
+                       .tokenizer_checksum = "",
+                       .context_length = context_length_of(config.eval, config.model)};
   const auto find_tokenizer = [&] {
     FoundTokenizer found = find_run_tokenizer(arguments.tokenizer, config, source.folder);
     model.tokenizer_checksum = found.tokenizer.checksum();
     return found;
   };
-  const EvaluationInput input = open_evaluation({config, find_tokenizer, !arguments.tokenizer.empty(),
-                                                 run_tokenizer_checksum(config, source.folder),
-                                                 arguments.instance_length, at::get_num_threads()});
+  const EvaluationInput input = open_evaluation({.config = config,
+                                                 .find_tokenizer = find_tokenizer,
+                                                 .tokenizer_is_named = !arguments.tokenizer.empty(),
+                                                 .tokenizer_checksum = run_tokenizer_checksum(config, source.folder),
+                                                 .instance_length = arguments.instance_length,
+                                                 .threads = at::get_num_threads()});
   check_agreement(config, fingerprint(input), world);
   Session session = load_model(source, device, world);
   world.start_training();  // its time-outs are those of work
@@ -258,9 +264,9 @@ void add_measures(CLI::App& command, EvalArguments& arguments) {
                   "label=FILE: a validation set of token files (.npy; globs) or text files; may be given again")
       ->allow_extra_args(false);
   command.add_option("--data", arguments.data, "folder that scripts/fetch_eval_data.sh made");
-  command.add_option("--documents", arguments.documents, "at most so many of each task; 0: all")
+  command.add_option("--documents", arguments.documents, "at most this many documents of each task; 0: all")
       ->check(CLI::Range(0, 1 << 30));
-  command.add_option("--instances", arguments.instances, "at most so many of each set; 0: all")
+  command.add_option("--instances", arguments.instances, "at most this many instances of each set; 0: all")
       ->check(CLI::Range(0, 1 << 30));
   command.add_option("--batch-tokens", arguments.batch_tokens, "tokens per forward of a task, padding included")
       ->check(CLI::Range(1, 1 << 30));
@@ -268,9 +274,11 @@ void add_measures(CLI::App& command, EvalArguments& arguments) {
       ->check(CLI::Range(1, 1 << 20));
   command
       .add_option("--context-length", arguments.context_length,
-                  "a request keeps its last so many tokens, or as many as the model sees if that is less")
+                  "tokens at the end of a request that are kept, at most as many as the model sees")
       ->check(CLI::Range(2, 1 << 24));
-  command.add_option("--instance-length", arguments.instance_length, "tokens of a set's instance; 0: all a model sees")
+  command
+      .add_option("--instance-length", arguments.instance_length,
+                  "tokens of an instance of a set; 0: as many as the model sees")
       ->capture_default_str()
       ->check(CLI::Range(0, 1 << 24));
   command.add_option("--dtype", arguments.dtype, "of token files without a sidecar: uint16 or uint32");

@@ -6,7 +6,7 @@
 
 #include "norma/base/file.h"
 #include "norma/config/names.h"
-#include "norma/interop/hf_export.h"
+#include "norma/interop/hf_folder.h"
 
 namespace norma {
 

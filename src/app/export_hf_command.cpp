@@ -11,7 +11,7 @@
 #include "norma/base/log.h"
 #include "norma/base/file.h"
 #include "norma/checkpoint/commit.h"
-#include "norma/interop/hf_export.h"
+#include "norma/interop/hf_folder.h"
 #include "norma/interop/model_source.h"
 #include "norma/model/cost.h"
 

@@ -17,15 +17,14 @@
 #include "norma/parallel/sharding.h"
 #include "norma/record/summary.h"
 #include "norma/train/checkpointing.h"
-#include "norma/train/runtime.h"
+#include "norma/train/measured_length.h"
+#include "norma/train/session.h"
 #include "norma/train/trainer.h"
 
 #include "checked_config.h"
 #include "commands.h"
 #include "evaluation_input.h"
-#include "measured_length.h"
 #include "run_description.h"
-#include "session.h"
 #include "version.h"
 
 namespace norma {
@@ -55,9 +54,10 @@ BatchStreamOptions stream_options(const RunConfig& config, const LaunchEnvironme
 }
 
 EvaluationInput open_evaluation_of(const CheckedConfig& checked) {
-  return open_evaluation({checked.config, [&] { return find_run_tokenizer("", checked.config, /*checkpoint=*/{}); },
-                          /*tokenizer_is_named=*/false, run_tokenizer_checksum(checked.config, {}),
-                          /*instance_length=*/0, at::get_num_threads()});
+  return open_evaluation({.config = checked.config,
+                          .find_tokenizer = [&] { return find_run_tokenizer("", checked.config, /*checkpoint=*/{}); },
+                          .tokenizer_checksum = run_tokenizer_checksum(checked.config, {}),
+                          .threads = at::get_num_threads()});
 }
 
 std::string device_text(const at::Device& device) {
@@ -185,8 +185,16 @@ int train_together(CheckedConfig checked, const CommandContext& context, const L
     metrics.emplace(folder->path(), MetricsOptions{start.step, config.metrics.tensorboard});
   }
   Trainer trainer(plan,
-                  {*session.model, *session.engine, *session.optimizer, world, stream, metrics ? &*metrics : nullptr,
-                   evaluation, device, run_folder_of(config), dataset->fingerprint()},
+                  {.model = *session.model,
+                   .engine = *session.engine,
+                   .optimizer = *session.optimizer,
+                   .world = world,
+                   .stream = stream,
+                   .metrics = metrics ? &*metrics : nullptr,
+                   .evaluation = evaluation,
+                   .device = device,
+                   .checkpoints = run_folder_of(config),
+                   .data_fingerprint = dataset->fingerprint()},
                   start);
   const auto train = [&] {
     world.start_training();

@@ -11,7 +11,7 @@ namespace norma {
 namespace {
 
 template <class T>
-inline constexpr const char* kTypeName = "section";
+inline constexpr const char* kTypeName = nullptr;
 template <>
 inline constexpr const char* kTypeName<bool> = "true/false";
 template <>
@@ -26,6 +26,8 @@ template <>
 inline constexpr const char* kTypeName<std::vector<std::string>> = "text list";
 template <>
 inline constexpr const char* kTypeName<std::vector<double>> = "number list";
+template <>
+inline constexpr const char* kTypeName<std::vector<std::int64_t>> = "integer list";
 template <Enum T>
 inline constexpr const char* kTypeName<T> = "choice";
 template <class T>
@@ -71,6 +73,7 @@ class Collector {
       collect_section(key, value);
       shorthand_ = outer;
     } else {
+      static_assert(kTypeName<T> != nullptr, "a type of setting that has no name");
       rows_.push_back({key, kTypeName<T>, value_text(value), meaning + choices<T>(), shorthand_});
     }
   }

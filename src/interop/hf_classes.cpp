@@ -3,7 +3,7 @@
 
 #include "norma/base/error.h"
 #include "norma/config/yaml.h"
-#include "norma/interop/hf_export.h"
+#include "norma/interop/hf_folder.h"
 
 #include "hf_sections.h"
 

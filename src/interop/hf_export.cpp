@@ -1,10 +1,9 @@
-#include "norma/interop/hf_export.h"
-
 #include <algorithm>
 #include <cstdio>
 
 #include "norma/base/error.h"
 #include "norma/checkpoint/state.h"
+#include "norma/interop/hf_folder.h"
 #include "norma/model/parameters.h"
 
 #include "hf_remote_code.h"
@@ -16,7 +15,7 @@ void write_json(const fs::path& path, const Json& json) {
   write_file_atomic(path, json.dump(2) + "\n");
 }
 
-// DeepSeek's selection bias is a buffer in float32, whatever the weights are.
+// The selection bias of DeepSeek's classes is a float32 buffer, whatever type the weights have.
 const char* stored_type(const HfRange& range, HfDtype dtype) {
   const bool bias = range.tensor.ends_with("e_score_correction_bias");
   return dtype == HfDtype::bf16 && !bias ? "BF16" : "F32";
@@ -26,7 +25,7 @@ std::uint64_t bytes_of(const HfRange& range, HfDtype dtype) {
   return static_cast<std::uint64_t>(range.count) * dtype_bytes(stored_type(range, dtype));
 }
 
-// Each tensor is one range, all of its elements, and the ranges hold every element of the model.
+// Checks that each tensor is written whole and as one range, and that the ranges hold every element of the model.
 void check_ranges(const HfModel& model, const std::vector<HfRange>& ranges) {
   std::int64_t elements = 0;
   for (const HfRange& range : ranges) {
@@ -38,7 +37,7 @@ void check_ranges(const HfModel& model, const std::vector<HfRange>& ranges) {
   NORMA_CHECK(elements == parameters, "[export] ", elements, " elements would be written of ", parameters);
 }
 
-// The order of the safetensors library: wide types first, then by name. A file is then byte for byte what
+// Sorts as the safetensors library does: wide types first, then by name. So a file is byte for byte what
 // save_pretrained writes.
 void sort_as_the_library(std::vector<HfRange>& ranges, HfDtype dtype) {
   const auto width = [&](const HfRange& range) { return dtype_bytes(stored_type(range, dtype)); };
@@ -47,7 +46,7 @@ void sort_as_the_library(std::vector<HfRange>& ranges, HfDtype dtype) {
   });
 }
 
-// Files of at most max_bytes: consecutive tensors each.
+// The tensors of each file, in order; a file has at most max_shard_bytes, or a single tensor.
 std::vector<std::vector<HfRange>> shards_of(const std::vector<HfRange>& ranges, const HfExportOptions& options) {
   std::vector<std::vector<HfRange>> shards(1);
   std::uint64_t bytes = 0;

@@ -40,22 +40,24 @@ const std::map<std::string, std::string>& whole_names() {
   return kNames;
 }
 
-// Names that our own class has instead: both sub-layers of a layer may have all of these norms, so each needs its own.
+// The norms of our own class. Both sub-layers of a layer may have all norms of a wiring, so each needs its own names.
 const std::map<std::string, std::string>& own_names() {
-  static const std::map<std::string, std::string> kNames = {
-      {"embedding.norm", "model.embed_norm.weight"},
-      {"attention.norm_in", "attn_residual.norm_in.weight"},
-      {"attention.norm_out", "attn_residual.norm_out.weight"},
-      {"attention.norm_sum", "attn_residual.norm_sum.weight"},
-      {"attention.norm_q", "self_attn.q_norm.weight"},
-      {"attention.norm_k", "self_attn.k_norm.weight"},
-      {"attention.norm_v", "self_attn.v_norm.weight"},
-      {"attention.norm_context", "self_attn.context_norm.weight"},
-      {"attention.norm_rope_key", "self_attn.k_rope_norm.weight"},
-      {"mlp.norm_in", "mlp_residual.norm_in.weight"},
-      {"mlp.norm_out", "mlp_residual.norm_out.weight"},
-      {"mlp.norm_sum", "mlp_residual.norm_sum.weight"},
-  };
+  static const std::map<std::string, std::string> kNames = [] {
+    std::map<std::string, std::string> names = {
+        {"embedding.norm", "model.embed_norm.weight"},
+        {"attention.norm_q_latent", "self_attn.q_a_layernorm.weight"},  // as in DeepSeek's classes
+        {"attention.norm_kv_latent", "self_attn.kv_a_layernorm.weight"},
+        {"attention.norm_rope_key", "self_attn.k_rope_norm.weight"},
+    };
+    const auto add = [&](const LayerSite& site, const NormSite&) {
+      const std::string wiring = site.group == SiteGroup::mlp ? "mlp_residual" : "attn_residual";
+      names.emplace(site.parameter(), site.group == SiteGroup::inner ? cat("self_attn.", site.name, "_norm.weight")
+                                                                     : cat(wiring, ".norm_", site.name, ".weight"));
+    };
+    const LayerPolicy layer{};
+    visit_sites(add, layer);
+    return names;
+  }();
   return kNames;
 }
 

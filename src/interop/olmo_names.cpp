@@ -1,9 +1,8 @@
-#include "norma/interop/olmo_names.h"
-
 #include <map>
 
 #include "norma/base/error.h"
 #include "norma/config/names.h"
+#include "norma/interop/olmo_folder.h"
 #include "norma/model/parameters.h"
 
 #include "parameter_name.h"

@@ -8,7 +8,6 @@
 #include "norma/base/file.h"
 #include "norma/checkpoint/state.h"
 #include "norma/interop/olmo_folder.h"
-#include "norma/interop/olmo_names.h"
 
 #include "range_reader.h"
 

@@ -1,4 +1,4 @@
-// Our parameters' names without the block they belong to.
+// Names of our parameters without the block.
 #pragma once
 
 #include "norma/base/text.h"

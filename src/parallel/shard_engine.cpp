@@ -55,6 +55,21 @@ struct ShardEngine::UnitState {
   at::Tensor scatter_target;  // where it goes, unless straight into the shard's gradient
 };
 
+struct ShardEngine::CallHooks : UnitCallHooks {
+  explicit CallHooks(ShardEngine& e) : engine(e) {}
+  bool reads_trained(const Unit& unit) const override { return engine.reads_trained(unit); }
+  void before_forward(const Unit& unit) override { engine.before_forward(unit); }
+  bool after_forward(const Unit& unit, bool differentiable) override {
+    return engine.after_forward(unit, differentiable);
+  }
+  void before_backward(const Unit& unit, bool recompute, bool kept) override {
+    engine.before_backward(unit, recompute, kept);
+  }
+  void after_backward(const Unit& unit) override { engine.after_backward(unit); }
+
+  ShardEngine& engine;
+};
+
 at::Tensor ShardEngine::view(const at::Tensor& flat, const TensorSpan& span) {
   return flat.narrow(0, span.offset, span.numel).view(span.shape);
 }
@@ -65,6 +80,7 @@ ShardEngine::ShardEngine(const std::vector<Unit>& units, Layout layout, Precisio
       mesh_(mesh),
       policy_(std::move(policy)),
       units_(units),
+      hooks_(std::make_unique<CallHooks>(*this)),
       weight_pool_(std::make_unique<BufferPool>(device, policy_.poison_released)),
       gradient_pool_(std::make_unique<BufferPool>(device, policy_.poison_released)),
       anchor_(at::zeros({}, at::TensorOptions().device(device)).requires_grad_()) {
@@ -131,7 +147,7 @@ void ShardEngine::fill(const WeightReader& reader) {
 TensorList ShardEngine::run(const Unit& unit, const UnitBody& body, const TensorList& inputs) {
   const auto index = static_cast<std::size_t>(unit.index);
   if (c10::GradMode::is_enabled() && flat_[index].gradient.defined()) {
-    return call_unit(*this, units_[index], body, inputs, policy_.recomputes(index), anchor_);
+    return call_unit(*hooks_, units_[index], body, inputs, policy_.recomputes(index), anchor_);
   }
   for (const std::size_t u : units_read_by(unit)) acquire(u);
   prefetch(unit.index + 1, /*for_backward=*/false);

@@ -14,7 +14,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct UnitCall : torch::CustomClassHolder {
-  ShardEngine* engine = nullptr;
+  UnitCallHooks* hooks = nullptr;
   const Unit* unit = nullptr;
   UnitBody body;
   bool recompute = false;
@@ -25,7 +25,7 @@ struct UnitCall : torch::CustomClassHolder {
   // Whether anything that is trained takes part.
   bool reaches_weights() const {
     const auto needs = [](const at::Tensor& input) { return input.requires_grad(); };
-    return engine->reads_trained(*unit) || std::any_of(inputs.begin(), inputs.end(), needs);
+    return hooks->reads_trained(*unit) || std::any_of(inputs.begin(), inputs.end(), needs);
   }
 
   void run_body() {
@@ -40,9 +40,8 @@ struct UnitFunction : torch::autograd::Function<UnitFunction> {
                                const at::Tensor& /*anchor*/, at::TensorList inputs) {
     ctx->set_materialize_grads(false);
     ctx->saved_data["call"] = at::IValue::make_capsule(call);
-    ShardEngine& engine = *call->engine;
     RECORD_USER_SCOPE("forward " + call->unit->name);
-    engine.before_forward(*call->unit);
+    call->hooks->before_forward(*call->unit);
     call->inputs = inputs.vec();
     TensorList results, constant;
     if (call->recompute) {
@@ -56,15 +55,14 @@ struct UnitFunction : torch::autograd::Function<UnitFunction> {
       }
     }
     ctx->mark_non_differentiable(constant);
-    call->kept = engine.after_forward(*call->unit, constant.size() < results.size());
+    call->kept = call->hooks->after_forward(*call->unit, constant.size() < results.size());
     return results;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto call = c10::static_intrusive_pointer_cast<UnitCall>(ctx->saved_data["call"].toCapsule());
-    ShardEngine& engine = *call->engine;
     RECORD_USER_SCOPE("backward " + call->unit->name);
-    engine.before_backward(*call->unit, call->recompute, call->kept);
+    call->hooks->before_backward(*call->unit, call->recompute, call->kept);
     if (call->recompute) call->run_body();
     variable_list roots, root_grads;
     for (std::size_t i = 0; i < grads.size(); ++i) {
@@ -74,7 +72,7 @@ struct UnitFunction : torch::autograd::Function<UnitFunction> {
     }
     if (!roots.empty()) torch::autograd::backward(roots, root_grads);
     call->outputs.clear();
-    engine.after_backward(*call->unit);
+    call->hooks->after_backward(*call->unit);
     variable_list results = {{}, {}};  // of the call itself and of the anchor
     for (const at::Tensor& input : call->inputs) results.push_back(input.grad());
     call->inputs.clear();
@@ -82,10 +80,10 @@ struct UnitFunction : torch::autograd::Function<UnitFunction> {
   }
 };
 
-TensorList call_unit(ShardEngine& engine, const Unit& unit, const UnitBody& body, const TensorList& inputs,
+TensorList call_unit(UnitCallHooks& hooks, const Unit& unit, const UnitBody& body, const TensorList& inputs,
                      bool recompute, const at::Tensor& anchor) {
   auto call = c10::make_intrusive<UnitCall>();
-  call->engine = &engine;
+  call->hooks = &hooks;
   call->unit = &unit;
   call->body = body;
   call->recompute = recompute;

@@ -2,13 +2,27 @@
 // before" and "right after" its backward pass are ordinary lines of code.
 #pragma once
 
-#include "norma/parallel/shard_engine.h"
+#include "norma/base/unit.h"
 
 namespace norma {
 
-// Runs the body under autograd through `engine`. With `recompute` the forward pass keeps the inputs only, and the body
-// runs once more in the backward pass; it must be a pure function of its inputs and its unit's parameters.
-TensorList call_unit(ShardEngine& engine, const Unit& unit, const UnitBody& body, const TensorList& inputs,
+// What is done around the passes of unit calls.
+class UnitCallHooks {
+ public:
+  virtual ~UnitCallHooks() = default;
+  virtual bool reads_trained(const Unit& unit) const = 0;  // any parameter that is not frozen
+  virtual void before_forward(const Unit& unit) = 0;
+  // `differentiable` is false when no gradient reaches the outputs, because everything up to them is frozen: then there
+  // is no backward pass. Returns whether the weights stay gathered for it.
+  virtual bool after_forward(const Unit& unit, bool differentiable) = 0;
+  virtual void before_backward(const Unit& unit, bool recompute, bool kept) = 0;
+  virtual void after_backward(const Unit& unit) = 0;
+};
+
+// Runs the body under autograd. With `recompute` the forward pass keeps the inputs only, and the body runs once more in
+// the backward pass; it must be a pure function of its inputs and its unit's parameters. Hooks and unit outlive the
+// backward pass.
+TensorList call_unit(UnitCallHooks& hooks, const Unit& unit, const UnitBody& body, const TensorList& inputs,
                      bool recompute, const at::Tensor& anchor);
 
 }  // namespace norma

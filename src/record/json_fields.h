@@ -1,9 +1,11 @@
 // Structs that list their fields, visit(v) calling v(key, field), as JSON objects with the keys in that order.
 //
 // An empty optional number is written as null, an empty optional text or section is left out. Either may be missing
-// when it is read: what a later program added to a record is of that kind.
+// when it is read: what a later program added to a record is of that kind. How the values of an enum are spelled, in
+// order, is what names_of(value) gives, a function beside the enum's own record.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,8 +14,6 @@
 #include <vector>
 
 #include "norma/base/json.h"
-#include "norma/record/results.h"
-#include "norma/record/summary.h"
 
 namespace norma {
 
@@ -32,14 +32,6 @@ template <class T>
 inline constexpr bool kIsNamed = false;
 template <class T>
 inline constexpr bool kIsNamed<std::vector<std::pair<std::string, T>>> = true;
-
-// How an enum's values are spelled, in order.
-inline std::vector<std::string> names_of(Outcome /*type*/) {
-  return {"finished", "stopped"};
-}
-inline std::vector<std::string> names_of(TaskMetric /*type*/) {
-  return task_metric_names();
-}
 
 // ---- Writing ----
 

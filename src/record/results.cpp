@@ -8,6 +8,11 @@
 #include "lines.h"
 
 namespace norma {
+
+static std::vector<std::string> names_of(TaskMetric /*type*/) {
+  return task_metric_names();
+}
+
 namespace {
 
 constexpr int kFormat = 1;  // of both files

@@ -6,6 +6,11 @@
 #include "lines.h"
 
 namespace norma {
+
+static std::vector<std::string> names_of(Outcome /*type*/) {
+  return {"finished", "stopped"};
+}
+
 namespace {
 
 constexpr std::size_t kMaxLineBytes = std::size_t{1} << 24;

@@ -84,7 +84,7 @@ TensorboardWriter::TensorboardWriter(const fs::path& folder, std::int64_t resume
   if (resume_step > 0) write_record(event(resume_step + 1, text_field(7, start)));
 }
 
-void TensorboardWriter::write(std::int64_t step, const Metrics& metrics) {
+void TensorboardWriter::write(std::int64_t step, const std::vector<std::pair<std::string, double>>& metrics) {
   std::string summary;
   for (const auto& [name, value] : metrics) {
     summary += text_field(1, text_field(1, name) + key(2, 5) + bytes_of(static_cast<float>(value)));

@@ -2,7 +2,12 @@
 // protobufs.
 #pragma once
 
-#include "norma/record/metrics.h"
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "norma/base/file.h"
 
 namespace norma {
 
@@ -10,7 +15,7 @@ namespace norma {
 class TensorboardWriter {
  public:
   TensorboardWriter(const fs::path& folder, std::int64_t resume_step);
-  void write(std::int64_t step, const Metrics& metrics);
+  void write(std::int64_t step, const std::vector<std::pair<std::string, double>>& metrics);
 
  private:
   void write_record(const std::string& event);

@@ -58,7 +58,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   try {
     evaluated = take_steps(stop);
   } catch (const DivergedError&) {
-    finish_save();  // of an earlier step, and every rank is here
+    finish_save();  // the save of an earlier step; every rank comes here
     throw;
   }
   if (tracing()) write_trace();
@@ -73,7 +73,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   return summary_;
 }
 
-// Until the run's end or a stop. False when a stop cut a validation short.
+// Trains until the end of the run or a stop. False when a stop cut a validation short.
 bool Trainer::take_steps(const std::atomic<bool>& stop) {
   const std::int64_t last = std::min(plan_.max_steps, plan_.config.train.stop_at.value_or(plan_.max_steps));
   const std::int64_t evaluated_before = state_.evaluated_step;
@@ -146,7 +146,7 @@ void Trainer::write_trace() {
   log_info("trace in " + file.string());
 }
 
-// Bad data found under way spoils nothing that was trained before it.
+// Bad data that is found under way must not cost what was trained before it.
 TokenBatch Trainer::next_batch() {
   try {
     return parts_.stream.next();
@@ -193,7 +193,7 @@ void Trainer::write_step_metrics(const StepResult& result, double learning_rate)
   if (parts_.metrics != nullptr) parts_.metrics->write(state_.step, metrics);
 }
 
-// Time that this rank's main thread stood waiting for a collective, over the steps of this process.
+// Seconds for which this rank's main thread waited for collectives: the mean over the steps of this process.
 double Trainer::waited_per_step() const {
   Seconds waited{0};
   for (const Group* group : parts_.world.groups()) waited += group->traffic().waited;

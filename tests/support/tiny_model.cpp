@@ -27,7 +27,7 @@ NormPlan preset_plan(const std::string& name, std::int64_t num_layers, double ep
   NormConfig config;
   config.preset = name;
   config.eps = eps;
-  if (name == "mix" || name == "mix_shifted") config.post_layers = num_layers / 2;
+  config.mix_alpha = 0.5;
   return plan_of(config, num_layers);
 }
 

@@ -51,7 +51,7 @@ RunConfig config_of(const TrainCase& one) {
   if (one.model.starts_with("mla")) add_latents(config.model);
   if (one.model.find("moe") != std::string::npos) add_experts(one.model, config.model);
   config.norm.preset = one.preset;
-  if (one.preset == "mix") config.norm.post_layers = 1;
+  config.norm.mix_alpha = 0.5;
   config.precision = *parse_enum<Precision>(one.precision);
   config.parallel.strategy = *parse_enum<Strategy>(one.strategy);
   config.parallel.recompute = *parse_enum<Recompute>(one.recompute);

@@ -35,8 +35,6 @@ namespace norma {
 enum class Purpose { training, inference };  // inference has no gradients
 
 class BufferPool;
-struct UnitCall;
-struct UnitFunction;
 
 class ShardEngine : public UnitRunner {
  public:
@@ -74,12 +72,10 @@ class ShardEngine : public UnitRunner {
   std::int64_t pooled_bytes() const;
 
  private:
-  friend struct UnitCall;
-  friend struct UnitFunction;
   struct UnitState;
+  struct CallHooks;
 
-  // Around a unit call under autograd. One whose outputs no gradient reaches (`differentiable` is false: everything up
-  // to it is frozen) has no backward pass. after_forward() says whether the weights stay gathered for it.
+  // Around a unit call under autograd, see UnitCallHooks.
   void before_forward(const Unit& unit);
   bool after_forward(const Unit& unit, bool differentiable);
   void before_backward(const Unit& unit, bool recompute, bool kept);
@@ -105,6 +101,7 @@ class ShardEngine : public UnitRunner {
   std::vector<Unit> units_;
   std::vector<FlatUnit> flat_;
   std::vector<UnitState> states_;
+  std::unique_ptr<CallHooks> hooks_;
   std::unique_ptr<BufferPool> weight_pool_, gradient_pool_;
   std::vector<std::size_t> scattering_;                       // units whose reduce-scatter is in flight, oldest first
   std::vector<std::pair<std::size_t, Pending>> replicating_;  // units whose all-reduce is in flight

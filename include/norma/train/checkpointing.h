@@ -18,8 +18,8 @@
 
 namespace norma {
 
-// How fast a run trains, summed over the processes that took part in it one after the other: all steps but the first of
-// each process and those that are traced; without evaluation and saving.
+// How fast a run trains: the time and the tokens of all its steps but the first one of each process and those that were
+// traced. Evaluation and saving are left out. Summed over the processes that trained the run one after the other.
 struct Throughput {
   double seconds = 0.0;
   std::int64_t tokens = 0;

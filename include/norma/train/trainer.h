@@ -78,9 +78,9 @@ class Trainer {
   ProgressLine progress_;
   RunSummary summary_;
   std::vector<double> recent_seconds_;             // of the last steps of this process, without its first one
-  std::int64_t steps_here_ = 0;                    // of this process
-  std::chrono::steady_clock::time_point started_;  // this process' loop
-  double seconds_before_ = 0.0;                    // in the loops of the processes before it
+  std::int64_t steps_here_ = 0;                    // taken by this process
+  std::chrono::steady_clock::time_point started_;  // when the loop of this process began
+  double seconds_before_ = 0.0;                    // in the loops of earlier processes
   std::int64_t saved_step_ = -1;
   std::unique_ptr<StepTrace> trace_;
   std::unique_ptr<CheckpointSave> saving_;  // being written in the background

@@ -1,17 +1,18 @@
-#include "measured_length.h"
+#include "norma/train/measured_length.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 
+#include <ATen/ATen.h>
+
 #include "norma/base/error.h"
 #include "norma/base/log.h"
+#include "norma/base/random.h"
 #include "norma/model/init.h"
 #include "norma/record/run_folder.h"
+#include "norma/train/session.h"
 #include "norma/train/train_step.h"
-
-#include "random_batch.h"
-#include "session.h"
 
 namespace norma {
 namespace {
@@ -19,8 +20,7 @@ namespace {
 constexpr int kFirstSteps = 2;  // they warm up
 constexpr int kMeasuredSteps = 5;
 
-// The median, in seconds. Loss and gradients come back to the host in every step, so that a step's end is its end on a
-// GPU too.
+// The median time of a step in seconds. Every step reads its loss and gradient norm, so that it has ended on a GPU too.
 double measure_step(const RunPlan& plan, at::Device device, World& world) {
   Session session = make_session(plan.config, plan.norms, device, Purpose::training, world);
   session.engine->fill(InitialWeights(plan.config, plan.norms));
@@ -62,6 +62,18 @@ Duration measured_length(const RunPlan& plan, const fs::path& run_folder, at::De
     });
   }
   return {static_cast<double>(std::stoll(steps)), DurationUnit::steps};
+}
+
+at::Tensor random_batch(const RunPlan& plan, const Peers& peers, at::Device device, std::uint64_t seed) {
+  const ModelConfig& model = plan.config.model;
+  const std::int64_t rows = (plan.config.train.global_batch_size - peers.rank() + peers.size() - 1) / peers.size();
+  at::Tensor ids = at::empty({rows, model.sequence_length}, at::kLong);
+  auto* values = ids.mutable_data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; i < ids.numel(); ++i) {
+    values[i] =
+        static_cast<std::int64_t>(uniform(seed, static_cast<std::uint64_t>(i)) * static_cast<double>(model.vocab_size));
+  }
+  return ids.to(device);
 }
 
 }  // namespace norma

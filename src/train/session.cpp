@@ -1,4 +1,4 @@
-#include "norma/train/runtime.h"
+#include "norma/train/session.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -16,6 +16,8 @@
 #include "norma/base/log.h"
 #include "norma/base/thread_pool.h"
 #include "norma/kernels/ops.h"
+#include "norma/model/parameters.h"
+#include "norma/parallel/sharding.h"
 
 namespace norma {
 namespace {
@@ -94,6 +96,21 @@ at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch
   }
   choose_fast_fp32_products();
   return at::kCPU;
+}
+
+Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose,
+                     const World& world) {
+  Session session;
+  session.device = device;
+  session.model = std::make_unique<Transformer>(config.model, norms);
+  const Layout layout = model_layout(model_parameters(config.model, norms), config.optim, config.train.freeze);
+  const std::vector<Unit>& units = session.model->units();
+  session.engine = std::make_unique<ShardEngine>(units, layout, config.precision, device, purpose, world.mesh(),
+                                                 engine_policy(config.parallel, world.size(), layout));
+  if (purpose == Purpose::training) {
+    session.optimizer = std::make_unique<AdamW>(session.engine->flat_units(), config.optim);
+  }
+  return session;
 }
 
 }  // namespace norma
