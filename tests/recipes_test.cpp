@@ -3,6 +3,7 @@
 
 #include "norma/base/error.h"
 #include "norma/base/file.h"
+#include "norma/base/text.h"
 #include "norma/config/yaml.h"
 #include "norma/train/run_plan.h"
 
@@ -28,7 +29,7 @@ TEST(Recipes, EveryOneFitsAConfigAndNothingSpeaksAgainstIt) {
   for (const auto& entry : fs::directory_iterator(configs("recipes"))) {
     const std::string name = entry.path().stem();
     const std::string config = name == "olmoe" ? "moe-1b-7b.yaml" : "550m.yaml";
-    const RunPlan plan = plan_of(config, {"@" + entry.path().string()});
+    const RunPlan plan = plan_of(config, {cat("@", entry.path().string())});
     EXPECT_EQ(plan.config.norm.preset, name);
     for (const std::string& risk : known_risks(plan)) ADD_FAILURE() << name << ": " << risk;
     ++recipes;
