@@ -70,7 +70,7 @@ TEST(Recipes, AFileOfKeysIsAnOverrideWithItsOwnLines) {
       testing::error_text<ConfigError>([] { load_config(configs("tiny.yaml"), {"@/nowhere/recipe.yaml"}); }),
       "/nowhere/recipe.yaml"));
   const LoadedConfig loaded =
-      load_config(configs("tiny.yaml"), {"optim.lr=7", "@" + configs("recipes/pre.yaml"), "norm.preset=qk"});
+      load_config(configs("tiny.yaml"), {"optim.lr=7", cat("@", configs("recipes/pre.yaml")), "norm.preset=qk"});
   EXPECT_TRUE(loaded.problems.empty());
   EXPECT_EQ(loaded.config.norm.preset, "qk");  // the last of them wins
   EXPECT_EQ(loaded.config.optim.lr, 3e-4);
