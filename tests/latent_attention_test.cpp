@@ -305,7 +305,7 @@ TEST(LatentPlan, RefusesWhatHasNoMeaning) {
   EXPECT_TRUE(problems.empty());
   norm = norm_config("hybrid");
   norm.kind = NormKind::layer;
-  EXPECT_TRUE(testing::contains(only_problem(norm, latent), "a mean is none"));
+  EXPECT_TRUE(testing::contains(only_problem(norm, latent), "which a mean is not"));
   norm = norm_config("pre");
   norm.layers["0"].inner.rope_key.kind = NormKind::rms;
   EXPECT_TRUE(testing::contains(only_problem(norm, grouped), "norm.layers.0.inner.rope_key: is a site of latent"));
