@@ -56,8 +56,8 @@ class Group {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  // Fills whole [size * n] with every member's part [n]. `part` may be this member's own range of `whole`. `what` is for
-  // messages ("blocks.3").
+  // Fills whole [size * n] with every member's part [n]. `part` may be this member's own range of `whole`. `what` is
+  // for messages ("blocks.3").
   Pending all_gather(const at::Tensor& whole, const at::Tensor& part, const std::string& what);
   // part [n] becomes the sum over members of their range of whole [size * n].
   Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole, const std::string& what);
