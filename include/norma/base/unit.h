@@ -35,7 +35,8 @@ class UnitRunner {
  public:
   virtual ~UnitRunner() = default;
   virtual TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) = 0;
-  // Whether the unit's body should make cheap inputs of its matrix products again in the backward pass.
+  // Whether the unit's body should compute the cheap inputs of its matrix products again in the backward pass, instead
+  // of keeping them.
   virtual bool recomputes_inputs(const Unit& unit) const = 0;
 };
 
