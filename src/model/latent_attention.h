@@ -10,7 +10,7 @@ namespace norma {
 // of a value.
 //
 //     [c | k0] = u kv_down^T       c = norm_kv_latent(c)       k0 = norm_rope_key(k0)
-//     q = norm_q(norm_q_latent(u q_down^T) q_up^T), or norm_q(u q^T); of each head [N | P], P turned by RoPE
+//     q = norm_q(norm_q_latent(u q_down^T) q_up^T), or norm_q(u q^T); of each head [N | P], P rotated by RoPE
 //     [k | v] of each head = c kv_up^T       k = [norm_k(k) | rope(k0)], one k0 for all heads       v = norm_v(v)
 //     out(norm_context(softmax(scale q k^T) v))
 //

@@ -27,8 +27,8 @@ struct Unit : UnitInfo {
   std::vector<UnitParameter> parameters;  // owned by this unit
 };
 
-// body(inputs) -> outputs. Every differentiable tensor it reads, parameters apart, must come through
-// `inputs`; auxiliary losses are ordinary outputs.
+// body(inputs) -> outputs. Except for parameters, every differentiable tensor that it reads must come through `inputs`;
+// auxiliary losses are ordinary outputs.
 using UnitBody = std::function<TensorList(const TensorList&)>;
 
 class UnitRunner {

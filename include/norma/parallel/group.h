@@ -1,8 +1,9 @@
 // Collectives of a group of processes, through c10d: Gloo on the CPU, NCCL on GPUs.
 //
 // Every member calls the same collectives in the same order. A collective starts after the work that is queued on the
-// current stream and runs beside what is queued later; wait() makes the current stream (on a CPU: the calling thread)
-// wait for it. Only this code knows streams. A collective keeps its tensors alive until it has been waited for.
+// current stream and runs at the same time as what is queued later; wait() makes the current stream (on a CPU: the
+// calling thread) wait for it. Only this code knows streams. A collective keeps its tensors alive until it has been
+// waited for.
 #pragma once
 
 #include <chrono>
