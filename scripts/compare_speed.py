@@ -169,8 +169,8 @@ class Peer:
                 rows = torch.tensor(rows)
                 found = way(ids, rows, torch.tensor(columns)).log_softmax(-1).gather(1, targets[:, None])[:, 0]
                 totals = torch.zeros(len(batch), dtype=torch.float64).index_add_(0, rows, found.double())
-                for (place, _, _), total in zip(batch, totals.tolist()):
-                    sums[place] = total
+                for (index, _, _), total in zip(batch, totals.tolist()):
+                    sums[index] = total
         return sums
 
     def time(self, way):

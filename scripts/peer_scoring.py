@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".cache" / "data" / "eval"
 FIRST_UNCONDITIONAL = 1_000_000  # documents with larger numbers repeat others without their context
-FIRST_LETTERS = {key: place for letters in ("ABCDE", "12345") for place, key in enumerate(letters)}
+FIRST_LETTERS = {key: index for letters in ("ABCDE", "12345") for index, key in enumerate(letters)}
 
 
 @dataclass
@@ -107,7 +107,7 @@ def from_requests(lines, metric):
         pairs = [(line["context"], text) for text in line["continuations"]]
         label = line["label"]
         if metric in ("ce_loss", "bpb"):  # only the right choice is scored; when the label is a text there is no choice
-            kept = [pair for place, pair in zip(line["idx"], pairs) if label == place or isinstance(label, (str, list))]
+            kept = [pair for index, pair in zip(line["idx"], pairs) if label == index or isinstance(label, (str, list))]
             if kept:
                 documents[line["doc_id"]] = Document(line["doc_id"], 0, kept)
             continue
@@ -134,7 +134,7 @@ def load_documents(task, metric, data):
 
 
 def first_of_highest(values):
-    return max(range(len(values)), key=lambda place: values[place])
+    return max(range(len(values)), key=lambda index: values[index])
 
 
 def scores_of(document, log_probabilities):

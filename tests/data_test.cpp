@@ -212,10 +212,10 @@ TEST(BatchStream, RanksShareEachEpochWithoutGapOrRepeat) {
       for (std::int64_t batch = 0; batch < 12; ++batch) {
         std::vector<TokenBatch> parts(streams.size());
         std::transform(streams.begin(), streams.end(), parts.begin(), [](auto& stream) { return stream->next(); });
-        for (std::int64_t place = 0; place < 8; ++place) {
-          const TokenBatch& part = parts[static_cast<std::size_t>(place % world)];
-          const std::int64_t index = part.instances[static_cast<std::size_t>(place / world)];
-          EXPECT_EQ(index, order[static_cast<std::size_t>(batch * 8 + place)]) << "world " << world;
+        for (std::int64_t slot = 0; slot < 8; ++slot) {
+          const TokenBatch& part = parts[static_cast<std::size_t>(slot % world)];
+          const std::int64_t index = part.instances[static_cast<std::size_t>(slot / world)];
+          EXPECT_EQ(index, order[static_cast<std::size_t>(batch * 8 + slot)]) << "world " << world;
           seen.insert(index);
         }
         for (const TokenBatch& part : parts) EXPECT_EQ(part.next, parts[0].next);

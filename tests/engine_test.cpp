@@ -1,5 +1,6 @@
 // The sharding engine where ranks differ or something is wrong with one of them: parameters without a gradient, frozen
-// ones, a gradient that is not finite, replicas that part, and a rank that dies while a checkpoint is published.
+// ones, a gradient that is not finite, replicas that become different, and a rank that dies while a checkpoint is
+// saved.
 #include <cmath>
 #include <cstring>
 #include <set>
@@ -44,7 +45,7 @@ at::Tensor row(std::int64_t b) {
   return ((t * (5 + b) + t * t * 3 + 7 * b) % 61).unsqueeze(0);  // [1, T]
 }
 
-// Micro-batches add up where the gradient lies, and steps do not count as changes of the leaves.
+// Micro-batches add up in the gradient's own memory, and steps do not count as changes of the leaves.
 TEST(ShardEngine, GradientsAddUpInPlace) {
   for (const Precision precision : {Precision::fp64, Precision::fp32, Precision::bf16}) {
     RunConfig config = tiny_config(3);
@@ -71,7 +72,7 @@ TEST(ShardEngine, GradientsAddUpInPlace) {
   }
 }
 
-// Leaves a block out for the rows that the second of two ranks has: there its parameters get no gradient.
+// Leaves a block out for the rows of the second of two ranks, so that its parameters get no gradient there.
 class BypassRunner : public ForwardingRunner {
  public:
   BypassRunner(UnitRunner& inner, std::int64_t row_index) : ForwardingRunner(inner), row_(row_index) {}
@@ -84,7 +85,7 @@ class BypassRunner : public ForwardingRunner {
   std::int64_t row_;
 };
 
-// name -> [begin, values] of this rank's gradients, after a pass over its rows of eight.
+// name -> [begin, values] of this rank's gradients, after a pass over its share of eight rows.
 Json bypass_gradients(const Json& argument, const LaunchEnvironment& launch) {
   RankModel rank(config_of(argument), launch, /*poison_released=*/true);
   rank.engine.clear_gradients();
@@ -125,7 +126,7 @@ TEST(ShardEngine, AParameterMayGetNoGradientOnOneRank) {
   }
 }
 
-// Frozen parameters keep their values; what the others get is as if nothing were frozen.
+// Frozen parameters get no gradient, and the others get the one that they get when nothing is frozen.
 TEST(Freeze, LeavesTheOthersAsTheyAre) {
   const TinyModel plain = testing::make_tiny_model(tiny_config(3), testing::preset_plan("hybrid_star", 3, 1e-5));
   plain.backward(testing::tiny_ids());
@@ -199,7 +200,7 @@ std::string hash_of_weights(const RankModel& rank) {
   return hash.digest();
 }
 
-// A gradient that is not finite on one rank alone.
+// Plants a gradient that is not finite on one rank.
 Json worker_nan(const Json& argument) {
   const LaunchEnvironment launch = read_launch_environment();
   RankModel rank(config_of(argument), launch);
@@ -232,7 +233,7 @@ TEST(Guards, ANanInOneRanksGradientChangesNoWeightAnywhere) {
   }
 }
 
-// A bit that flips in one replica.
+// Changes one weight in one replica by its last bit.
 Json worker_replicas(const Json& argument) {
   const LaunchEnvironment launch = read_launch_environment();
   RunConfig config = config_of(argument);
@@ -266,7 +267,7 @@ FlatState state_of(const RankModel& rank, double value) {
   return state;
 }
 
-// Saves step 1, then dies at a moment of step 2's commit.
+// Saves step 1, then dies at the given moment of the commit of step 2.
 Json worker_dying_save(const Json& argument) {
   const LaunchEnvironment launch = read_launch_environment();
   const auto moment = static_cast<CommitStep>(argument.at("moment").get<int>());
@@ -285,7 +286,7 @@ Json worker_dying_save(const Json& argument) {
   return true;
 }
 
-// What the next job finds: the one value of every weight, and the step.
+// What the next job finds: the values that its weights have, and the step.
 Json worker_load(const Json& argument) {
   RankModel rank(config_of(argument), read_launch_environment());
   const FoundCheckpoint found =

@@ -1,7 +1,5 @@
 // Writing folders for Hugging Face transformers: tensors are the same bit by bit when they are read again, a class of
 // transformers is chosen exactly where it computes the same, and the config of our own class is complete.
-#include "norma/interop/hf_folder.h"
-
 #include <random>
 #include <span>
 
@@ -11,6 +9,7 @@
 #include "norma/base/error.h"
 #include "norma/checkpoint/safetensors.h"
 #include "norma/config/yaml.h"
+#include "norma/interop/hf_folder.h"
 
 #include "support/errors.h"
 #include "support/fixtures.h"

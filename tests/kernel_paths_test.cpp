@@ -206,7 +206,8 @@ TEST(KernelPaths, EveryFusedPathEqualsItsReference) {
       for (std::size_t i = 0; i < want.size(); ++i) {
         EXPECT_EQ(got[i].scalar_type(), plain[i].scalar_type()) << "result " << i;
         ASSERT_EQ(got[i].sizes(), want[i].sizes()) << "result " << i;
-        if (!got[i].is_floating_point()) EXPECT_TRUE(at::equal(got[i], plain[i])) << "result " << i;
+        const bool exact = !got[i].is_floating_point();
+        EXPECT_TRUE(!exact || at::equal(got[i], plain[i])) << "result " << i;
         EXPECT_LE(error(got[i], want[i]), 2.0 * error(plain[i], want[i]) + rounding) << "result " << i;
       }
     }

@@ -199,7 +199,7 @@ TEST(LatentAttention, EverySiteCounts) {
   visit_inner_sites(expect_change, m.plan.layers[1].inner);
 }
 
-// Adjacent pairs and halves are the same model with rows in another order (mla.md section 3).
+// Adjacent pairs and halves make the same model with rows in another order.
 TEST(LatentAttention, AdjacentPairsAreHalvesWithPermutedRows) {
   RunConfig config = tiny_latent_config(2);
   config.model.attention.rope_dim = 8;
@@ -305,7 +305,7 @@ TEST(LatentPlan, RefusesWhatHasNoMeaning) {
   EXPECT_TRUE(problems.empty());
   norm = norm_config("hybrid");
   norm.kind = NormKind::layer;
-  EXPECT_TRUE(testing::contains(only_problem(norm, latent), "a mean is none"));
+  EXPECT_TRUE(testing::contains(only_problem(norm, latent), "which a mean is not"));
   norm = norm_config("pre");
   norm.layers["0"].inner.rope_key.kind = NormKind::rms;
   EXPECT_TRUE(testing::contains(only_problem(norm, grouped), "norm.layers.0.inner.rope_key: is a site of latent"));

@@ -287,9 +287,10 @@ model: {d_model: 2, n_heads: 1, n_layers: 10000, mlp_hidden_size: 2, block_type:
 )";
 constexpr std::uint64_t kLittleMemory = std::uint64_t{512} << 20;
 
-void write_zeros(const std::string&, std::int64_t, const at::Tensor& out) {
-  out.zero_();
-}
+class Zeros final : public WeightReader {
+ public:
+  void read(const std::string&, std::int64_t, const at::Tensor& out) const override { out.zero_(); }
+};
 
 TEST(OlmoImport, LayersOfTheConfigAloneTakeNoMemory) {
   const FixtureModel f(parity_fixture("dense_pre"));
@@ -307,7 +308,7 @@ TEST(OlmoImport, ExpertsOfTheConfigAloneTakeNoMemory) {
   const TemporaryFolder folder;
   const fs::path file = folder.path() / "olmo.safetensors";
   const OlmoModel few = read_config(with(many, "65536", "4"));
-  export_olmo(file, few.model, few.plan, write_zeros, OlmoKeys::plain);
+  export_olmo(file, few.model, few.plan, Zeros(), OlmoKeys::plain);
   EXPECT_NO_THROW(OlmoWeights(file, few.model, few.plan));
   const testing::MemoryLimit limit(kLittleMemory);
   const OlmoModel olmo = read_config(many);

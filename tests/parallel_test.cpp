@@ -32,7 +32,7 @@ const TrainOutcome& reference(TrainCase one) {
   return train_alone(one);
 }
 
-// Over strategies, micro-batches, tied and untied heads, recomputation and times of reduction.
+// Over strategies, micro-batches, tied and untied heads, recomputation, and when gradients are summed.
 class EveryStrategy : public ::testing::TestWithParam<int> {};
 
 TEST_P(EveryStrategy, EqualsOneProcessInFloat64) {
@@ -58,7 +58,7 @@ TEST_P(EveryStrategy, EqualsOneProcessInFloat64) {
   expect_reference(GetParam(), cases, reference, {1e-12, 1e-12, 1e-11});
 }
 
-// Batches that ranks cannot share evenly: a rank that lacks an instance makes a pass of no weight.
+// Where ranks cannot share a batch evenly, a rank that lacks an instance makes a pass whose loss has no weight.
 TEST_P(EveryStrategy, EqualsOneProcessWithUnevenBatches) {
   std::vector<TrainCase> cases;
   for (const std::int64_t micro_batch : {1, 3}) {
@@ -182,8 +182,8 @@ TEST(ShardEngine, LendsAFewBuffersOnly) {
   ASSERT_EQ(outcomes.size(), 2U);
   EXPECT_LE(outcomes[0].weight_buffers, 3);
   EXPECT_LE(outcomes[0].gradient_buffers, 2);
-  EXPECT_LE(outcomes[1].weight_buffers, 4);    // the tied table stays with the head
-  EXPECT_LE(outcomes[1].gradient_buffers, 3);  // and its gradient until the embedding's turn
+  EXPECT_LE(outcomes[1].weight_buffers, 4);    // the tied table stays gathered with the head
+  EXPECT_LE(outcomes[1].gradient_buffers, 3);  // and keeps its gradient until the embedding's backward pass
 }
 
 LaunchEnvironment launch_from(const std::map<std::string, std::string>& variables) {

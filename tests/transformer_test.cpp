@@ -1,4 +1,5 @@
-// The model besides parity: counts of the shipped configs, the initial draw, caches, documents, precision, evaluation.
+// The model apart from parity: counts of the shipped configs, the initial draw, caches, documents, precision,
+// evaluation.
 #include <cmath>
 #include <fstream>
 
@@ -112,7 +113,7 @@ TEST(InitialWeights, AnyRangeCanBeDrawnAlone) {
   for (std::size_t i = 0; i < part.size(); ++i) EXPECT_EQ(part[i], whole[40 + i]);
 }
 
-// Standard deviations of a model wide enough to measure them; 0.98658 is what truncation at 3 leaves.
+// Standard deviations of a model wide enough to measure them. Truncation at 3 leaves 0.98658 of the std.
 TEST(InitialWeights, FollowTheirScheme) {
   RunConfig config = tiny_config(2);
   config.model.d_model = 128;
@@ -239,12 +240,12 @@ TEST(ShardEngine, GradientsAccumulateInPlaceInFloat32) {
   const TinyModel m = make_tiny_model(config, preset_plan("hybrid", 2, 1e-5));
   const at::Tensor leaf = m.parameter("blocks.1.mlp.down.weight");
   EXPECT_EQ(leaf.scalar_type(), at::kBFloat16);
-  const void* place = leaf.grad().const_data_ptr();
+  const void* const address = leaf.grad().const_data_ptr();
   m.backward(tiny_ids());
   const at::Tensor once = leaf.grad().clone();
   EXPECT_EQ(once.scalar_type(), at::kFloat);
   for (int i = 0; i < 2; ++i) m.model->loss(tiny_ids(), {1.0 / 32, 0.0, 64}, *m.engine).loss.backward();
-  EXPECT_EQ(leaf.grad().const_data_ptr(), place);
+  EXPECT_EQ(leaf.grad().const_data_ptr(), address);
   EXPECT_TRUE(at::allclose(leaf.grad(), once * 3.0, 1e-6, 1e-9));
 }
 

@@ -1,4 +1,4 @@
-// norma export: weights of a checkpoint for other programs.
+// norma export: writes the weights of a checkpoint for other programs.
 #include <cstdio>
 #include <memory>
 
@@ -48,7 +48,7 @@ void run_export(const ExportArguments& arguments) {
                         did_you_mean(arguments.to, names)));
 }
 
-// What --to hf alone understands.
+// The options of --to hf alone.
 Options add_hf_options(CLI::App& command, ExportArguments& arguments) {
   return {
       command.add_option("--tokenizer", arguments.tokenizer, "hf: tokenizer.json; default: the run's own, found again"),
@@ -85,7 +85,7 @@ fs::path export_place(const ExportArguments& arguments) {
 
 namespace {
 
-// --out of a format that is one file.
+// --out of a format that writes one file.
 fs::path file_place(const ExportArguments& arguments) {
   if (fs::is_directory(arguments.out)) {
     throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is a folder"));

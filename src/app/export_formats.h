@@ -1,4 +1,4 @@
-// What norma export can write: one function per format.
+// The formats that norma export writes, a function for each.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,7 @@ void export_safetensors(const ExportArguments& arguments);
 void export_hf(const ExportArguments& arguments);
 void export_olmo_names(const ExportArguments& arguments);
 
-// The place of --out, which must not lie inside a checkpoint. Throws ConfigError.
+// The path of --out, which must not lie inside a checkpoint. Throws ConfigError.
 fs::path export_place(const ExportArguments& arguments);
 
 }  // namespace norma

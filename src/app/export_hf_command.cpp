@@ -1,4 +1,4 @@
-// norma export --to hf: a folder that is read again and computes the same, or none.
+// norma export --to hf: a folder appears only when it was read again and computes the same.
 #include <cstdio>
 #include <map>
 #include <span>
@@ -8,8 +8,8 @@
 #include <c10/core/GradMode.h>
 
 #include "norma/base/error.h"
-#include "norma/base/log.h"
 #include "norma/base/file.h"
+#include "norma/base/log.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/interop/hf_folder.h"
 #include "norma/interop/model_source.h"
@@ -23,8 +23,8 @@
 namespace norma {
 namespace {
 
-constexpr std::int64_t kInstances = 2, kMostTokens = 32;  // what a model is judged by
-constexpr std::int64_t kMostPrinted = 1 << 16;            // logits in a file for the checker
+constexpr std::int64_t kInstances = 2, kMostTokens = 32;  // [B, T] of the ids whose logits are compared
+constexpr std::int64_t kMostPrinted = 1 << 16;            // logits in the file of --logits
 
 void check_target(const fs::path& target) {
   std::error_code error;
@@ -41,7 +41,7 @@ struct ExportedTokenizer {
   Json config;        // tokenizer_config.json
 };
 
-// The run's own; nullopt, with a warning, when there is none. One that was asked for must be right.
+// The run's tokenizer; nullopt, with a warning, when there is none. The one that --tokenizer names must be usable.
 std::optional<ExportedTokenizer> find_tokenizer(const ExportArguments& arguments, const RunConfig& config,
                                                 const fs::path& checkpoint) {
   try {
@@ -80,7 +80,7 @@ void write_tokenizer(const fs::path& folder, const ExportedTokenizer& tokenizer)
 
 // ---- What the model computes ----
 
-// Ids [2, T] that repeat neither soon nor evenly.
+// Ids [2, T] without short or regular repetitions.
 at::Tensor probe_ids(const ModelConfig& model) {
   const std::int64_t time = std::min(model.sequence_length, kMostTokens);
   const at::Tensor t = at::arange(time, at::kLong), b = at::arange(kInstances, at::kLong).unsqueeze(1);
@@ -92,7 +92,7 @@ at::Tensor logits_of(const Session& session, const at::Tensor& ids) {
   return session.model->logits(ids, *session.engine).to(at::kDouble);  // [B, T, V]
 }
 
-// Weights as they will be read again.
+// Rounds the weights to what the folder will hold.
 void round_weights(Session& session, at::ScalarType type) {
   for (const ShardPiece& piece : session.engine->pieces()) {
     const at::Tensor values = values_of(piece, session.engine->flat_units()[piece.unit].master);
@@ -112,7 +112,7 @@ class SessionWeights final : public WeightReader {
   void read(const std::string& parameter, std::int64_t begin, const at::Tensor& out) const override {
     out.copy_(values_.at(parameter).narrow(0, begin, out.numel()));
   }
-  // Of every weight's name and value.
+  // A checksum over every weight's name and values.
   std::string digest() const {
     RunningChecksum sum;
     for (const auto& [name, values] : values_) {
@@ -132,7 +132,7 @@ struct Expected {
   at::Tensor ids, logits;
 };
 
-// Reads the folder as any other of that kind.
+// Reads the folder as norma reads any Hugging Face folder.
 void check_folder(const fs::path& folder, const RunConfig& source, const Expected& expected) {
   ModelSource written = find_model(folder);
   RunConfig config = source;
@@ -198,7 +198,7 @@ void export_hf(const ExportArguments& arguments) {
     if (config.precision == Precision::bf16) config.precision = Precision::fp32;  // the master weights
     Problems none;
     model = hf_model_of(config.model, make_norm_plan(config.norm, config.model, none), remote_code);
-    tokenizer = find_tokenizer(arguments, config, checkpoint);  // what is wrong here is said before weights are read
+    tokenizer = find_tokenizer(arguments, config, checkpoint);  // fails before weights are read
   });
   if (tokenizer) options.tokens = tokenizer->tokens;
 

@@ -1,4 +1,4 @@
-// norma import: other programs' weights as a run folder.
+// norma import: makes a run folder out of another program's weights.
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
@@ -37,7 +37,7 @@ void check_target(const fs::path& out) {
   }
 }
 
-// The folder's name with what a run may not be called replaced.
+// The folder's name, with '-' for every character that a run's name may not have.
 std::string run_name(const fs::path& out) {
   std::string name = without_slash(out).filename().string();
   std::ranges::replace_if(
@@ -45,7 +45,7 @@ std::string run_name(const fs::path& out) {
   return name.empty() || name[0] == '.' ? "imported" : name;
 }
 
-// The tokenizer that was named, else one beside the weights that we can read.
+// The tokenizer of --tokenizer, else the one beside the weights if we can read it.
 std::optional<fs::path> find_tokenizer(const ImportArguments& arguments, const ForeignModel& source) {
   if (!arguments.tokenizer.empty()) return arguments.tokenizer;
   const fs::path file = source.folder / kTokenizerName;
@@ -59,7 +59,7 @@ std::optional<fs::path> find_tokenizer(const ImportArguments& arguments, const F
   }
 }
 
-// The ids of a smaller vocabulary are those of its tokenizer; the rows beyond are padding.
+// The model's vocabulary becomes the tokenizer's; rows beyond its ids are padding.
 void fit_vocabulary(const fs::path& file, const ForeignModel& source, ModelConfig& model) {
   const std::int64_t ids = Tokenizer::load(file).vocab_size();
   if (ids > source.config.model.vocab_size) {
@@ -78,7 +78,7 @@ bool is_free(const std::string& key, const ModelConfig& model) {
   return std::ranges::any_of(keys, [&](const char* free) { return key == free; });
 }
 
-// Defaults written out: what is left to its default equals the same value given.
+// Writes defaults out, so that a value that is left to its default equals the same value given.
 ModelConfig written_out(ModelConfig model) {
   model.num_kv_heads = model.kv_heads();
   if (!model.is_latent()) model.head_dim = model.head_width();
@@ -98,7 +98,7 @@ void require_same_model(const ForeignModel& source, const CheckedConfig& asked) 
   std::vector<std::string> refused;
   for (const KeyDifference& difference : differing_keys(given, wanted)) {
     if (is_free(difference.key, source.config.model)) continue;
-    if (is_inside(difference.key, "norm") && !other_plan) continue;  // spelled otherwise
+    if (is_inside(difference.key, "norm") && !other_plan) continue;  // the same plan in other words
     refused.push_back(cat(difference.key, ": ", difference.before, " -> ", difference.now));
   }
   if (refused.empty()) return;
@@ -106,7 +106,7 @@ void require_same_model(const ForeignModel& source, const CheckedConfig& asked) 
       cat("[import] ", source.what, " is of another model than the settings ask for:\n  ", join(refused, "\n  ")));
 }
 
-// The settings of the new run: the source's model, ours for the rest, what the user set on top.
+// The settings of the new run: the source's model, our defaults for the rest, and on top what the user set.
 CheckedConfig settings_of(const ImportArguments& arguments, const ForeignModel& source,
                           const std::optional<fs::path>& tokenizer, const fs::path& stage) {
   RunConfig config;

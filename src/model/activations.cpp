@@ -1,4 +1,5 @@
-// What a training process needs beside its states: activations.
+// Estimates of activations: what the forward pass keeps for the backward pass, and what both need at their peak.
+// Counted per token and in elements of the compute type unless said otherwise.
 #include <algorithm>
 
 #include "norma/model/cost.h"
@@ -17,7 +18,7 @@ std::int64_t count_norms(const ResidualWiring& wiring) {
   return count;
 }
 
-// Elements per token that the norms inside attention keep: their inputs.
+// The norms inside attention keep their inputs.
 std::int64_t kept_by_norms(const ModelConfig& m, const InnerNorms& inner) {
   std::int64_t kept = 0;
   const auto add = [&](const SiteInfo& info, const NormSite& site) {
@@ -27,14 +28,14 @@ std::int64_t kept_by_norms(const ModelConfig& m, const InnerNorms& inner) {
   return kept;
 }
 
-// Elements per token that an MLP keeps for its backward pass, its input apart.
+// What an MLP keeps besides its input.
 std::int64_t kept_by_mlp(const ModelConfig& m, MlpKind kind) {
   if (kind == MlpKind::dense) return 3 * m.mlp_dim;                              // up|gate, and the input of down
-  const std::int64_t routed = m.moe.top_k * (m.d_model + 2 * m.expert_width());  // rows by expert, their up|gate
+  const std::int64_t routed = m.moe.top_k * (m.d_model + 2 * m.expert_width());  // inputs by expert, their up|gate
   return routed + 2 * m.moe.num_experts + 3 * m.shared_width();
 }
 
-// Elements per token that attention keeps for its backward pass, its input apart.
+// What attention keeps besides its input.
 std::int64_t kept_by_attention(const ModelConfig& m, const InnerNorms& inner) {
   std::int64_t kept = m.qkv_width();  // q, k, v as attention reads them
   kept += 2 * m.q_width();            // attention's output, and as the output matrix reads it
@@ -43,17 +44,17 @@ std::int64_t kept_by_attention(const ModelConfig& m, const InnerNorms& inner) {
 
 std::int64_t kept_by_latent_attention(const ModelConfig& m, const InnerNorms& inner) {
   std::int64_t kept = 2 * m.q_width() + m.context_width();  // q, k, v as attention reads them
-  kept += 2 * m.context_width();                            // its output, twice as above
+  kept += 2 * m.context_width();                            // its output, and as the output matrix reads it
   kept += m.q_rank() + m.kv_rank();                         // what the up projections read
   return kept + kept_by_norms(m, inner);
 }
 
-// Products that selective recompute keeps of attention.
+// The matrix products in attention, which selective recomputation keeps.
 std::int64_t attention_products(const ModelConfig& m) {
   return m.is_latent() ? m.q_rank() + m.q_width() + m.latent_width() + m.kv_up_width() : m.qkv_width();
 }
 
-// Elements per token that the reference path keeps for the backward pass of one block.
+// What a block keeps.
 std::int64_t kept_per_token(const ModelConfig& m, const LayerPolicy& layer, MlpKind kind) {
   std::int64_t kept = 2 * m.d_model;  // inputs of the projections and of up|gate
   kept += m.is_latent() ? kept_by_latent_attention(m, layer.inner) : kept_by_attention(m, layer.inner);
@@ -62,10 +63,10 @@ std::int64_t kept_per_token(const ModelConfig& m, const LayerPolicy& layer, MlpK
   return kept;
 }
 
-// The same when the cheap inputs of matrix products are made again (selective recompute): what is left are the stream
-// and the products themselves.
+// What a block keeps with selective recomputation, which computes the cheap inputs of matrix products again: the stream
+// and the products.
 std::int64_t kept_by_products(const ModelConfig& m, const LayerPolicy& layer, MlpKind kind) {
-  std::int64_t norms = 0;  // those on inputs are cheap, and their inputs are the stream
+  std::int64_t norms = 0;  // norms on the input of a branch are computed again, from the stream
   for (const ResidualWiring* wiring : {&layer.attention, &layer.mlp}) {
     norms += count_norms(*wiring) - (wiring->in.present() ? 1 : 0);
   }
@@ -76,15 +77,15 @@ std::int64_t kept_by_products(const ModelConfig& m, const LayerPolicy& layer, Ml
   return kept;
 }
 
-// Elements per token of the gradients around an MLP: of its output, its rows, and twice what the projection holds.
+// Gradients of an MLP that exist at once: of its output, its input, and twice those of its projections.
 std::int64_t mlp_gradients(const ModelConfig& m, MlpKind kind) {
   if (kind == MlpKind::dense) return 2 * m.d_model + 5 * m.mlp_dim;
   return 2 * m.d_model + m.moe.top_k * (2 * m.d_model + 5 * m.expert_width()) + 5 * m.shared_width();
 }
 
-// Elements per token that the blocks keep together, and the most that the backward pass of one needs besides.
 struct Kept {
-  std::int64_t all = 0, besides = 0;
+  std::int64_t all = 0;      // by all blocks together, until their backward passes
+  std::int64_t besides = 0;  // the most that the backward pass of one block needs besides
 };
 
 Kept kept_by_blocks(const RunConfig& config, const NormPlan& plan) {
@@ -104,8 +105,8 @@ Kept kept_by_blocks(const RunConfig& config, const NormPlan& plan) {
   return kept;
 }
 
-// Bytes that the head and its loss need at their peak, beside what the blocks keep: logits of a chunk in the wide type
-// twice, or their gradient with the head's, which adds up in the wide type (linear_cross_entropy).
+// Bytes that the head and its loss need at their peak besides what the blocks keep: a chunk's logits twice in the wide
+// type, or the gradients of these logits and of the head, which is summed in the wide type (linear_cross_entropy).
 std::int64_t head_peak(const RunConfig& config, std::int64_t tokens) {
   const std::int64_t wide = bytes_of(config.precision, false), compute = bytes_of(config.precision, true);
   const std::int64_t rows = config.model.rows(), chunk = std::min(config.train.loss_chunk, tokens);
@@ -120,7 +121,7 @@ std::int64_t cache_bytes_per_token(const ModelConfig& model, const NormPlan& pla
   const std::int64_t element = bytes_of(precision, true), factor = bytes_of(precision, false);
   if (!model.is_latent()) return model.num_layers * 2 * model.kv_width() * element;
   std::int64_t bytes = model.num_layers * model.latent_width() * element;
-  for (const LayerPolicy& layer : plan.layers) {  // norms per head leave one factor each
+  for (const LayerPolicy& layer : plan.layers) {  // a norm per head leaves one factor per head
     const HeadSite& v = layer.inner.v;
     if (layer.inner.k.present()) bytes += model.num_heads * factor;
     if (v.present()) bytes += (v.granularity == Granularity::whole ? 1 : model.num_heads) * factor;

@@ -28,7 +28,7 @@ at::Tensor normed_heads(const at::Tensor& x, std::int64_t width, const HeadSite&
   return whole ? split : norm(split);
 }
 
-// The last channels of each head turned, the others as they are. [B, T, heads, n] -> the same.
+// Rotates the last channels of each head and leaves the others alone. [B, T, heads, n] -> the same.
 at::Tensor rope_tail(const at::Tensor& x, std::int64_t tail, const RopeTable& table) {
   const std::int64_t head = x.size(-1) - tail;
   return at::cat({x.narrow(-1, 0, head), ops::rope(x.narrow(-1, head, tail), table)}, -1);
@@ -40,7 +40,7 @@ at::Tensor seen_or_none(const TokenStore& store) {
 
 }  // namespace
 
-// [B, T, H (N + P)] -> [B, T, H, N + P], normed and turned.
+// [B, T, H (N + P)] -> [B, T, H, N + P], normed and rotated.
 at::Tensor LatentAttention::queries(const at::Tensor& projected, const BlockContext& context) const {
   const at::Tensor q = normed_heads(projected, config_.head_width(), sites_.q, inner_.q);
   return rope_tail(q, config_.rope_dim(), context.rope);
@@ -86,8 +86,8 @@ at::Tensor LatentAttention::value_gain() const {
   return sites_.v.granularity == Granularity::whole ? gain.view({config_.num_heads, -1}) : gain;
 }
 
-// Adds new tokens to the cache: latent [B, T, R] after its norm, shared [B, T, P] before its own, up [B, T, H (N + W)],
-// which is asked for only where norms per head need it.
+// Adds new tokens to the cache: latent [B, T, R] after its norm, shared [B, T, P] before its norm, up [B, T, H (N +
+// W)], which is read only where there are norms on keys or values.
 void LatentAttention::remember(const at::Tensor& latent, const at::Tensor& shared, const at::Tensor& up,
                                const BlockContext& context) const {
   const DecodeCache& all = *context.cache;
@@ -112,7 +112,7 @@ void LatentAttention::remember(const at::Tensor& latent, const at::Tensor& share
   }
 }
 
-// New tokens against the cache, without making keys or values. q [B, T, H (N + P)] -> [B, T, H W].
+// New tokens attend to the cache, without keys or values being made. q [B, T, H (N + P)] -> [B, T, H W].
 at::Tensor LatentAttention::attend_absorbed(const at::Tensor& projected, const BlockContext& context) const {
   const LayerCache& cache = context.cache->layers[layer_];
   const at::Tensor q = queries(projected, context);  // [B, T, H, N + P]

@@ -5,19 +5,20 @@
 
 namespace norma {
 
-// DeepSeek-V2, arXiv 2405.04434. Letters besides those of transformer.h: R rank of the keys' and values' latent, Q rank
-// of the queries', N width of a head's query and key without RoPE, P with RoPE, W of a value.
+// DeepSeek-V2, arXiv 2405.04434. Letters besides those of transformer.h: R width of the latent of keys and values, Q
+// width of the latent of queries, N and P widths of the parts of a head's query and key without and with RoPE, W width
+// of a value.
 //
 //     [c | k0] = u kv_down^T       c = norm_kv_latent(c)       k0 = norm_rope_key(k0)
-//     q = norm_q(norm_q_latent(u q_down^T) q_up^T), or norm_q(u q^T); of each head [N | P], P turned by RoPE
+//     q = norm_q(norm_q_latent(u q_down^T) q_up^T), or norm_q(u q^T); of each head [N | P], P rotated by RoPE
 //     [k | v] of each head = c kv_up^T       k = [norm_k(k) | rope(k0)], one k0 for all heads       v = norm_v(v)
 //     out(norm_context(softmax(scale q k^T) v))
 //
 // Where there is no norm_rope_key, norm_k norms [k | k0] as one vector per head.
 //
-// The cache holds c and the turned k0, and of norms per head the factor of each head. One new token attends to them in
-// the absorbed form: queries go through the keys' rows of kv_up and meet c itself, sums of c go through the values'
-// rows.
+// The cache holds c, the rotated k0, and the factors of norms on k and v. A new token attends to them in the absorbed
+// form: queries are multiplied by the key rows of kv_up and compared with c itself, weighted sums of c are multiplied
+// by the value rows.
 class LatentAttention : public SubLayer {
  public:
   explicit LatentAttention(const BlockParts& parts);

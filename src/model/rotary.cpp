@@ -7,13 +7,13 @@
 namespace norma {
 namespace {
 
-// The pair that turns `turns` times within the original length, as a real index.
+// The index, as a real number, of the pair that turns `turns` times within the original length.
 double pair_of_turns(double turns, double width, const ModelConfig& model) {
   const double length = static_cast<double>(*model.rope.original_length);
   return width * std::log(length / (2.0 * std::numbers::pi * turns)) / (2.0 * std::log(model.rope_theta));
 }
 
-// How much of the factor slows pair i: 0 none, 1 all of it.
+// By pair: 0 leaves its frequency alone, 1 divides it by the whole factor.
 std::vector<double> yarn_ramp(std::int64_t width, const ModelConfig& model) {
   const double wide = static_cast<double>(width);
   const double low = std::max(std::floor(pair_of_turns(model.rope.beta_fast, wide, model)), 0.0);

@@ -22,7 +22,7 @@ at::Tensor document_mask(const at::Tensor& ids, std::int64_t length, std::int64_
   return same.tril(begin).unsqueeze(1);
 }
 
-// [1, 1, T, S] for the last T of S tokens: may attend to themselves and what is before.
+// [1, 1, T, S] for the last T of S tokens: each may attend to itself and to earlier tokens.
 at::Tensor later_causal_mask(std::int64_t begin, std::int64_t length, at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kBool).device(device);
   return at::ones({length, begin + length}, options).tril(begin).view({1, 1, length, begin + length});

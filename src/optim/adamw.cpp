@@ -7,7 +7,7 @@
 
 namespace norma {
 
-// A norm in float64 is taken of a copy in float64: a piece at a time.
+// The norm in float64 needs a copy in float64, so it is taken piece by piece.
 double squared_norm(const std::vector<FlatUnit>& units) {
   constexpr std::int64_t kPiece = 1 << 22;
   const c10::NoGradGuard no_grad;

@@ -9,7 +9,7 @@
 namespace norma {
 namespace {
 
-// After the warm-up; c position, w warm-up, t end of the decay.
+// The rate after the warm-up. c: position, w: end of the warm-up, t: end of the decay, in steps or tokens.
 double decayed_rate(const ScheduleConfig& s, double peak, double c, double w, double t) {
   const double end = peak * s.alpha_f;
   switch (s.kind) {

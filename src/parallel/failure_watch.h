@@ -40,9 +40,9 @@ class FailureWatch {
   std::optional<RankFailure> published();
   // Makes `text` the job's failure unless another rank was first; returns the failure that counts.
   RankFailure publish(const std::string& text);
-  // Called when the main thread is about to end the process itself: the watching thread goes on answering but leaves the
-  // end to it. If a store that does not answer keeps the main thread from that, the process ends with `text` after a
-  // while.
+  // Called when the main thread is about to end the process itself: the watching thread goes on answering but leaves
+  // the end to it. If a store that does not answer keeps the main thread from that, the process ends with `text` after
+  // a while.
   void stand_down(const std::string& text);
   // Which ranks do not answer, or else what the others are doing; "" when nothing can be said.
   std::string call_roll();

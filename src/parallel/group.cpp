@@ -13,8 +13,8 @@ namespace {
 
 using WorkPtr = c10::intrusive_ptr<c10d::Work>;
 
-// Gloo's text is long and starts with a file of its source: "[/path/pair.cc:538] Read error ...". Messages show the rest
-// of its first line.
+// Gloo's text is long and starts with a file of its source: "[/path/pair.cc:538] Read error ...". Messages show the
+// rest of its first line.
 std::string reason_of(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   const std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();

@@ -24,9 +24,9 @@ namespace {
 
 constexpr std::size_t kScattersInFlight = 1;  // beside the unit whose gradient is being made
 
-// Makes `parameter` a leaf over its range of the compute buffer, with .grad a view of the gradient buffer (none when it
-// is frozen).
-// Leaves come from variable_data(), so that writing the flat buffer does not count as changing them in place.
+// Makes `parameter` a leaf over its range of the compute buffer; unless it is frozen, its .grad is a view of the
+// gradient buffer. Leaves come from variable_data(), so that writing the flat buffer does not count as changing them in
+// place.
 void bind_leaf(const at::Tensor& parameter, const TensorSpan& span, const at::Tensor& compute,
                const at::Tensor& gradient) {
   NORMA_CHECK(parameter.sizes() == at::IntArrayRef(span.shape), "[engine] ", span.name, " is ", parameter.sizes(),
@@ -42,17 +42,17 @@ void bind_leaf(const at::Tensor& parameter, const TensorSpan& span, const at::Te
 
 }  // namespace
 
-// A unit's whole buffers on this rank and what is going on with them.
+// A unit's whole buffers on this rank and their state.
 struct ShardEngine::UnitState {
   ShardSpan shard;
   at::Tensor compute;         // [whole] the weights the forward pass reads; the master itself where it can be
   at::Tensor gradient;        // [whole] what backward passes add to; the shard's gradient itself at shard degree 1
   bool gathered = false;      // compute holds this step's weights
-  Pending gather;             // in flight when gathered is false
-  int holders = 0;            // calls that read compute at present
-  int uses = 0;               // forward calls whose backward pass is to come
+  Pending gather;             // the all-gather in flight, while gathered is false
+  int holders = 0;            // number of calls that read `compute` at present
+  int uses = 0;               // number of forward calls whose backward pass is still to come
   Pending scatter;            // the gradient's reduce-scatter
-  at::Tensor scatter_target;  // where it goes, unless straight into the shard's gradient
+  at::Tensor scatter_target;  // its result, unless that is the shard's gradient itself
 };
 
 struct ShardEngine::CallHooks : UnitCallHooks {
@@ -122,7 +122,7 @@ void ShardEngine::bind(const Unit& unit, std::size_t u, Precision precision, at:
               unit.parameters.size(), " parameters, its layout ", layout.tensors.size());
   for (const UnitParameter& parameter : unit.parameters) {
     const TensorSpan* span = layout_.find(parameter.name);
-    NORMA_CHECK(span != nullptr, "[engine] no place for ", parameter.name);
+    NORMA_CHECK(span != nullptr, "[engine] the layout has no ", parameter.name);
     bind_leaf(parameter.tensor, *span, state.compute, state.gradient);
   }
   flat_.push_back(flat);
@@ -236,7 +236,7 @@ void ShardEngine::release(std::size_t u) {
   state.gathered = false;
 }
 
-// Starts to gather what the next call reads, while the present one runs.
+// Starts to gather what the next call reads while the present one runs.
 void ShardEngine::prefetch(int index, bool for_backward) {
   if (!sharded() || index < 0 || index >= static_cast<int>(units_.size())) return;
   const auto next = static_cast<std::size_t>(index);
@@ -300,7 +300,7 @@ void ShardEngine::finish_scatter(std::size_t u) {
   }
 }
 
-// ---- The steps of a step ----
+// ---- Phases of a training step ----
 
 void ShardEngine::clear_gradients() {
   const c10::NoGradGuard no_grad;
@@ -309,7 +309,7 @@ void ShardEngine::clear_gradients() {
 }
 
 void ShardEngine::begin_micro_batch(bool last) {
-  // Every replica adds up the same micro-batches: what is in flight belongs to the one before.
+  // What is in flight belongs to the micro-batch before: every replica must add up the same ones.
   while (!scattering_.empty()) finish_scatter(scattering_.front());
   last_micro_batch_ = last;
 }
@@ -325,7 +325,7 @@ void ShardEngine::refresh_compute() {
   for (std::size_t u = 0; u < flat_.size(); ++u) {
     UnitState& state = states_[u];
     if (sharded()) {
-      state.gather.wait();  // of a call that was never made
+      state.gather.wait();  // it was started for a call that was never made
       if (state.holders > 0) continue;
       if (policy_.reshard_after_forward && BufferPool::has_memory(state.compute))
         weight_pool_->take_back(state.compute);
@@ -336,7 +336,7 @@ void ShardEngine::refresh_compute() {
   }
 }
 
-// After a step that did not end, or forward passes without a backward one.
+// Called after a step that did not end, or after forward passes without a backward pass.
 void ShardEngine::forget_calls() {
   for (std::size_t u = 0; u < states_.size(); ++u) {
     UnitState& state = states_[u];

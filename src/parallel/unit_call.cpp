@@ -18,11 +18,11 @@ struct UnitCall : torch::CustomClassHolder {
   const Unit* unit = nullptr;
   UnitBody body;
   bool recompute = false;
-  bool kept = false;   // the unit's weights stay gathered until its backward pass
+  bool kept = false;   // whether the unit's weights stay gathered until its backward pass
   TensorList inputs;   // detached, leaves of the inner graph
-  TensorList outputs;  // of the inner graph; empty until the backward pass when recomputing
+  TensorList outputs;  // of the inner graph; with recompute empty until the backward pass
 
-  // Whether anything that is trained takes part.
+  // Whether gradients flow to anything that is trained.
   bool reaches_weights() const {
     const auto needs = [](const at::Tensor& input) { return input.requires_grad(); };
     return hooks->reads_trained(*unit) || std::any_of(inputs.begin(), inputs.end(), needs);
@@ -45,7 +45,7 @@ struct UnitFunction : torch::autograd::Function<UnitFunction> {
     call->inputs = inputs.vec();
     TensorList results, constant;
     if (call->recompute) {
-      results = call->body(call->inputs);  // gradients are off inside of forward
+      results = call->body(call->inputs);  // autograd is off inside of forward
       if (!call->reaches_weights()) constant = results;
     } else {
       call->run_body();
@@ -73,7 +73,7 @@ struct UnitFunction : torch::autograd::Function<UnitFunction> {
     if (!roots.empty()) torch::autograd::backward(roots, root_grads);
     call->outputs.clear();
     call->hooks->after_backward(*call->unit);
-    variable_list results = {{}, {}};  // of the call itself and of the anchor
+    variable_list results = {{}, {}};  // the call itself and the anchor have no gradients
     for (const at::Tensor& input : call->inputs) results.push_back(input.grad());
     call->inputs.clear();
     return results;

@@ -7,9 +7,8 @@
 
 namespace norma {
 
-// Throws CheckpointError when the model or the placement of its norms is another one (unless checkpoint.resume_allow
-// names the keys), or when batches have another size after the first step. Other keys that differ, and other data, are
-// logged.
+// Throws CheckpointError when the model or the placement of its norms differs (unless checkpoint.resume_allow names the
+// keys), or when the size of batches differs and a step was taken. Other keys that differ, and other data, are logged.
 void check_resume(const Manifest& manifest, const fs::path& folder, const RunPlan& plan,
                   const std::string& data_fingerprint);
 

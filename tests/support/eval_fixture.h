@@ -60,13 +60,13 @@ inline std::filesystem::path eval_tokenizer_file(const EvalFixture& fixture) {
 }
 
 inline std::vector<EvalDocument> read_eval_documents(const nlohmann::json& list, const nlohmann::json& columns) {
-  std::map<std::string, std::size_t> places;
-  for (std::size_t i = 0; i < columns.size(); ++i) places[columns[i].get<std::string>()] = i;
+  std::map<std::string, std::size_t> index_of;
+  for (std::size_t i = 0; i < columns.size(); ++i) index_of[columns[i].get<std::string>()] = i;
   std::vector<EvalDocument> documents;
   for (const nlohmann::json& entry : list) {
     EvalDocument document{entry.at("doc_id"), entry.at("label"), {}};
     for (const nlohmann::json& row : entry.at("requests")) {
-      const auto at = [&](const char* name) -> const nlohmann::json& { return row.at(places.at(name)); };
+      const auto at = [&](const char* name) -> const nlohmann::json& { return row.at(index_of.at(name)); };
       document.rows.push_back({at("cont_id"), at("ctx_tokens"), at("ctx_len"), at("cont_tokens"), at("chars"),
                                at("bytes"), at("logprob"), at("ctx_sha256"), at("cont_sha256")});
     }

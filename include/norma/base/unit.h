@@ -27,15 +27,16 @@ struct Unit : UnitInfo {
   std::vector<UnitParameter> parameters;  // owned by this unit
 };
 
-// body(inputs) -> outputs. Every differentiable tensor it reads, parameters apart, must come through
-// `inputs`; auxiliary losses are ordinary outputs.
+// body(inputs) -> outputs. Except for parameters, every differentiable tensor that it reads must come through `inputs`;
+// auxiliary losses are ordinary outputs.
 using UnitBody = std::function<TensorList(const TensorList&)>;
 
 class UnitRunner {
  public:
   virtual ~UnitRunner() = default;
   virtual TensorList run(const Unit& unit, const UnitBody& body, const TensorList& inputs) = 0;
-  // Whether the unit's body should make cheap inputs of its matrix products again in the backward pass.
+  // Whether the unit's body should compute the cheap inputs of its matrix products again in the backward pass, instead
+  // of keeping them.
   virtual bool recomputes_inputs(const Unit& unit) const = 0;
 };
 

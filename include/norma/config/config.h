@@ -528,8 +528,8 @@ struct TrainConfig {
   template <class V>
   void visit(V&& v) {
     v("max_duration", max_duration,
-      "Length of the run: 500 (steps), 1e9T (tokens), 2ep (epochs), 30min or 2h. A time becomes the number of steps that "
-      "this machine takes in it, measured when the run first starts. Evaluation and saving come on top.");
+      "Length of the run: 500 (steps), 1e9T (tokens), 2ep (epochs), 30min or 2h. A time becomes the number of steps "
+      "that this machine takes in it, measured when the run first starts. Evaluation and saving come on top.");
     v("global_batch_size", global_batch_size, "Number of instances per optimizer step, over all processes.");
     v("micro_batch_size", micro_batch_size,
       "Number of instances per forward and backward pass of one process. The batch is split in order, and its last "

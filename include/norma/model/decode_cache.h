@@ -12,8 +12,8 @@
 
 namespace norma {
 
-// Values of the tokens seen, [B, S, ...]: the first S positions of a buffer that doubles when it is full, so that adding
-// a token moves none of the others.
+// Values of the tokens seen, [B, S, ...]: the first S positions of a buffer that doubles when it is full, so that
+// adding a token moves none of the others.
 class TokenStore {
  public:
   bool defined() const { return buffer_.defined(); }
@@ -27,7 +27,7 @@ class TokenStore {
 
   void take_rows(const at::Tensor& rows);  // rows [n] int64
   void set_length(std::int64_t length);    // S: the length of the longest row
-  // Copies a store of one row into row `row` of this one, which has `rows` rows and, when new, room for `reserve` tokens.
+  // Copies a store of one row into row `row` of this one, which has `rows` rows and, if new, room for `reserve` tokens.
   void set_row(std::int64_t row, const TokenStore& one, std::int64_t rows, std::int64_t reserve);
 
  private:
@@ -56,7 +56,7 @@ class DecodeCache {
   TokenStore ids;           // [B, S] the tokens themselves: they tell where documents end
   std::int64_t length = 0;  // number of tokens seen by the row that has seen most
 
-  // The number of tokens that each row has seen, [B] int64 on the model's device; undefined while it is `length` for all.
+  // How many tokens each row has seen, [B] int64 on the model's device; undefined while all have seen `length`.
   const at::Tensor& row_lengths() const { return row_lengths_; }
 
   // Adds the values of new tokens to one of this cache's stores.

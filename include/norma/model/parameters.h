@@ -1,6 +1,6 @@
 // The one description of the model's parameters, as plain data computed from config and plan: names, shapes, roles, and
-// the units they belong to. The modules, exact counts, initial weights, weight decay, file formats and the storage layout
-// all start here.
+// the units they belong to. The modules, exact counts, initial weights, weight decay, file formats and the storage
+// layout all start here.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The learning rate as a pure function of position. OLMo's optim.py: the position counts the step's own
-// batch, so the first step already uses lr(1), and a null warmup_min_lr means a tenth of the rate.
+// The learning rate as a pure function of the position in the run, as in OLMo's optim.py: the position includes the
+// step's own batch, so the first step uses lr(1), and without warmup_min_lr the warm-up starts at a tenth of the rate.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace norma {
 
-// Where a run stands once the current step's batch is counted, and where it ends.
+// Steps and tokens of a run including the current step, and those at its end.
 struct SchedulePosition {
   std::int64_t step = 0, tokens = 0;
   std::int64_t last_step = 0, last_tokens = 0;

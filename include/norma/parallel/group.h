@@ -1,8 +1,9 @@
 // Collectives of a group of processes, through c10d: Gloo on the CPU, NCCL on GPUs.
 //
 // Every member calls the same collectives in the same order. A collective starts after the work that is queued on the
-// current stream and runs beside what is queued later; wait() makes the current stream (on a CPU: the calling thread)
-// wait for it. Only this code knows streams. A collective keeps its tensors alive until it has been waited for.
+// current stream and runs at the same time as what is queued later; wait() makes the current stream (on a CPU: the
+// calling thread) wait for it. Only this code knows streams. A collective keeps its tensors alive until it has been
+// waited for.
 #pragma once
 
 #include <chrono>
@@ -56,8 +57,8 @@ class Group {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  // Fills whole [size * n] with every member's part [n]. `part` may be this member's own range of `whole`. `what` is for
-  // messages ("blocks.3").
+  // Fills whole [size * n] with every member's part [n]. `part` may be this member's own range of `whole`. `what` is
+  // for messages ("blocks.3").
   Pending all_gather(const at::Tensor& whole, const at::Tensor& part, const std::string& what);
   // part [n] becomes the sum over members of their range of whole [size * n].
   Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole, const std::string& what);

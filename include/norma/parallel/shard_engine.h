@@ -13,11 +13,11 @@
 //
 // In fp32 and fp64 at shard 1 master and compute weights are one buffer; in bf16 the compute weights and the stream
 // are bf16 while master and gradient stay fp32. The module's parameters are leaves over the compute buffer, their
-// .grad views of the gradient buffer. Memory of gathered weights and of gradients in flight is lent from a pool and
-// reused, so that its peak is a few units, not the model.
+// .grad views of the gradient buffer. Gathered weights and gradients that are being summed get their memory from a pool
+// that reuses it, so that its peak is a few units and not the model.
 //
 // ZeRO (arXiv 1910.02054), FSDP (arXiv 2304.11277). Each unit call is one autograd Function (unit_call.h), which gives
-// exact points before and after the unit's forward and backward pass; recomputing activations is the same Function.
+// exact points before and after the unit's forward and backward pass; it also recomputes activations.
 #pragma once
 
 #include <memory>
@@ -60,13 +60,13 @@ class ShardEngine : public UnitRunner {
   // Reads the master weights that this rank owns, and refreshes the compute weights. All ranks call it.
   void fill(const WeightReader& reader);
 
-  // The steps of a step. All ranks call them alike.
-  void clear_gradients();             // before the first micro-batch; forgets what a failed step left behind
+  // The phases of a training step, called in the same order by all ranks.
+  void clear_gradients();             // before the first micro-batch; discards what a failed step left behind
   void begin_micro_batch(bool last);  // before each forward pass; without it each one counts as the last
   void finish_gradients();            // after the last backward pass: the shards' gradients are complete
   void refresh_compute();             // after the optimizer or a loader changed the master weights
 
-  // The most buffers lent at once, of weights and of gradients, and the memory that both pools hold.
+  // The most buffers that were lent at once, for weights and for gradients, and the bytes that both pools hold.
   int peak_weight_buffers() const;
   int peak_gradient_buffers() const;
   std::int64_t pooled_bytes() const;
@@ -75,7 +75,7 @@ class ShardEngine : public UnitRunner {
   struct UnitState;
   struct CallHooks;
 
-  // Around a unit call under autograd, see UnitCallHooks.
+  // Called around a unit call under autograd, see UnitCallHooks.
   void before_forward(const Unit& unit);
   bool after_forward(const Unit& unit, bool differentiable);
   void before_backward(const Unit& unit, bool recompute, bool kept);
@@ -105,11 +105,11 @@ class ShardEngine : public UnitRunner {
   std::unique_ptr<BufferPool> weight_pool_, gradient_pool_;
   std::vector<std::size_t> scattering_;                       // units whose reduce-scatter is in flight, oldest first
   std::vector<std::pair<std::size_t, Pending>> replicating_;  // units whose all-reduce is in flight
-  at::Tensor anchor_;  // a leaf that makes every unit call differentiable, the first one's integers too
+  at::Tensor anchor_;  // a leaf that makes every unit call differentiable, even the table's, whose input is integers
   bool last_micro_batch_ = true;
 };
 
-at::ScalarType master_type(Precision precision);   // of weights, gradients and optimizer state
-at::ScalarType compute_type(Precision precision);  // of the forward and backward pass
+at::ScalarType master_type(Precision precision);   // type of master weights, gradients and optimizer state
+at::ScalarType compute_type(Precision precision);  // type in which the forward and backward passes compute
 
 }  // namespace norma

@@ -58,13 +58,13 @@ EnginePolicy engine_policy(const ParallelConfig& config, int world_size, const L
 
 // Bytes that one rank needs at the peak of a training step.
 struct RankMemory {
-  std::int64_t master_weights = 0;     // of its shard, with the gradients and the optimizer state (m and v) of it
-  std::int64_t gradients = 0;          //
-  std::int64_t optimizer = 0;          //
-  std::int64_t compute_weights = 0;    // whole weights in the compute type, kept or pooled, unless they are the master
-  std::int64_t gradient_pool = 0;      // whole gradients on their way to shards
-  std::int64_t rounded_gradients = 0;  // the same in bf16, where that is how they are sent
-  std::int64_t activations = 0;        // an estimate: activation_bytes() of the model
+  std::int64_t master_weights = 0;     // the rank's shard
+  std::int64_t gradients = 0;          // of that shard
+  std::int64_t optimizer = 0;          // m and v of that shard
+  std::int64_t compute_weights = 0;    // whole weights in the compute type, kept or pooled; 0 where the master is used
+  std::int64_t gradient_pool = 0;      // whole gradients that are being summed into shards
+  std::int64_t rounded_gradients = 0;  // these in bf16, where they are sent so
+  std::int64_t activations = 0;        // an estimate, the model's activation_bytes()
 
   std::int64_t total() const;
   std::int64_t background_save() const { return master_weights + optimizer; }  // copied to the host during a save

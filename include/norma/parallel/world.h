@@ -1,7 +1,7 @@
 // This process and its peers: how they find each other, exchange small values, and learn that one of them failed.
 //
-// Ranks form a mesh of `replicate` rows and `shard` columns: rank = replica * shard_degree + shard_rank. A row holds the
-// model once, in shards; a column holds the same shard `replicate` times.
+// Ranks form a mesh of `replicate` rows and `shard` columns: rank = replica * shard_degree + shard_rank. A row holds
+// the model once, in shards; a column holds the same shard `replicate` times.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Replicas apply equal updates to equal weights: a difference is a broken device or a bug, and spoils the run.
+// Replicas apply equal updates to equal weights. A difference comes from a faulty device or a bug, and spoils the run.
 #pragma once
 
 #include <cstdint>

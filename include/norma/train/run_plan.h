@@ -17,7 +17,7 @@ struct RunPlan {
   NormPlan norms;
   ModelCost cost;
   Sharding sharding;
-  RankMemory memory;  // of every rank
+  RankMemory memory;  // the same on every rank of the mesh
   std::int64_t tokens_per_step = 0;
   std::int64_t micro_batch = 0;        // instances of one process' forward and backward pass
   std::int64_t num_micro_batches = 0;  // of one process per step
