@@ -14,7 +14,6 @@
 #include "norma/base/text.h"
 #include "norma/checkpoint/state.h"
 #include "norma/config/names.h"
-#include "norma/train/replica_check.h"
 #include "norma/train/train_step.h"
 
 #include "support/errors.h"

@@ -22,8 +22,8 @@ CheckpointModel load_checkpoint_model(const std::string& path, Device device, st
   source.config.run.threads = threads;
   source.config.parallel = {};  // read by one process, whoever wrote it
   if (adjust) adjust(source.config);
-  const at::Device place = start_runtime(source.config.run);
-  Session session = load_model(source, place, World());
+  const at::Device target = start_runtime(source.config.run);
+  Session session = load_model(source, target, World());
   return {source.folder, source.config, std::move(session)};
 }
 

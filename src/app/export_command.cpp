@@ -37,7 +37,7 @@ void refuse_options_of(const std::string& format, const Options& options, const 
 
 void run_export(const ExportArguments& arguments) {
   if (!fs::is_directory(arguments.from)) {
-    throw CheckpointError(cat("[export] ", arguments.from, " is no checkpoint or run folder"));
+    throw CheckpointError(cat("[export] ", arguments.from, " is neither a checkpoint nor a run folder"));
   }
   std::vector<std::string> names;
   for (const ExportFormat& format : formats()) {
@@ -51,9 +51,13 @@ void run_export(const ExportArguments& arguments) {
 // The options of --to hf alone.
 Options add_hf_options(CLI::App& command, ExportArguments& arguments) {
   return {
-      command.add_option("--tokenizer", arguments.tokenizer, "hf: tokenizer.json; default: the run's own, found again"),
-      command.add_option("--dtype", arguments.dtype, "hf: of the written weights, fp32 or bf16")->capture_default_str(),
-      command.add_option("--max-shard-size", arguments.max_shard_bytes, "hf: of one weight file: 5GB, 500MB, 2GiB")
+      command.add_option("--tokenizer", arguments.tokenizer,
+                         "hf: tokenizer.json to write along; default: the run's own"),
+      command.add_option("--dtype", arguments.dtype, "hf: type of the written weights, fp32 or bf16")
+          ->capture_default_str(),
+      command
+          .add_option("--max-shard-size", arguments.max_shard_bytes,
+                      "hf: largest size of a weight file: 5GB, 500MB, 2GiB")
           ->default_str("5GB")
           ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true)),
       command
@@ -66,14 +70,15 @@ Options add_hf_options(CLI::App& command, ExportArguments& arguments) {
       command.add_option("--logits", arguments.logits,
                          "hf: also write ids and this model's logits of them to a JSON file, for "
                          "scripts/check_hf_export.py"),
-      command.add_option("--threads", arguments.threads, "hf: 0: every core")
+      command
+          .add_option("--threads", arguments.threads, "hf: threads for the check of the written model; 0: every core")
           ->capture_default_str()
           ->check(CLI::Range(0, 4096))};
 }
 
 }  // namespace
 
-fs::path export_place(const ExportArguments& arguments) {
+fs::path export_target(const ExportArguments& arguments) {
   const fs::path out = without_slash(arguments.out);
   const fs::path parent = out.has_parent_path() ? out.parent_path() : fs::path(".");
   if (fs::exists(parent / kManifestName)) {
@@ -86,11 +91,11 @@ fs::path export_place(const ExportArguments& arguments) {
 namespace {
 
 // --out of a format that writes one file.
-fs::path file_place(const ExportArguments& arguments) {
+fs::path file_target(const ExportArguments& arguments) {
   if (fs::is_directory(arguments.out)) {
     throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is a folder"));
   }
-  const fs::path out = export_place(arguments);
+  const fs::path out = export_target(arguments);
   if (fs::exists(out) && !fs::is_regular_file(out)) {
     throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is something else"));
   }
@@ -105,12 +110,12 @@ void print_written(const FileEntry& written, const fs::path& checkpoint, const s
 }  // namespace
 
 void export_safetensors(const ExportArguments& arguments) {
-  const fs::path out = file_place(arguments), checkpoint = find_checkpoint(arguments.from);
+  const fs::path out = file_target(arguments), checkpoint = find_checkpoint(arguments.from);
   print_written(consolidate_weights(checkpoint, out), checkpoint, arguments.out);
 }
 
 void export_olmo_names(const ExportArguments& arguments) {
-  const fs::path out = file_place(arguments);
+  const fs::path out = file_target(arguments);
   const ModelSource source = open_checkpoint_model(arguments.from);
   verify_checkpoint(source.folder);
   const OlmoKeys keys = arguments.plain_keys ? OlmoKeys::plain : OlmoKeys::encoded;

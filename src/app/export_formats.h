@@ -34,6 +34,6 @@ void export_hf(const ExportArguments& arguments);
 void export_olmo_names(const ExportArguments& arguments);
 
 // The path of --out, which must not lie inside a checkpoint. Throws ConfigError.
-fs::path export_place(const ExportArguments& arguments);
+fs::path export_target(const ExportArguments& arguments);
 
 }  // namespace norma

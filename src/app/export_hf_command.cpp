@@ -33,49 +33,17 @@ void check_target(const fs::path& target) {
       cat("[export] --out names the folder to write; ", target.string(), " is there already and not an empty folder"));
 }
 
-// ---- The tokenizer ----
-
-struct ExportedTokenizer {
-  HfTokens tokens;
-  std::string bytes;  // of tokenizer.json
-  Json config;        // tokenizer_config.json
-};
-
 // The run's tokenizer; nullopt, with a warning, when there is none. The one that --tokenizer names must be usable.
-std::optional<ExportedTokenizer> find_tokenizer(const ExportArguments& arguments, const RunConfig& config,
-                                                const fs::path& checkpoint) {
+std::optional<HfTokenizer> find_tokenizer(const ExportArguments& arguments, const RunConfig& config,
+                                          const fs::path& checkpoint) {
   try {
     const FoundTokenizer found = find_run_tokenizer(arguments.tokenizer, config, checkpoint);
-    ExportedTokenizer result;
-    result.bytes = read_file(found.file, kMaxTokenizerBytes);
-    result.config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
-                     {"eos_token", nullptr},
-                     {"pad_token", nullptr},
-                     {"bos_token", nullptr},
-                     {"model_max_length", config.model.sequence_length},
-                     {"clean_up_tokenization_spaces", false}};
-    if (const auto id = found.tokenizer.eos_id()) {
-      result.tokens.end_of_text = *id;
-      result.config["eos_token"] = "<|endoftext|>";
-    }
-    for (const char* padding : {"<|pad|>", "<|padding|>"}) {
-      const auto id = found.tokenizer.token_id(padding);
-      if (!id) continue;
-      result.tokens.padding = *id;
-      result.config["pad_token"] = padding;
-      break;
-    }
-    return result;
+    return hf_tokenizer_of(found.tokenizer, read_file(found.file, kMaxTokenizerBytes), config.model.sequence_length);
   } catch (const DataError& error) {
     if (!arguments.tokenizer.empty()) throw;
     log_warning(cat(error.what(), "; the exported folder has no tokenizer"));
     return std::nullopt;
   }
-}
-
-void write_tokenizer(const fs::path& folder, const ExportedTokenizer& tokenizer) {
-  write_file_atomic(folder / "tokenizer.json", tokenizer.bytes);
-  write_file_atomic(folder / "tokenizer_config.json", tokenizer.config.dump(2) + "\n");
 }
 
 // ---- What the model computes ----
@@ -185,22 +153,20 @@ void export_hf(const ExportArguments& arguments) {
   options.dtype = choice<HfDtype>("export", "--dtype", arguments.dtype);
   options.max_shard_bytes = arguments.max_shard_bytes;
   const auto remote_code = choice<RemoteCode>("export", "--remote-code", arguments.remote_code);
-  const fs::path target = export_place(arguments);
+  const fs::path target = export_target(arguments);
   check_target(target);
   check_output("export", "--logits", arguments.logits);
   StagedPath staged(target, "export");
   const fs::path checkpoint = find_checkpoint(arguments.from);
   verify_checkpoint(checkpoint);
   HfModel model;
-  std::optional<ExportedTokenizer> tokenizer;
   CheckpointModel source = load_checkpoint_model(checkpoint, Device::cpu, arguments.threads, [&](RunConfig& config) {
     if (arguments.ignore_document_separator) config.model.document_separator.reset();
     if (config.precision == Precision::bf16) config.precision = Precision::fp32;  // the master weights
     Problems none;
     model = hf_model_of(config.model, make_norm_plan(config.norm, config.model, none), remote_code);
-    tokenizer = find_tokenizer(arguments, config, checkpoint);  // fails before weights are read
+    options.tokenizer = find_tokenizer(arguments, config, checkpoint);  // fails before weights are read
   });
-  if (tokenizer) options.tokens = tokenizer->tokens;
 
   const at::Tensor ids = probe_ids(source.config.model), before = logits_of(source.session, ids);
   round_weights(source.session, options.dtype == HfDtype::bf16 ? at::kBFloat16 : at::kFloat);
@@ -210,7 +176,6 @@ void export_hf(const ExportArguments& arguments) {
   }
   staged.make_folder();
   write_hf_folder(staged.path(), model, options, SessionWeights(source.session));
-  if (tokenizer) write_tokenizer(staged.path(), *tokenizer);
   source.session = {};  // one model at a time in memory
   check_folder(staged.path(), source.config, expected);
   sync_folder(staged.path());

@@ -171,7 +171,8 @@ void add_import_command(CLI::App& app, CommandContext& context) {
   command->add_option("--config", arguments->config,
                       "settings of the new run; they must describe the source's model. For OLMo's names also OLMo's "
                       "config.yaml (default: the one beside the weights)");
-  command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json; default: the one beside the weights");
+  command->add_option("--tokenizer", arguments->tokenizer,
+                      "tokenizer.json to take along; default: the one beside the weights");
   command->footer(
       "Example: norma import models/OLMo-2-0425-1B --out runs/olmo2 train.micro_batch_size=2\n"
       "         norma import step1000-unsharded/model.safetensors --out runs/olmo");

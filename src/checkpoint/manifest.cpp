@@ -121,13 +121,6 @@ std::string print_list(const char* name, const std::vector<Json>& entries) {
 
 }  // namespace
 
-const TensorEntry* Manifest::find(std::string_view name, TensorKind kind) const {
-  for (const TensorEntry& tensor : tensors) {
-    if (tensor.kind == kind && tensor.name == name) return &tensor;
-  }
-  return nullptr;
-}
-
 std::string stored_name(const TensorEntry& tensor) {
   if (tensor.kind == TensorKind::weight) return tensor.name;
   return cat(kKinds[static_cast<int>(tensor.kind)], "/", tensor.name);

@@ -110,14 +110,42 @@ Json generation_config(const HfTokens& tokens) {
 
 }  // namespace
 
+HfTokenizer hf_tokenizer_of(const Tokenizer& tokenizer, std::string json, std::int64_t sequence_length) {
+  HfTokenizer result;
+  result.json = std::move(json);
+  result.config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                   {"eos_token", nullptr},
+                   {"pad_token", nullptr},
+                   {"bos_token", nullptr},
+                   {"model_max_length", sequence_length},
+                   {"clean_up_tokenization_spaces", false}};
+  if (const auto id = tokenizer.eos_id()) {
+    result.tokens.end_of_text = *id;
+    result.config["eos_token"] = "<|endoftext|>";
+  }
+  for (const char* padding : {"<|pad|>", "<|padding|>"}) {
+    const auto id = tokenizer.token_id(padding);
+    if (!id) continue;
+    result.tokens.padding = *id;
+    result.config["pad_token"] = padding;
+    break;
+  }
+  return result;
+}
+
 void write_hf_folder(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
                      const WeightReader& reader) {
   write_weights(folder, model, options, reader);
   if (model.model_type == kNormaType) {
     for (const RemoteCodeFile& file : remote_code()) write_file_atomic(folder / file.name, file.text);
   }
-  write_json(folder / "generation_config.json", generation_config(options.tokens));
-  write_json(folder / "config.json", hf_config_of(model, options.tokens, options.dtype));
+  if (options.tokenizer) {
+    write_file_atomic(folder / "tokenizer.json", options.tokenizer->json);
+    write_json(folder / "tokenizer_config.json", options.tokenizer->config);
+  }
+  const HfTokens tokens = options.tokenizer ? options.tokenizer->tokens : HfTokens();
+  write_json(folder / "generation_config.json", generation_config(tokens));
+  write_json(folder / "config.json", hf_config_of(model, tokens, options.dtype));
 }
 
 }  // namespace norma

@@ -15,7 +15,8 @@ void check_same_batches(const Manifest& manifest, const fs::path& folder, const 
     const std::int64_t before = count_field(manifest, folder, field);
     if (before == now) return;
     throw CheckpointError(cat("[checkpoint] ", folder.string(), " was trained with ", key, "=", before,
-                              ", the config asks for ", now, "; the position in the data counts in it, so keep it"));
+                              ", the config asks for ", now,
+                              "; the position in the data is counted in it, so it must stay the same"));
   };
   check("global_batch_size", config.train.global_batch_size, "train.global_batch_size");
   check("sequence_length", config.model.sequence_length, "model.sequence_length");
@@ -72,7 +73,8 @@ void check_resume(const Manifest& manifest, const fs::path& folder, const RunPla
   if (!noted.empty()) log_info("the config differs from the checkpoint's in\n  " + join(noted, "\n  "));
   const std::string data = manifest.data.value("fingerprint", "");
   if (!data.empty() && data != data_fingerprint) {
-    log_warning(cat(folder.string(), " was trained on other data than data.paths names now; the position is kept"));
+    log_warning(
+        cat(folder.string(), " was trained on other data than data.paths names now; its position in the data is kept"));
   }
 }
 

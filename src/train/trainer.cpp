@@ -11,7 +11,6 @@
 #include "norma/eval/tasks.h"
 #include "norma/record/run_folder.h"
 #include "norma/train/checkpointing.h"
-#include "norma/train/replica_check.h"
 
 #include "parameter_metrics.h"
 #include "routing_metrics.h"

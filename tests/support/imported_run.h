@@ -4,9 +4,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include "norma/base/error.h"
-#include "norma/checkpoint/commit.h"
-#include "norma/config/yaml.h"
+#include "norma/interop/model_source.h"
 #include "norma/model/parameters.h"
 #include "norma/model/transformer.h"
 #include "norma/parallel/shard_engine.h"
@@ -15,13 +13,11 @@
 namespace norma::testing {
 
 struct ImportedRun {
-  explicit ImportedRun(const fs::path& run) : folder(find_newest_checkpoint(run).folder.value()) {
-    const LoadedConfig loaded = parse_config(open_checkpoint(folder).config, "manifest");
-    config = loaded.config;
-    Problems problems = loaded.problems;
-    append(problems, validate(config));
-    plan = make_norm_plan(config.norm, config.model, problems);
-    NORMA_CHECK(problems.empty(), join(describe(problems, loaded.source), "\n"));
+  explicit ImportedRun(const fs::path& run) {
+    const ModelSource source = open_checkpoint_model(run);
+    folder = source.folder;
+    config = source.config;
+    plan = source.norms;
     model = std::make_unique<Transformer>(config.model, plan);
     engine = std::make_unique<ShardEngine>(
         model->units(), model_layout(model_parameters(config.model, plan), config.optim), config.precision, at::kCPU);

@@ -54,8 +54,6 @@ struct Manifest {
   Json data = Json::object();     // position and fingerprint of the data. JSON keeps no nan and no inf.
   Json trainer = Json::object();  // whatever else the trainer needs to go on
   bool operator==(const Manifest&) const = default;
-
-  const TensorEntry* find(std::string_view name, TensorKind kind) const;  // nullptr when there is none
 };
 
 // "head.weight", "exp_avg/head.weight", "exp_avg_sq/head.weight".

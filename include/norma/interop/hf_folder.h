@@ -18,6 +18,7 @@
 #include "norma/base/json.h"
 #include "norma/base/weights.h"
 #include "norma/config/config.h"
+#include "norma/data/tokenizer.h"
 #include "norma/interop/foreign_range.h"
 #include "norma/model/parameters.h"
 #include "norma/norm/plan.h"
@@ -93,14 +94,25 @@ struct HfTokens {
 // config.json in the spellings of transformers 4 and 5.
 Json hf_config_of(const HfModel& model, const HfTokens& tokens, HfDtype dtype);
 
-struct HfExportOptions {
-  HfDtype dtype = HfDtype::fp32;
-  std::uint64_t max_shard_bytes = 5'000'000'000;  // of a weight file; a larger tensor has a file of its own
+// A tokenizer as files of the folder.
+struct HfTokenizer {
+  std::string json;  // tokenizer.json
+  Json config;       // tokenizer_config.json
   HfTokens tokens;
 };
 
-// Writes weights, config.json, generation_config.json and, for our own class, its Python files into `folder`, which
-// must exist. Tensors are streamed in pieces. A selection bias stays float32. Throws DiskError.
+// `json` is the text that `tokenizer` was read from. <|endoftext|> ends a text, and <|pad|> or <|padding|> is padding,
+// as far as the tokenizer has these tokens.
+HfTokenizer hf_tokenizer_of(const Tokenizer& tokenizer, std::string json, std::int64_t sequence_length);
+
+struct HfExportOptions {
+  HfDtype dtype = HfDtype::fp32;
+  std::uint64_t max_shard_bytes = 5'000'000'000;  // of a weight file; a larger tensor has a file of its own
+  std::optional<HfTokenizer> tokenizer;
+};
+
+// Writes weights, config.json, generation_config.json, the tokenizer's files and, for our own class, its Python files
+// into `folder`, which must exist. Tensors are streamed in pieces. A selection bias stays float32. Throws DiskError.
 void write_hf_folder(const fs::path& folder, const HfModel& model, const HfExportOptions& options,
                      const WeightReader& reader);
 

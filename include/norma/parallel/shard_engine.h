@@ -109,6 +109,11 @@ class ShardEngine : public UnitRunner {
   bool last_micro_batch_ = true;
 };
 
+// Compares the hash of every rank's master weights with that of its shard's first replica. Replicas apply equal updates
+// to equal weights, so a difference comes from a faulty device or a bug. Throws DivergedError on every rank, naming two
+// ranks that differ.
+void check_replicas(const ShardEngine& engine, Peers& peers, std::int64_t step);
+
 at::ScalarType master_type(Precision precision);   // type of master weights, gradients and optimizer state
 at::ScalarType compute_type(Precision precision);  // type in which the forward and backward passes compute
 

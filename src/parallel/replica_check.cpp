@@ -1,9 +1,6 @@
-#include "norma/train/replica_check.h"
-
-#include <ATen/ATen.h>
-
 #include "norma/base/error.h"
 #include "norma/base/file.h"
+#include "norma/parallel/shard_engine.h"
 
 namespace norma {
 
@@ -18,7 +15,8 @@ void check_replicas(const ShardEngine& engine, Peers& peers, std::int64_t step) 
     const std::size_t first = rank % degree;
     if (hashes[rank] == hashes[first]) continue;
     throw DivergedError(cat("[parallel] step ", step, ": rank ", rank, " holds other weights than rank ", first,
-                            ", its replica; look at the device of one of them, and resume from a checkpoint"));
+                            ", although both are replicas of one shard. One of the two devices may be faulty: check "
+                            "them, and resume from a checkpoint"));
   }
 }
 
