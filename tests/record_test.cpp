@@ -241,7 +241,7 @@ TEST(SummaryFile, IsReadBackAndThatOfAnOlderProgramToo) {
   EXPECT_TRUE(contains(error_text<DataError>([&] { read_summary(folder.path()); }), "summary.json: 'outcome' must be"));
   older.erase("outcome");
   write_file_atomic(path, older.dump());
-  EXPECT_TRUE(contains(error_text<DataError>([&] { read_summary(folder.path()); }), "'outcome' must be there"));
+  EXPECT_TRUE(contains(error_text<DataError>([&] { read_summary(folder.path()); }), "'outcome' is missing"));
 }
 
 TEST(BaselineFile, HoldsScoresByLabelOrForEverySet) {

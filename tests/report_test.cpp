@@ -59,7 +59,7 @@ TEST_F(ReportTest, ComparesRunsSideBySide) {
                        "time |\n| --- |"));
   EXPECT_TRUE(contains(report.markdown, "| a | pre | 1,234,567 | 20 | 0 | 2.2500 | 2.0000 (ppl 7.4) | 5.0k | 1m30s |"));
   EXPECT_TRUE(contains(report.markdown, "## Validation over time: books\n\n| step | a | b |"));
-  EXPECT_TRUE(contains(report.markdown, "| 2 | 3.8000 | 3.8000 |"));
+  EXPECT_TRUE(contains(report.markdown, "| 4 | 3.6000 | 3.6000 |"));
   EXPECT_TRUE(contains(report.markdown, "| 20 | 2.0000 | 2.0000 |"));
   EXPECT_TRUE(contains(report.markdown, "| `norm.preset` | pre | hybrid_star |"));
   EXPECT_FALSE(contains(report.markdown, "`optim.lr`"));
@@ -107,7 +107,7 @@ TEST_F(ReportTest, FindsBaselineAndSamplesInTheRunFolder) {
 TEST_F(ReportTest, NamesTheFileThatIsDamaged) {
   const fs::path run = add_run("a", "pre");
   write_file_atomic(run / kSummaryFile, "{}");
-  EXPECT_TRUE(contains(error_text<DataError>([&] { markdown({run}); }), "a/summary.json: 'name' must be there"));
+  EXPECT_TRUE(contains(error_text<DataError>([&] { markdown({run}); }), "a/summary.json: 'name' is missing"));
 }
 
 }  // namespace

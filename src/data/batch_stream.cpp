@@ -132,7 +132,7 @@ TokenBatch BatchStream::read_batch() {
   const std::int64_t global = options_.global_batch_size;
   const std::int64_t length = dataset_->sequence_length();
   const std::int64_t instances = dataset_->num_instances();
-  // The rest of an epoch may be too short here although no batch ended there: the batch size was changed.
+  // The rest of an epoch can be too short for a batch, although no batch ended there, when the batch size was changed.
   if (position_.instances + global > instances) position_ = {position_.epoch + 1, 0, position_.tokens};
   prepare_order(position_.epoch);
 
@@ -149,7 +149,7 @@ TokenBatch BatchStream::read_batch() {
   }
   position_.instances += global;
   position_.tokens += global * length;
-  // One name per place: an epoch without a further batch is the start of the next.
+  // Each position has one name: the end of an epoch is written as the start of the next.
   if (position_.instances + global > instances) position_ = {position_.epoch + 1, 0, position_.tokens};
   batch.next = position_;
   return batch;

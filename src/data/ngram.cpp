@@ -11,7 +11,7 @@ namespace norma {
 
 namespace {
 
-// Counts of pairs by open addressing: a key is first * vocab_size + second, + 1 so that 0 marks a free slot.
+// Counts of pairs by open addressing. A key is first * vocab_size + second + 1, so that 0 marks a free slot.
 class PairCounts {
  public:
   PairCounts() : slots_(std::size_t{1} << 16) {}

@@ -15,7 +15,8 @@ inline constexpr std::int64_t kMaxLines = 10'000'000;  // of a file; no number, 
 
 class TaskData {
  public:
-  // Reads the index. DataError: no folder, no index, an index that is malformed or names a file outside of the folder.
+  // Reads the index. Throws DataError: no folder, no index, one that is malformed or names a file outside of the
+  // folder.
   explicit TaskData(fs::path folder);
 
   const fs::path& folder() const { return folder_; }

@@ -20,7 +20,8 @@ namespace {
 constexpr int kFirstSteps = 2;  // they warm up
 constexpr int kMeasuredSteps = 5;
 
-// The median time of a step in seconds. Every step reads its loss and gradient norm, so that it has ended on a GPU too.
+// The median time of a step in seconds. A step waits for the device when it reads its loss and gradient norm; on a GPU
+// its update may go on after it, and then counts in the next step.
 double measure_step(const RunPlan& plan, at::Device device, World& world) {
   Session session = make_session(plan.config, plan.norms, device, Purpose::training, world);
   session.engine->fill(InitialWeights(plan.config, plan.norms));
