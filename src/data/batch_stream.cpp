@@ -20,16 +20,10 @@ Json to_json(const Position& position) {
 }
 
 Position parse_position(const Json& json, const std::string& where) {
-  constexpr std::int64_t kMax = std::int64_t{1} << 60;  // leaves room to count on
-  const auto field = [&](const char* name) {
-    const bool usable = json.is_object() && json.contains(name) && json[name].is_number_integer();
-    const std::int64_t value = usable ? json[name].get<std::int64_t>() : -1;
-    if (value < 0 || value > kMax) {
-      throw DataError(cat("[data] ", where, ": \"", name, "\" must be an integer from 0 to 2^60"));
-    }
-    return value;
-  };
-  return {field("epoch"), field("instances"), field("tokens")};
+  constexpr IntegerRange kCounts{0, std::int64_t{1} << 60};  // leaves room to count on
+  const JsonObject position(json, cat("[data] ", where));
+  return {position.integer("epoch", kCounts), position.integer("instances", kCounts),
+          position.integer("tokens", kCounts)};
 }
 
 BatchStream::BatchStream(std::shared_ptr<const TokenDataset> dataset, BatchStreamOptions options)
