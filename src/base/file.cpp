@@ -21,13 +21,13 @@ namespace norma {
 
 namespace {
 
-// To be called right after the failed system call, while errno still tells its reason.
+// The reason of a system call that failed just now: errno must still hold it.
 std::string failed(const char* action, const fs::path& path) {
   const int code = errno;
   return cat("[file] cannot ", action, " '", path.string(), "': ", std::generic_category().message(code));
 }
 
-// Closes a descriptor on every way out.
+// Closes a file descriptor when the block ends.
 struct Descriptor {
   int value = -1;
   explicit Descriptor(int descriptor) : value(descriptor) {}

@@ -41,8 +41,7 @@ class Cursor {
   const char** furthest_;
 };
 
-// Builds the value from the parser's events. The parser itself is iterative, so depth costs memory, not
-// stack.
+// Builds the value from the parser's events. The parser itself is iterative, so that depth costs memory, not stack.
 class Builder {
  public:
   using number_integer_t = Json::number_integer_t;
@@ -74,7 +73,7 @@ class Builder {
   }
 
   bool parse_error(std::size_t position, const std::string&, const Json::exception& error) {
-    // "[json.exception.parse_error.101] parse error at line 1, column 2: reason": the line is told our way.
+    // The text is "[json.exception.parse_error.101] parse error at line 1, column 2: reason"; only the reason is kept.
     std::string reason = error.what();
     const std::size_t colon = reason.find(": ");
     if (colon != std::string::npos && reason.find("parse error at") != std::string::npos) {
@@ -111,7 +110,7 @@ class Builder {
       level.value->push_back(std::move(value));
       return &level.value->back();
     }
-    // Appending directly: the key is known to be new, and an ordered object would search it linearly.
+    // The key is known to be new, so it is appended without the linear search of an ordered object.
     auto& members = level.value->get_ref<Json::object_t&>();
     members.emplace_back(std::move(level.key), std::move(value));
     return &members.back().second;

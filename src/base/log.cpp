@@ -56,7 +56,7 @@ std::shared_ptr<spdlog::logger> make_logger(LogLevel console_level, const std::s
     }
   }
   logger->set_level(spdlog::level::trace);
-  // Ordinary lines come at human pace, so each one is flushed; debug lines go out with the next of them.
+  // Ordinary lines are few, so each one is flushed; debug lines are written out with the next ordinary line.
   logger->flush_on(spdlog::level::info);
   return logger;
 }

@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::string_view kSpace = " \t\r\n\f\v";
 
-// Edit distance with insertions, deletions, substitutions and swaps of neighbours (each letter is touched by
-// at most one swap).
+// Edit distance with insertions, deletions, substitutions and swaps of neighbours; a letter takes part in one swap at
+// most.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), now(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) last[j] = j;
@@ -91,7 +91,7 @@ std::string with_commas(std::int64_t number) {
 std::string shortest(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
-  // Exponents people read easily are written out; the others keep the scientific form.
+  // Numbers of moderate size are written out; the others keep the scientific form.
   char buffer[64];
   const auto scientific = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
   const std::string text(buffer, scientific.ptr);

@@ -118,15 +118,15 @@ void BatchStream::prepare_order(std::int64_t epoch) {
   order_epoch_ = epoch;
 }
 
-std::int64_t BatchStream::instance_at(std::int64_t place) const {
-  return options_.shuffle ? order_[static_cast<std::size_t>(place)] : place;
+std::int64_t BatchStream::instance_at(std::int64_t index) const {
+  return options_.shuffle ? order_[static_cast<std::size_t>(index)] : index;
 }
 
 TokenBatch BatchStream::read_batch() {
   const std::int64_t global = options_.global_batch_size;
   const std::int64_t length = dataset_->sequence_length();
   const std::int64_t instances = dataset_->num_instances();
-  // The rest of an epoch may be too short here although no batch ended there: the batch size was changed.
+  // The rest of an epoch can be too short for a batch, although no batch ended there, when the batch size was changed.
   if (position_.instances + global > instances) position_ = {position_.epoch + 1, 0, position_.tokens};
   prepare_order(position_.epoch);
 
@@ -136,14 +136,14 @@ TokenBatch BatchStream::read_batch() {
   batch.size = (global - options_.rank + options_.world_size - 1) / options_.world_size;
   batch.ids.resize(static_cast<std::size_t>(batch.size * length));  // [size, length]
   std::span<std::int64_t> rest(batch.ids);
-  for (std::int64_t place = options_.rank; place < global; place += options_.world_size) {
-    batch.instances.push_back(instance_at(position_.instances + place));
+  for (std::int64_t i = options_.rank; i < global; i += options_.world_size) {
+    batch.instances.push_back(instance_at(position_.instances + i));
     dataset_->read(batch.instances.back(), rest.first(static_cast<std::size_t>(length)));
     rest = rest.subspan(static_cast<std::size_t>(length));
   }
   position_.instances += global;
   position_.tokens += global * length;
-  // One name per place: an epoch without a further batch is the start of the next.
+  // Each position has one name: the end of an epoch is written as the start of the next.
   if (position_.instances + global > instances) position_ = {position_.epoch + 1, 0, position_.tokens};
   batch.next = position_;
   return batch;

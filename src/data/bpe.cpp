@@ -287,8 +287,8 @@ void Bpe::merge_short(std::vector<Work::Symbol>& symbols) const {
   }
 }
 
-// n log n: symbols in a linked list, candidate merges in a heap ordered by rank, then position. Merges that
-// no longer apply are recognised when they come up.
+// O(n log n): the symbols form a linked list, and the candidate merges a heap ordered by rank, then position. A merge
+// that no longer applies is recognised when it leaves the heap.
 void Bpe::merge_long(Work& work) const {
   std::vector<Work::Symbol>& symbols = work.symbols;
   const auto count = static_cast<std::uint32_t>(symbols.size());

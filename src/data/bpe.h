@@ -1,6 +1,6 @@
-// Byte-pair encoding of one word: its characters (or bytes, in the byte-level alphabet) are joined, always
-// the pair whose merge stands first in the list, the leftmost of equal ones, until no merge applies. Sennrich
-// et al., "Neural machine translation of rare words with subword units", ACL 2016.
+// Byte-pair encoding of one word: its characters (or bytes, in the byte-level alphabet) are joined pair by pair until
+// no merge applies. The pair whose merge comes first in the list is joined first; of equal pairs it is the leftmost.
+// Sennrich et al., "Neural machine translation of rare words with subword units", ACL 2016.
 #pragma once
 
 #include <array>
@@ -16,13 +16,13 @@
 
 namespace norma {
 
-// The byte-level alphabet: GPT-2's one printable character for each byte, so that tokens can stand in JSON.
+// The byte-level alphabet of GPT-2: one printable character for each byte, so that tokens can be written in JSON.
 namespace byte_alphabet {
 // The bytes a token stands for. A token with any character outside of the alphabet stands for its own UTF-8.
 std::string bytes_of(std::string_view token);
 }  // namespace byte_alphabet
 
-// Words and their tokens, bounded: 4 ways per place, older entries give way. Not shared between threads.
+// The tokens of recent words: a set-associative cache of fixed size with 4 ways. It is not shared between threads.
 class WordCache {
  public:
   static constexpr std::size_t kMaxWord = 32;
@@ -75,11 +75,10 @@ class Bpe {
     std::vector<std::uint64_t> queue;
   };
 
-  // Reads the "model" component. byte_level: words are bytes in the byte-level alphabet; else they are
-  // characters.
+  // Reads the "model" component. byte_level: words are bytes in the byte-level alphabet, else characters.
   Bpe(const JsonObject& model, bool byte_level);
 
-  // Appends the tokens of one word. Symbols that have no token are left out, as there is no unknown token.
+  // Appends the tokens of one word. A symbol without a token is left out: there is no unknown token.
   void encode(std::string_view word, std::vector<std::uint32_t>& out, Work& work, WordCache* cache) const;
 
   const std::unordered_map<std::string, std::uint32_t>& vocab() const { return vocab_; }

@@ -11,7 +11,7 @@ namespace norma {
 
 namespace {
 
-// Counts of pairs by open addressing: a key is first * vocab_size + second, + 1 so that 0 marks a free slot.
+// Counts of pairs by open addressing. A key is first * vocab_size + second + 1, so that 0 marks a free slot.
 class PairCounts {
  public:
   PairCounts() : slots_(std::size_t{1} << 16) {}
@@ -39,9 +39,9 @@ class PairCounts {
     const std::size_t mask = slots.size() - 1;
     std::uint64_t hash = key * 0x9e3779b97f4a7c15ULL;  // 2^64 over the golden ratio: spreads neighbouring keys
     hash ^= hash >> 32;
-    std::size_t place = static_cast<std::size_t>(hash) & mask;
-    while (slots[place].key != 0 && slots[place].key != key) place = (place + 1) & mask;
-    return place;
+    std::size_t slot = static_cast<std::size_t>(hash) & mask;
+    while (slots[slot].key != 0 && slots[slot].key != key) slot = (slot + 1) & mask;
+    return slot;
   }
 
   void grow() {

@@ -1,5 +1,5 @@
-// The order of training instances: numpy's Generator(PCG64(seed)).shuffle, number for number, because OLMo
-// shuffles with it. A run that lists the same files with the same seed sees the same batches as OLMo.
+// The order of training instances: numpy's Generator(PCG64(seed)).shuffle, number for number, because OLMo shuffles
+// with it. A run that lists the same files with the same seed sees the same batches as OLMo.
 //
 // Sources: M. O'Neill, "PCG: A Family of Simple Fast Space-Efficient Statistically Good Algorithms for Random
 // Number Generation" (2014), PCG XSL RR 128/64; numpy's SeedSequence and masked rejection as documented by
@@ -18,7 +18,7 @@ class Pcg64 {
   explicit Pcg64(std::uint64_t seed);
 
   std::uint64_t next64();
-  // The low half of a fresh next64() first; its high half is kept for the following call.
+  // The low half of a new next64(), then, in the next call, its high half.
   std::uint32_t next32();
   // Uniform in [0, max]: 32-bit draws, masked to the next 2^k - 1, repeated while they exceed max.
   std::uint32_t up_to(std::uint32_t max);

@@ -46,7 +46,7 @@ class Encoder {
   Encoder(const Tokenizer& tokenizer, std::uint32_t eos, const ValidationSplit& split)
       : tokenizer_(tokenizer), eos_(eos), split_(split) {}
 
-  // What is being encoded ends soon with an error.
+  // Lets the calls of encode() that are under way end soon, with an error.
   void stop() { stop_ = true; }
 
   EncodedChunk encode(Chunk chunk) const {
@@ -115,7 +115,7 @@ void check_options(const PrepareOptions& options) {
   }
 }
 
-// What all sidecars share: the tokenizer, the settled dtype, the end-of-text id.
+// What all sidecars share: the tokenizer, the dtype, the end-of-text id.
 Sidecar common_sidecar(const PrepareOptions& options, const Tokenizer& tokenizer) {
   const std::string where = options.tokenizer.string();
   Sidecar common;
@@ -233,7 +233,7 @@ class Pipeline {
     repaired_ += encoded.repaired;
   }
 
-  // Of the two parts of a single document the second one does.
+  // When a single document is cut, its second part does.
   bool goes_to_validation() const { return split_.cuts() ? train_.documents() > 0 : split_.takes(number_); }
 
   const PrepareOptions& options_;

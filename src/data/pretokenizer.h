@@ -1,5 +1,5 @@
-// Cuts text into words, as the "pre_tokenizer" of a tokenizer.json says: Split, Digits and ByteLevel, one
-// after another. BPE never joins across words.
+// Cuts text into words as the "pre_tokenizer" of a tokenizer.json says: Split, Digits and ByteLevel, one after another.
+// BPE never joins across words.
 #pragma once
 
 #include <atomic>
@@ -17,11 +17,11 @@
 
 namespace norma {
 
-// A regular expression over well-formed UTF-8, written for Oniguruma and run by PCRE2; what it may hold, and what
-// its classes match, is told in regex_syntax.h.
+// A regular expression over well-formed UTF-8, written for Oniguruma and run by PCRE2. regex_syntax.h says what it may
+// hold and what its classes match.
 class Regex {
  public:
-  // `where` reports what is wrong with the pattern.
+  // `where` is the pattern in its file; errors name it.
   static Regex compile(const std::string& pattern, const JsonLocation& where);
   static Regex literal(const std::string& text, const JsonLocation& where);
   static Regex any_of(const CodeSet& set, const JsonLocation& where);
@@ -29,8 +29,8 @@ class Regex {
   struct Match {
     std::size_t begin, end;
   };
-  // All matches in order; an empty one right after a match is passed over. DataError beyond the step limits.
-  // Ends early once *stop (may be null) is true.
+  // Finds all matches in order, but no empty one right after a match. Throws DataError beyond the limits of steps. Ends
+  // early once *stop (may be null) is true.
   void find_all(std::string_view text, std::vector<Match>& matches, const std::atomic<bool>* stop) const;
 
  private:
@@ -44,7 +44,7 @@ class PreTokenizer {
   // (they give the same words, and tests compare the two).
   explicit PreTokenizer(const std::optional<JsonObject>& component, bool general_only = false);
 
-  // Whether words are to be read as bytes (a ByteLevel stands last).
+  // Whether words are to be read as bytes: the last step is a ByteLevel.
   bool byte_level() const { return byte_level_; }
 
   // Buffers of one thread.

@@ -12,7 +12,7 @@
 
 namespace norma {
 
-// Those that differ from an ASCII letter of the set by case only are added.
+// The set, and the characters that differ from an ASCII letter in it by case only.
 CodeSet with_other_case(const CodeSet& set);
 bool is_ascii_letter(char32_t code);
 
@@ -35,10 +35,10 @@ class RegexReader {
     return found;
   }
 
-  // `length` bytes from here are the construct that cannot be read, or is read differently by the two engines.
+  // Throws: the next `length` bytes are a construct that cannot be read, or that the two engines read differently.
   [[noreturn]] void refuse(std::size_t length, std::string_view why) const;
   char32_t take_char();
-  // Within (?i:...) the characters are ASCII.
+  // Throws when a character within (?i:...) is not ASCII.
   void check_any_case(char32_t code) const;
   // A character, or an escape that stands for one or for a set.
   Item read_item(bool any_case);

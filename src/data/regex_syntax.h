@@ -6,7 +6,7 @@
 //   classes            . [...] [^...] \s \S \w \W \d \D \p{..} \P{..} \p{^..} of general categories
 //   groups             (...) (?:...) (?>...) (?i:...) (?-i:...) (?=...) (?!...) (?<=...) (?<!...)
 //   repeats            ? * + and the same with ? or + after them; {n} {n,} {n,m}; {n,}? {n,m}?
-//   places             ^ and $ (of a line), \A, \z
+//   anchors            ^ and $ (of a line), \A, \z
 //
 // Within (?i:...) only ASCII characters, and not the pairs (ss, st, ff, fi, fl) that fold to one character.
 #pragma once
@@ -19,11 +19,11 @@
 
 namespace norma {
 
-// The same expression for PCRE2 with PCRE2_UTF and PCRE2_MULTILINE. DataError naming the construct that is not
-// allowed; `where` is the component that holds the pattern.
+// The same expression for PCRE2 with PCRE2_UTF and PCRE2_MULTILINE. Throws an error at `where`, which is the pattern in
+// its file, naming the construct that is not allowed.
 std::string to_pcre(const std::string& pattern, const JsonLocation& where);
 
-// A class "[...]" of exactly these code points; matches nothing when there are none.
+// A class "[...]" of exactly these code points; it matches nothing when there are none.
 std::string class_text(const CodeSet& set);
 
 }  // namespace norma

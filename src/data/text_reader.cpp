@@ -61,7 +61,7 @@ std::vector<fs::path> walk(const fs::path& folder) {
 
 constexpr std::size_t kMaxReason = 200;  // of what a parser says; it quotes the text
 
-// Takes the string under "text" at the top level; everything else is read over.
+// Takes the string under "text" at the top level and ignores everything else.
 class TextField : public nlohmann::json_sax<Json> {
  public:
   std::optional<std::string> text;
@@ -228,8 +228,7 @@ bool TextReader::read_document(RawDocument& document) {
   }
   file.is_done = true;
   document.line = file.is_json ? ++file.line : 0;
-  // A plain file is a document even when it is empty, so that documents can be counted; a last blank line is
-  // not.
+  // A plain file is a document even when it is empty, so that documents can be counted; a last blank line is none.
   return !file.is_json || document.bytes.find_first_not_of(" \t\r") != std::string::npos;
 }
 
@@ -257,7 +256,7 @@ DocumentText document_text(RawDocument document) {
   if (!field.text) {
     throw DataError(cat("[text] ", document.where(), " must be a JSON object with a string \"text\"; got none"));
   }
-  if (field.is_repeated) throw DataError(cat("[text] ", document.where(), ": \"text\" must stand there once"));
+  if (field.is_repeated) throw DataError(cat("[text] ", document.where(), ": \"text\" must occur once"));
   result.text = std::move(*field.text);
   return result;
 }

@@ -1,4 +1,4 @@
-// UTF-8, character classes and NFC, with the two versions of Unicode the Hugging Face tokenizers library
+// UTF-8, character classes and NFC, with the two versions of Unicode that the Hugging Face tokenizers library
 // uses: 16.0 for the classes of regular expressions, 9.0 for normalisation.
 #pragma once
 
@@ -36,7 +36,7 @@ void append_repaired_utf8(std::string_view bytes, std::string& out);
 
 enum class CharClass : std::uint8_t { other = 0, letter = 1, number = 2, space = 3 };
 
-// Classes of all code points in two stages, and which of them NFC can copy without looking at their
+// A two-stage table of the classes of all code points, and of which ones NFC can copy without looking at their
 // neighbours.
 class CharTable {
  public:
@@ -61,13 +61,14 @@ class CharTable {
   std::array<std::uint8_t, 128> ascii_{};
 };
 
-// Whether an added token that stands alone may not touch this character: those of word_set() and joiners.
+// Whether the character is a word character, which an added token with single_word may not touch: word_set() and
+// joiners.
 bool is_word_char(char32_t code);
 
 std::uint8_t combining_class(char32_t code);
 
-// Canonical composition. Returns false and leaves `out` alone when the text is known to be unchanged; else
-// `out` is replaced by the normal form. The text must be well-formed UTF-8.
+// Canonical composition. Returns false and leaves `out` alone when the text is in normal form already, as far as a
+// quick look shows; else `out` becomes the normal form. The text must be well-formed UTF-8.
 bool to_nfc(std::string_view text, std::string& out);
 
 }  // namespace norma

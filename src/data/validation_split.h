@@ -1,5 +1,5 @@
-// Which documents of prepare() go to validation: a draw by the document's number alone, and what is done when that
-// draw leaves one side without a document.
+// Which documents of prepare() go to validation: a draw by the document's number alone, and a repair when that draw
+// leaves one side without a document.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +20,13 @@ class ValidationSplit {
   // Whether the document with this number (from 0, empty ones counted) goes to validation.
   bool takes(std::int64_t number) const;
 
-  // Every document that is not empty is to be told once; then repair() mends the split when it has to. True when
-  // it changed: the documents are to be split anew.
+  // To be called once for every document that is not empty; then repair() mends the split when it has to. It returns
+  // true when the split has changed and the documents must be split anew.
   void observe(std::int64_t number);
   bool repair();
 
-  // After a repair with one document only: where its text is to be cut, at a paragraph, line or word border near
-  // the wanted share. The part from there on is for validation.
+  // After a repair with one document only: where to cut its text, at a paragraph, line or word border near the wanted
+  // share. The part from there on goes to validation.
   bool cuts() const { return cuts_; }
   std::size_t cut_of(std::string_view text) const;
 

@@ -1,4 +1,4 @@
-// Errors of the user's world (they carry the exit code), checks of our own, and problems of a config.
+// Errors that a user can cause or meet (they carry the exit code), checks of our own code, and problems of a config.
 //
 // Text of an error: "[where] what must hold; got ...; what is allowed". main() prints it and exits with exit_code().
 #pragma once
@@ -23,7 +23,7 @@ enum class ExitCode : int {
   memory = 7,          // out of memory
   disk = 8,            // a write failed: disk full, no permission
   stopped_early = 75,  // stopped by a signal with a good checkpoint: run again to go on
-  interrupted = 130,   // ended by SIGINT without anything to go on from
+  interrupted = 130,   // ended by SIGINT without a checkpoint to go on from
   terminated = 143     // the same by SIGTERM
 };
 
@@ -55,7 +55,7 @@ struct DiskError : Error {
   explicit DiskError(const std::string& text) : Error(ExitCode::disk, text) {}
 };
 
-// A broken promise inside Norma: our bug, never the user's input.
+// A broken promise inside of Norma: a bug, never the user's input.
 struct CheckFailure : Error {
   explicit CheckFailure(const std::string& text) : Error(ExitCode::internal, text) {}
 };
@@ -78,8 +78,7 @@ void append(Problems& all, Problems more);
 
 }  // namespace norma
 
-// NORMA_CHECK(n > 0, "[layout] numel must be positive; got ", n): throws CheckFailure when the condition is
-// false.
+// NORMA_CHECK(n > 0, "[layout] numel must be positive; got ", n) throws CheckFailure when the condition is false.
 #define NORMA_CHECK(condition, ...)                                                  \
   do {                                                                               \
     if (!(condition)) [[unlikely]]                                                   \

@@ -23,10 +23,10 @@ std::string read_file(const fs::path& path, std::uint64_t max_bytes);
 // leaves `path` as it was, when that fails or when `path` is a folder, a device or a pipe.
 void write_file_atomic(const fs::path& path, std::string_view bytes);
 
-// fsync of a folder, so that a rename inside it survives a crash.
+// Calls fsync on a folder, so that a rename inside of it survives a crash.
 void sync_folder(const fs::path& folder);
 
-// A file opened for writing whose every write is checked. close() fsyncs; the destructor closes without.
+// A file opened for writing; every write is checked. close() calls fsync, the destructor closes without it.
 class OutputFile {
  public:
   enum class Mode { truncate, append };
@@ -46,11 +46,11 @@ class OutputFile {
   std::uint64_t bytes_written_ = 0;
 };
 
-// A temporary name is that of the file or folder it will become, this mark, and digits that no other process draws.
+// A temporary name: the name of the file or folder that it will become, this mark, and random digits.
 inline constexpr std::string_view kTemporaryMark = ".tmp-";
 fs::path temporary_beside(const fs::path& path);
 
-// "runs/a" for "runs/a/" and for "runs/a": a path that has a file name and a parent.
+// "runs/a" for both "runs/a/" and "runs/a".
 fs::path without_slash(const fs::path& path);
 
 // A file or a folder under a temporary name until it is complete.

@@ -8,7 +8,7 @@ namespace norma {
 
 enum class LogLevel { debug, info, warning, error };
 
-// Console lines go to stderr. `file` (may be empty) additionally receives every line with a time stamp.
+// Console lines go to stderr. `file`, unless it is empty, receives every line with a time stamp.
 void start_log(LogLevel console_level, const std::string& file);
 
 void log_debug(std::string_view line);
@@ -16,14 +16,14 @@ void log_info(std::string_view line);
 void log_warning(std::string_view line);
 void log_error(std::string_view line);
 
-// One line that is rewritten in place on a terminal (step, loss, ETA ...). Elsewhere it is a plain log line.
-// On a terminal the next ordinary log line first ends it, so that nothing is overwritten.
+// A line that is rewritten again and again on a terminal (step, loss, ETA ...). Elsewhere every update is a log line.
+// On a terminal the next ordinary log line ends it first, so that nothing is overwritten.
 class ProgressLine {
  public:
   ProgressLine();
   bool on_terminal() const { return on_terminal_; }
   void update(std::string_view text);  // rewrites the line (terminal) or logs it (elsewhere)
-  void finish();                       // leaves the last text standing
+  void finish();                       // keeps the last text on the screen
 
  private:
   bool on_terminal_;

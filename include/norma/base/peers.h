@@ -1,5 +1,5 @@
-// The other processes of a run, for the little that rooms ask of them: add up, agree, meet. The rooms never learn how
-// messages travel.
+// The processes of a run, as the rooms see them: they add up numbers, gather texts and wait for each other. The rooms
+// never learn how messages travel.
 #pragma once
 
 #include <functional>
@@ -8,7 +8,7 @@
 
 namespace norma {
 
-// Every rank calls the same methods in the same order. All of them may throw CollectiveError.
+// Every rank must call the same methods in the same order. Each of them may throw CollectiveError.
 class Peers {
  public:
   virtual ~Peers() = default;
@@ -22,11 +22,11 @@ class Peers {
   std::string broadcast(const std::string& text) { return gather(is_first() ? text : "").front(); }  // rank 0's
   virtual void barrier(const std::string& /*what*/) {}
 
-  // Runs `action` on rank 0 and gives its text to every rank. What it throws, all throw, with the same exit code.
+  // Runs `action` on rank 0 and returns its text on every rank. If it throws, every rank throws the same error.
   std::string on_first(const std::function<std::string()>& action);
 };
 
-// One process alone.
+// A process without others.
 using NoPeers = Peers;
 
 }  // namespace norma

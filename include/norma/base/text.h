@@ -43,10 +43,10 @@ std::string aligned(const std::vector<std::vector<std::string>>& rows, std::size
 // The same rows as a Markdown table. A bar in a cell is escaped.
 std::string markdown(const std::vector<std::vector<std::string>>& rows);
 
-// The candidate with the smallest edit distance to `name`, or "" when none is close enough to be a slip.
+// The candidate with the smallest edit distance to `name`, or "" when none is close enough to be a typing error.
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates);
 
-// ", did you mean 'lr'?" or "" — ready to be appended to a message.
+// ", did you mean 'lr'?" or "", to be appended to a message.
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& candidates);
 
 }  // namespace norma

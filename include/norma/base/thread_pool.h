@@ -13,14 +13,14 @@
 
 namespace norma {
 
-// Cores this process may run on (affinity and cgroup limits respected), at least 1.
+// The number of cores that this process may use, by its affinity and its cgroup's limits; at least 1.
 int available_cores();
 
 // A fixed set of workers and one queue.
 class ThreadPool {
  public:
   explicit ThreadPool(int num_threads);
-  ~ThreadPool();  // finishes the queue
+  ~ThreadPool();  // runs what is queued first
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
@@ -47,8 +47,8 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-// Calls body(begin, end) over disjoint ranges that cover [0, n), on num_threads threads (the caller's
-// included). Rethrows the first exception after all ranges ended.
+// Calls body(begin, end) for disjoint ranges that cover [0, n), on num_threads threads, the caller's included. Rethrows
+// the first exception after all ranges have ended.
 void parallel_ranges(std::int64_t n, int num_threads, const std::function<void(std::int64_t, std::int64_t)>& body);
 
 }  // namespace norma

@@ -1,10 +1,10 @@
-// Batches of training instances with their position. The position is a pure function of (seed, epoch,
-// instances consumed), so resuming is a seek of constant cost, and the order is defined over the global
-// stream of instances: it does not depend on micro-batches, world size or prefetching.
+// Batches of training instances with their position. The instances of a batch are a pure function of (seed, epoch,
+// instances consumed), so that resuming is a seek of constant cost, and the order is that of the global stream of
+// instances: it does not depend on micro-batches, world size or prefetching.
 //
-// Epoch e is shuffled with PCG64(seed + e), e from 0; a global batch is the next G instances of that order;
-// rank r of W takes its positions r, r + W, ...; what does not fill a batch at the end of an epoch is dropped
-// (OLMo's IterableDataset with drop_last).
+// Epoch e, counted from 0, is shuffled with PCG64(seed + e). A global batch is the next G instances of that order, and
+// rank r of W takes those with the indices r, r + W, ... in the batch. Instances that do not fill a batch at the end of
+// an epoch are dropped (OLMo's IterableDataset with drop_last).
 #pragma once
 
 #include <condition_variable>
@@ -25,7 +25,7 @@ namespace norma {
 struct Position {
   std::int64_t epoch = 0;
   std::int64_t instances = 0;  // consumed within the epoch, over all ranks
-  std::int64_t tokens = 0;     // seen altogether, over all ranks and epochs
+  std::int64_t tokens = 0;     // seen so far, over all ranks and epochs
   bool operator==(const Position&) const = default;
 };
 
@@ -33,7 +33,7 @@ Json to_json(const Position& position);
 // Throws DataError with `where` when a field is missing, negative or beyond 2^60.
 Position parse_position(const Json& json, const std::string& where);
 
-// This rank's part of one global batch.
+// One rank's part of a global batch.
 struct TokenBatch {
   std::vector<std::int64_t> ids;        // [size, sequence_length], row-major
   std::vector<std::int64_t> instances;  // [size], their indices in the dataset
@@ -52,8 +52,8 @@ struct BatchStreamOptions {
   std::int64_t prefetch = 4;  // batches read ahead, at least 1
 };
 
-// An endless stream of batches, read ahead by one background thread that starts with the first next(). For
-// use by one thread.
+// An endless stream of batches, read ahead by one background thread that starts with the first next(). It may be used
+// by one thread only.
 class BatchStream {
  public:
   // Throws DataError when one global batch needs more instances than there are, ConfigError when it has fewer
@@ -67,15 +67,15 @@ class BatchStream {
   // read before it are consumed.
   TokenBatch next();
 
-  // Goes on from `position`, which may come from a run with another batch size or world size. Costs at most
-  // the shuffle of one epoch. Throws DataError when the position lies outside of the dataset.
+  // Goes on from `position`, which may come from a run with another batch size or world size. This costs the shuffle of
+  // one epoch at most. Throws DataError when the position lies outside of the dataset.
   void seek(const Position& position);
 
   std::int64_t batches_per_epoch() const;
 
  private:
-  TokenBatch read_batch();  // at position_, which it advances
-  std::int64_t instance_at(std::int64_t place) const;
+  TokenBatch read_batch();                             // at position_, which it advances
+  std::int64_t instance_at(std::int64_t index) const;  // in the order of the epoch
   void prepare_order(std::int64_t epoch);
   void read_ahead();
   void stop();

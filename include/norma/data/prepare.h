@@ -1,9 +1,9 @@
 // Text to token files: `<output>/train-00000.npy` ..., `validation-00000.npy` ..., a sidecar beside each, and
 // a copy of the tokenizer as `tokenizer.json`.
 //
-// Of each document: strip as Python's str.strip(), skip it when nothing is left, encode without added special
-// tokens, append end-of-text unless the last id already is it (OLMo's scripts/prepare_memmap_dataset.py). The
-// output is the same whatever the number of threads.
+// Each document is stripped as by Python's str.strip(), skipped when nothing remains, encoded without added special
+// tokens and ended by the end-of-text id unless that is its last id already (OLMo's scripts/prepare_memmap_dataset.py).
+// The output does not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +22,10 @@ struct PrepareOptions {
   fs::path output;                           // folder; made when missing
   TokenDtype dtype = TokenDtype::automatic;  // auto: uint16 when every id of the tokenizer fits
   std::string eos_token;                     // empty: "<|endoftext|>"
-  // Documents for validation, at most one of the two. By fraction, a document is drawn by a hash of (seed,
-  // its number in the input); by number, every n-th goes there, the n-th first. When that leaves training or
-  // validation without a document, the one nearest to it is moved there; a single document is cut, at a paragraph
-  // border when there is one, and its last part goes to validation. PrepareReport::note tells.
+  // Which documents go to validation; at most one of the two may be set. The fraction draws documents by a hash of
+  // (seed, number of the document in the input); `every` takes each n-th document, the n-th first. When this leaves
+  // training or validation without a document, the one nearest to it is moved there. A single document is cut, at a
+  // paragraph border when there is one, and its last part goes to validation. PrepareReport::note then says so.
   double validation_fraction = 0;
   std::int64_t validation_every = 0;
   std::int64_t max_tokens_per_file = std::int64_t{512} << 20;  // a longer document has a file of its own
@@ -59,10 +59,10 @@ struct PrepareReport {
   double tokens_per_second() const { return seconds > 0 ? static_cast<double>(tokens()) / seconds : 0; }
 };
 
-// Everything is written to `<output>/.preparing` and renamed at the end, sidecars last: an error or a kill
-// leaves nothing that looks whole, and an earlier output stays as it was until then. (A later call removes
-// such remains.) `progress` (may be empty) is called on the calling thread, several times a second also
-// within a long document; an exception from it cancels. The folder is locked: a second prepare into it is refused.
+// Everything is written to `<output>/.preparing` and renamed at the end, sidecars last: an error or a kill leaves
+// nothing that looks whole (a later call removes what is left), and an earlier output stays as it was until then.
+// `progress` (may be empty) is called on the calling thread, several times a second even within a long document; an
+// exception from it cancels. The folder is locked, so that a second prepare into it is refused.
 //
 // Throws ConfigError for options that contradict each other or an output that exists or is being written by another
 // process, DataError for the text (file and line), the tokenizer, or a split that stays empty; DiskError when a write

@@ -1,9 +1,9 @@
 // Documents out of text files, one at a time, in bounded memory.
 //
-//   .jsonl                   one document a line: a JSON object with a string "text"; blank lines are skipped
-//   .txt .md .rst            one document a file
-//   .gz, .zst after these    compressed (several gzip members or zstd frames are read through), also
-//   .json.gz, .json.zst
+//   .jsonl                   one document per line: a JSON object with a string "text"; blank lines are skipped
+//   .txt .md .rst            one document per file
+//   .gz, .zst after these    compressed, in one or several gzip members or zstd frames
+//   .json.gz, .json.zst      as .jsonl, compressed
 //
 // A document, decompressed, may have at most max_document_bytes; nothing else grows with the input.
 #pragma once
@@ -18,12 +18,12 @@
 
 namespace norma {
 
-// The text files that the inputs stand for: names, globs, and folders walked recursively (known suffixes
-// only, sorted, hidden entries left out). A file named twice counts twice. Throws DataError: no inputs,
-// nothing found, a missing file, an unknown suffix.
+// The text files that the inputs stand for: names, globs, and folders that are walked recursively (sorted, known
+// suffixes only, without hidden entries). A file named twice counts twice. Throws DataError: no inputs, nothing found,
+// a missing file, an unknown suffix.
 std::vector<fs::path> find_text_files(const std::vector<std::string>& inputs);
 
-// A document as it stands in its file: a line of JSON, or the text itself.
+// A document as its file holds it: a line of JSON, or the text itself.
 struct RawDocument {
   std::string bytes;
   std::string file;
@@ -42,8 +42,8 @@ class TextReader {
   TextReader(const TextReader&) = delete;
   TextReader& operator=(const TextReader&) = delete;
 
-  // False at the end of the last file. Throws DataError naming file (and line): unreadable, compressed data
-  // that is damaged or cut off, a document beyond max_document_bytes.
+  // False at the end of the last file. Throws DataError naming file (and line): a file that cannot be read, compressed
+  // data that is damaged or cut off, a document beyond max_document_bytes.
   bool next(RawDocument& document);
 
   // Bytes on disk, for progress.
@@ -69,9 +69,9 @@ struct DocumentText {
 };
 
 // The document's text. Ill-formed UTF-8 becomes U+FFFD, as Python's errors="replace", and so does a lone surrogate
-// of JSON ("\ud800"). NaN, Infinity and numbers beyond a double are read over, as Python's json does. Throws
-// DataError naming file, line and reason: not JSON, no "text" at the top level, one that is not a string or stands
-// there twice. Safe to call from several threads.
+// of JSON ("\ud800"). NaN, Infinity and numbers beyond a double are accepted, as by Python's json. Throws DataError
+// naming file, line and reason: not JSON, no "text" at the top level, one that is not a string or occurs twice. Safe to
+// call from several threads.
 DocumentText document_text(RawDocument document);
 
 }  // namespace norma

@@ -1,9 +1,9 @@
-// Token files: OLMo's headerless ".npy" (raw little-endian uint16 or uint32 ids, documents concatenated, each
-// ended by the end-of-text id), a JSON sidecar beside each, and a list of them read as fixed-length
-// instances.
+// Token files: OLMo's headerless ".npy" (raw little-endian uint16 or uint32 ids, documents one after the other, each
+// ended by the end-of-text id) with a JSON sidecar beside each, and a list of them that is read as instances of fixed
+// length.
 //
-// Instance i of a file is its tokens [i * T, (i + 1) * T); what remains at a file's end is dropped; the
-// global index runs through the files in listed order (OLMo's MemMapDataset).
+// Instance i of a file is its tokens [i * T, (i + 1) * T); tokens that do not fill an instance at a file's end are
+// dropped. The global index runs through the files in listed order (OLMo's MemMapDataset).
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,8 @@ struct Sidecar {
   bool operator==(const Sidecar&) const = default;
 };
 
-// Throws DataError with `where` and the field: missing, wrong type, out of range, a version this build cannot
-// read.
+// Throws DataError naming `where` and the field: missing, of the wrong type, out of range, of a version that this build
+// cannot read.
 Sidecar parse_sidecar(std::string_view json, const std::string& where);
 std::string to_json(const Sidecar& sidecar);
 fs::path sidecar_path(const fs::path& token_file);
@@ -43,20 +43,19 @@ std::optional<Sidecar> read_sidecar(const fs::path& token_file);
 
 std::int64_t item_bytes(TokenDtype dtype);  // 2 or 4; not defined for `automatic`
 
-// Names and globs of a config key that stand for no file; a TokenDataset of the others may still be refused.
+// The names and globs of a config key that match no file. A TokenDataset of the others may still be refused.
 Problems missing_token_files(const std::vector<std::string>& paths, const std::string& key);
 
 struct TokenDatasetOptions {
   std::vector<std::string> paths;  // names or globs, in order; one listed twice counts twice
   TokenDtype dtype = TokenDtype::automatic;
   std::int64_t sequence_length = 0;  // T
-  std::int64_t id_bound = 0;         // ids of the model: every id read must be below (rows of the embedding)
+  std::int64_t id_bound = 0;         // every id that is read must be below it (rows of the embedding)
   std::string key = "data.paths";    // the config key the paths came from, for messages
 };
 
-// Instances of T tokens out of any number of files. All files are mapped at construction and checked against
-// their sidecars (content checksums excepted: see verify()). Const members may be called from several
-// threads.
+// Instances of T tokens out of any number of files. The constructor maps all files and checks them against their
+// sidecars, checksums of the contents excepted: see verify(). Const members may be called from several threads.
 class TokenDataset {
  public:
   // Throws DataError: no paths, a glob without match, a missing file, a size that is no multiple of the item,
@@ -69,21 +68,20 @@ class TokenDataset {
   std::int64_t sequence_length() const { return options_.sequence_length; }
   std::int64_t num_files() const { return static_cast<std::int64_t>(files_.size()); }
 
-  // Copies the T ids of an instance. Throws DataError naming file and token offset when an id is not below
-  // id_bound.
+  // Copies the T ids of an instance. Throws DataError naming file and token offset when an id is not below id_bound.
   void read(std::int64_t instance, std::span<std::int64_t> out) const;
 
   // Calls visit(id) for the ids of a file, remainders included, until it returns false. Throws DataError as read().
   void for_each_id(std::int64_t file, const std::function<bool(std::uint32_t)>& visit) const;
 
-  // Of the first file that has one: which id ends a document, which tokenizer made the tokens.
+  // The sidecar of the first file that has one: it says which id ends a document and which tokenizer made the tokens.
   std::optional<Sidecar> sidecar() const;
 
-  // Hash of what is read: file names without folders, sizes, checksums of the sidecars, dtypes, T. The same
-  // data in another folder has the same fingerprint.
+  // A hash of what is read: file names without folders, sizes, checksums in the sidecars, dtypes, T. The same data in
+  // another folder has the same fingerprint.
   std::string fingerprint() const;
 
-  // The tokenizer the sidecars name, beside the first file that has one; nullopt when none does.
+  // The path of the tokenizer that the sidecars name, beside the first file with a sidecar; nullopt without sidecars.
   std::optional<fs::path> tokenizer() const;
 
   // Compares every file with its sidecar's checksum (reads all of it). Throws DataError naming the file.

@@ -1,16 +1,15 @@
 // Text to token ids and back: byte-level BPE as written in a Hugging Face `tokenizer.json`.
 //
-// What is read: model BPE (merges as "a b" or ["a", "b"], ignore_merges); normalizer NFC; pre-tokenizers
-// ByteLevel, Split, Digits; decoder ByteLevel; added tokens with all their flags; any Sequence of these. A
-// component of another kind is refused by name, and so are truncation, padding, what that library does not read
-// and added tokens that it would number differently. No special tokens are added around a text: post-processors
-// that would do so are ignored. Same ids as Hugging Face tokenizers 0.22: character
-// classes are those of Unicode 16.0, NFC uses the combining classes of Unicode 9.0, as that library does. Two
-// things follow it that may surprise: a byte that no token stands for is left out, and a Split need not keep
-// the whole text.
+// Read are: model BPE (merges as "a b" or ["a", "b"], ignore_merges); normalizer NFC; pre-tokenizers ByteLevel, Split
+// and Digits; decoder ByteLevel; added tokens with all their flags; any Sequence of these. A component of another kind
+// is refused by name, and so are truncation, padding, and what the Hugging Face library refuses or would number
+// differently. No special tokens are added around a text: post-processors that would do so are ignored.
 //
-// Input need not be valid UTF-8: every maximal ill-formed part is read as U+FFFD, as Python's
-// errors="replace" does.
+// The ids are those of Hugging Face tokenizers 0.22: character classes are those of Unicode 16.0, and NFC uses the
+// combining classes of Unicode 9.0, as that library does. Two things that it does may surprise: a byte without a token
+// is left out, and a Split need not keep the whole text.
+//
+// Text need not be valid UTF-8: every maximal ill-formed part is read as U+FFFD, as by Python's errors="replace".
 #pragma once
 
 #include <atomic>
@@ -33,16 +32,15 @@ class Tokenizer {
   struct Work;
 
  public:
-  // What one thread keeps between calls of encode(): a memory of words already split into tokens (4 MiB), and
-  // buffers that grow with the longest text. It belongs to no particular tokenizer: used with another one it
-  // starts anew.
+  // What one thread keeps between calls of encode(): the tokens of recent words (4 MiB), and buffers that grow with the
+  // longest text. It belongs to no particular tokenizer: used with another one it starts anew.
   class Scratch {
    public:
     Scratch();
     ~Scratch();
     Scratch(Scratch&&) noexcept;
     Scratch& operator=(Scratch&&) noexcept;
-    // encode() ends soon after *stop becomes true, with an Error; null: never. It must outlive its use.
+    // encode() ends with an Error soon after *stop becomes true. Null: never. *stop must outlive its use.
     void stop_on(const std::atomic<bool>* stop);
 
    private:
@@ -59,20 +57,19 @@ class Tokenizer {
   // Ids of a text, no special tokens added; text that spells a special token becomes that token. All const
   // members may be called from several threads at once, with one Scratch per thread.
   std::vector<std::uint32_t> encode(std::string_view text) const;
-  // Appends the ids to `out`. The form for bulk work. DataError when the text is longer than 2 GiB, or when
-  // the expression of a Split, other than the ones of the OLMo and GPT-2 tokenizers, needs more steps than
-  // allowed.
+  // The form for bulk work: appends the ids to `out`. Throws DataError when the text is longer than 2 GiB, or when the
+  // expression of a Split, other than those of the OLMo and GPT-2 tokenizers, needs more steps than allowed.
   void encode(std::string_view text, std::vector<std::uint32_t>& out, Scratch& scratch) const;
 
-  // The bytes of the tokens, ill-formed UTF-8 replaced by U+FFFD. Ids without a token yield nothing.
-  // skip_special leaves out the added tokens that are marked special.
+  // The text of the tokens, with ill-formed UTF-8 replaced by U+FFFD. Ids without a token give nothing. skip_special
+  // leaves out the added tokens that are marked special.
   std::string decode(std::span<const std::uint32_t> ids, bool skip_special = false) const;
 
-  // By id, the bytes of text that a token stands for; 0 for special tokens and for ids without a token.
+  // By id: how many bytes of text a token stands for; 0 for special tokens and for ids without a token.
   std::vector<std::int64_t> token_bytes() const;
 
   std::int64_t vocab_size() const;  // largest id + 1
-  // Added tokens by their content, others as the file spells them.
+  // The id of an added token by its content, of another token by its spelling in the file.
   std::optional<std::uint32_t> token_id(std::string_view token) const;
   std::optional<std::uint32_t> eos_id() const;  // of "<|endoftext|>"
   const std::string& checksum() const;          // of the file's bytes, see base/file.h
