@@ -124,8 +124,8 @@ class EvalProgress {
 };
 
 void check_outputs(const EvalArguments& arguments) {
-  check_output("eval", "--out", arguments.out);
-  check_output("eval", "--predictions", arguments.predictions);
+  output_file("eval", "--out", arguments.out);
+  output_file("eval", "--predictions", arguments.predictions);
   if (!arguments.out.empty() && fs::weakly_canonical(arguments.out) == fs::weakly_canonical(arguments.predictions)) {
     throw ConfigError("[eval] --out and --predictions must be two files; got " + arguments.out + " for both");
   }
@@ -249,7 +249,7 @@ int run_eval(const EvalArguments& arguments) {
 }
 
 void run_compare(const EvalArguments& arguments) {
-  check_output("eval", "--out", arguments.out);
+  output_file("eval", "--out", arguments.out, arguments.compare);
   CompareInput input{{arguments.compare.begin(), arguments.compare.end()}, arguments.metric};
   const Comparison comparison = compare_predictions(input);
   if (!arguments.out.empty()) write_file_atomic(arguments.out, to_text(to_json(comparison), 2) + "\n");

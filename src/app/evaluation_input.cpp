@@ -128,7 +128,7 @@ class Opening {
     if (sidecar) {
       end = static_cast<std::uint32_t>(sidecar->eos_id);
     } else if (find_quietly()) {
-      end = found().tokenizer.eos_id();
+      end = found().end_of_text;
     }
     if (!end) {
       log_warning(cat(set.label, " is not scored by document: nothing says which id ends one"));

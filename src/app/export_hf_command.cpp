@@ -8,8 +8,8 @@
 #include <c10/core/GradMode.h>
 
 #include "norma/base/error.h"
-#include "norma/base/log.h"
 #include "norma/base/file.h"
+#include "norma/base/log.h"
 #include "norma/checkpoint/commit.h"
 #include "norma/interop/hf_folder.h"
 #include "norma/interop/model_source.h"
@@ -25,13 +25,6 @@ namespace {
 
 constexpr std::int64_t kInstances = 2, kMostTokens = 32;  // what a model is judged by
 constexpr std::int64_t kMostPrinted = 1 << 16;            // logits in a file for the checker
-
-void check_target(const fs::path& target) {
-  std::error_code error;
-  if (!fs::exists(target, error) || (fs::is_directory(target, error) && fs::is_empty(target, error))) return;
-  throw ConfigError(
-      cat("[export] --out names the folder to write; ", target.string(), " is there already and not an empty folder"));
-}
 
 // ---- The tokenizer ----
 
@@ -54,7 +47,7 @@ std::optional<ExportedTokenizer> find_tokenizer(const ExportArguments& arguments
                      {"bos_token", nullptr},
                      {"model_max_length", config.model.sequence_length},
                      {"clean_up_tokenization_spaces", false}};
-    if (const auto id = found.tokenizer.eos_id()) {
+    if (const auto id = found.end_of_text) {
       result.tokens.end_of_text = *id;
       result.config["eos_token"] = "<|endoftext|>";
     }
@@ -74,7 +67,7 @@ std::optional<ExportedTokenizer> find_tokenizer(const ExportArguments& arguments
 }
 
 void write_tokenizer(const fs::path& folder, const ExportedTokenizer& tokenizer) {
-  write_file_atomic(folder / "tokenizer.json", tokenizer.bytes);
+  write_file_atomic(folder / kTokenizerFile, tokenizer.bytes);
   write_file_atomic(folder / "tokenizer_config.json", tokenizer.config.dump(2) + "\n");
 }
 
@@ -185,9 +178,8 @@ void export_hf(const ExportArguments& arguments) {
   options.dtype = choice<HfDtype>("export", "--dtype", arguments.dtype);
   options.max_shard_bytes = arguments.max_shard_bytes;
   const auto remote_code = choice<RemoteCode>("export", "--remote-code", arguments.remote_code);
-  const fs::path target = export_place(arguments);
-  check_target(target);
-  check_output("export", "--logits", arguments.logits);
+  const fs::path target = output_folder("export", "--out", arguments.out);
+  output_file("export", "--logits", arguments.logits);
   StagedPath staged(target, "export");
   const fs::path checkpoint = find_checkpoint(arguments.from);
   verify_checkpoint(checkpoint);

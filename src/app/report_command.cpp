@@ -81,9 +81,8 @@ Baseline count_run(const fs::path& run) {
 }
 
 void run_baseline(const BaselineArguments& arguments, const CLI::App& command) {
-  check_output("baseline", "--out", arguments.out);
+  fs::path out = output_file("baseline", "--out", arguments.out);
   Baseline baseline;
-  fs::path out = arguments.out;
   if (const fs::path run = arguments.train.front(); is_run_folder(run)) {
     refuse_other_options(command, "train", {"--out"});
     baseline = count_run(run);

@@ -2,7 +2,8 @@
 
 #include <ATen/Parallel.h>
 
-#include "run_tokenizer.h"
+#include "norma/data/run_tokenizer.h"
+
 #include "version.h"
 
 namespace norma {

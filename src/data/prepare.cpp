@@ -119,7 +119,7 @@ void check_options(const PrepareOptions& options) {
 Sidecar common_sidecar(const PrepareOptions& options, const Tokenizer& tokenizer) {
   const std::string where = options.tokenizer.string();
   Sidecar common;
-  common.tokenizer = kTokenizerName;
+  common.tokenizer = kTokenizerFile;
   common.tokenizer_checksum = tokenizer.checksum();
   common.vocab_size = tokenizer.vocab_size();
   const bool fits = common.vocab_size <= 65536;
