@@ -19,7 +19,7 @@ bool is_token_file(const std::string& name) {
   return name.ends_with(".npy");
 }
 
-// A folder of this process' own, gone with the object. Files that are mapped then stay readable.
+// A folder of this process alone, which is removed with the object. Files that are still mapped stay readable.
 class ScratchFolder {
  public:
   ScratchFolder() : path_(fs::temp_directory_path() / "norma-XXXXXX") {
@@ -65,7 +65,7 @@ class Opening {
     return *found_;
   }
 
-  // False, with a warning, where the model's own tokenizer is not to be found.
+  // False, with a warning, when the model's own tokenizer is not found.
   bool find_quietly() {
     if (found_) return true;
     if (is_missing_) return false;
@@ -110,7 +110,7 @@ class Opening {
     return set;
   }
 
-  // Tokens of another tokenizer would get numbers that mean nothing.
+  // The scores of tokens of another tokenizer would mean nothing.
   void check_tokenizer(const EvalSet& set) {
     const std::optional<Sidecar> sidecar = set.dataset->sidecar();
     if (!sidecar) return;
@@ -153,7 +153,7 @@ class Opening {
   }
 
   const EvaluationSources& sources_;
-  RunConfig config_;  // with the instances' length
+  RunConfig config_;  // with the length of the sets' instances
   std::optional<FoundTokenizer> found_;
   bool is_missing_ = false;
 };

@@ -1,4 +1,4 @@
-// What is to be evaluated, opened: validation sets, and tasks as token ids.
+// Opens what is to be evaluated: validation sets, and tasks as token ids.
 #pragma once
 
 #include <functional>
@@ -13,8 +13,8 @@ namespace norma {
 
 struct EvaluationSources {
   const RunConfig& config;  // its section eval says what to open
-  // Finds the model's tokenizer; asked at most once, and only when text must become tokens or bytes be counted. Where
-  // the user named it, it must be right; else bits per byte do without.
+  // Finds the model's tokenizer. It is called at most once, and only when text must become tokens or bytes must be
+  // counted. When it throws DataError, bits per byte are left out, unless the user named the tokenizer.
   std::function<FoundTokenizer()> find_tokenizer;
   bool tokenizer_is_named = false;
   std::string tokenizer_checksum = {};  // of the tokenizer that made the model's tokens; "": unknown
@@ -26,7 +26,7 @@ struct EvaluationSources {
 // file, a tokenizer, token files of another tokenizer, a request that does not fit the model).
 EvaluationInput open_evaluation(const EvaluationSources& sources);
 
-// Of all token ids that will be read: equal on processes that share the work.
+// A hash of all token ids that will be read. Processes that share the work must agree on it.
 std::string fingerprint(const EvaluationInput& input);
 
 }  // namespace norma

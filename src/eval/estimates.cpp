@@ -13,7 +13,7 @@ namespace {
 
 using Worth = std::function<double(const ScoredContinuation&)>;
 
-// A text of one character has no length beyond it; its log-probability then stands for itself.
+// A text of one character has no length without its first character; then the log-probability is not divided.
 double at_least_one(std::int64_t length) {
   return static_cast<double>(std::max<std::int64_t>(length, 1));
 }
@@ -47,7 +47,7 @@ std::int64_t best(const ScoredDocument& document, const Worth& worth) {
   return chosen;
 }
 
-// How a metric looks at a document.
+// A metric that is a mean over documents.
 struct MeanMetric {
   TaskMetric metric;
   Worth worth;
@@ -99,7 +99,7 @@ Decisions decide(const std::vector<ScoredDocument>& documents) {
   return all;
 }
 
-// The jackknife over documents: those of one kind leave the same score behind.
+// The jackknife over documents. Leaving out any document of one kind gives the same score.
 Estimate f1_of(const std::vector<ScoredDocument>& documents) {
   const Decisions all = decide(documents);
   const auto n = static_cast<double>(documents.size());

@@ -15,7 +15,7 @@ void require_finite(const std::string& label, double cross_entropy) {
                           "; the model's weights or activations are not finite"));
 }
 
-// One evaluation: what all its parts have in common.
+// What all parts of one evaluation have in common.
 class Evaluation {
  public:
   Evaluation(Transformer& model, UnitRunner& runner, const EvalConfig& config, Peers& peers,

@@ -36,7 +36,7 @@ Candidates candidates(const at::Tensor& logits, const GenerateOptions& options) 
   return left;
 }
 
-// Prompts under way, a row each.
+// The prompts that are being continued, one per row.
 class DecodeBatch {
  public:
   DecodeBatch(Transformer& model, UnitRunner& runner, const std::vector<TokenIds>& prompts,
@@ -74,7 +74,7 @@ class DecodeBatch {
     return std::min(options_.max_tokens, rest);
   }
 
-  std::int64_t longest() const {  // tokens that any row will see
+  std::int64_t longest() const {  // the most tokens that a row will hold
     std::int64_t most = 0;
     for (const TokenIds& prompt : prompts_) {
       most = std::max(most, static_cast<std::int64_t>(prompt.size()) + std::max<std::int64_t>(room(prompt) - 1, 0));
@@ -82,7 +82,7 @@ class DecodeBatch {
     return most;
   }
 
-  // Reads prompts into a row until one wants a second token.
+  // Reads prompts into a row until one of them goes on after its first token.
   void fill(std::int64_t row) {
     const auto r = static_cast<std::size_t>(row);
     prompt_of_[r] = kIdle;
@@ -102,7 +102,7 @@ class DecodeBatch {
     }
   }
 
-  // Draws the prompt's next token; whether it goes on after that.
+  // Draws the prompt's next token. Returns whether the prompt goes on.
   bool take(std::size_t prompt, const at::Tensor& logits) {
     TokenIds& result = results_[prompt];
     const std::int64_t token = sample_token(logits, options_, prompt, result.size());
@@ -132,7 +132,7 @@ class DecodeBatch {
     }
   }
 
-  // Rows go idle only when no prompt waits for them.
+  // Takes rows out of the batch. A row is idle only when no prompt waits for it.
   void drop_idle_rows() {
     std::vector<std::int64_t> kept;
     for (std::size_t r = 0; r < prompt_of_.size(); ++r) {
@@ -158,7 +158,7 @@ class DecodeBatch {
   std::vector<TokenIds> results_;
   std::vector<std::size_t> prompt_of_;  // by row
   TokenIds last_;                       // by row: the token that the model sees next
-  std::size_t next_ = 0;                // the first prompt that was not read
+  std::size_t next_ = 0;                // the first prompt that was not read yet
 };
 
 }  // namespace

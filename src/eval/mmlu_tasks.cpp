@@ -11,7 +11,7 @@ namespace norma {
 
 namespace {
 
-// A category's subjects in the package's order, on which the numbers of documents depend.
+// The subjects of a category in the package's order, on which the numbers of documents depend.
 struct Category {
   const char* name;
   std::vector<const char*> subjects;
@@ -104,7 +104,7 @@ PromptedDocument ask(const Question& question, const std::string& start, const F
   return document;
 }
 
-// A subject's questions, each under every prompt; documents are numbered on from `number`.
+// Appends a subject's questions, each under every prompt. Documents are numbered from `number` on.
 void load_subject(const std::string& subject, const std::string& split, const Format& format, const TaskData& data,
                   std::int64_t& number, std::vector<TaskRequest>& requests) {
   const std::string folder = "tables/hails/mmlu_no_train/" + subject + "/";

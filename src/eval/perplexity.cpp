@@ -39,7 +39,7 @@ Perplexity evaluate_perplexity(Transformer& model, UnitRunner& runner, const Tok
   for (std::int64_t begin = 0; begin < total; begin += at_once) {
     const std::int64_t mine = begin + options.batch_size * peers.rank();
     const std::int64_t count = std::clamp<std::int64_t>(total - mine, 0, options.batch_size);
-    // A rank without an instance left makes a pass that does not count: units may need every rank.
+    // A rank without an instance left runs a pass that does not count, because units may need every rank.
     const at::Tensor ids = read_instances(dataset, count > 0 ? mine : 0, std::max<std::int64_t>(count, 1));
     const ModelLoss ce = model.loss(ids.to(options.device), {1.0, 0.0, options.loss_chunk, 0.0}, runner);
     if (count > 0) {
@@ -66,7 +66,8 @@ Perplexity evaluate_perplexity(Transformer& model, UnitRunner& runner, const Tok
 
 namespace {
 
-// Pieces of documents, each read after what is before it: [end-of-text, first tokens], then on from the last token.
+// Documents in pieces of at most context_length tokens. The first piece follows an end-of-text, each later one the last
+// token of the piece before it.
 class DocumentRequests {
  public:
   DocumentRequests(const TokenDocuments& documents, std::int64_t context_length) : end_of_text_{documents.end_of_text} {

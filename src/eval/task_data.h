@@ -15,13 +15,15 @@ inline constexpr std::int64_t kMaxLines = 10'000'000;  // of a file; no number, 
 
 class TaskData {
  public:
-  // Reads the index. DataError: no folder, no index, an index that is malformed or names a file outside of the folder.
+  // Reads the index. Throws DataError: no folder, no index, an index that is malformed or names a file outside of the
+  // folder.
   explicit TaskData(fs::path folder);
 
   const fs::path& folder() const { return folder_; }
 
-  // Calls `take` with every line of a file, in order; `name` is its path in the folder without suffixes. DataError: the
-  // file is not in the index, its size, checksum or number of lines differ from it, or a line is no JSON object.
+  // Calls `take` with every line of a file, in order; `name` is its path in the folder without suffixes. Throws
+  // DataError: the file is not in the index, its size, checksum or number of lines differ from it, or a line is no JSON
+  // object.
   void read(const std::string& name, const std::function<void(const JsonObject&)>& take) const;
 
  private:

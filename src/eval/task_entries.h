@@ -1,4 +1,4 @@
-// Where the catalogue comes from: three kinds of tasks, each with its own list and its own way to make requests.
+// The three kinds of tasks that the catalogue is made of, each with its own list and its own way to make requests.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct TaskEntry {
   std::function<std::vector<TaskRequest>(const TaskData& data)> load;
 };
 
-// One question as the prompts make it. A single context or text is shared by all continuations.
+// One question with its prompts. A single context or text is shared by all continuations.
 struct PromptedDocument {
   std::vector<std::string> contexts;
   std::vector<std::string> texts;
@@ -27,10 +27,10 @@ struct PromptedDocument {
 // Throws DataError (naming `row`) when `copies` of a context, one for each continuation, would fill the memory.
 void check_copies(std::size_t copies, const std::string& context, const JsonObject& row);
 
-// Appends a request. DataError (naming `row`) when its context or text is too short to be scored.
+// Appends a request. Throws DataError (naming `row`) when its context or text is too short to be scored.
 void append_request(TaskRequest request, const JsonObject& row, std::vector<TaskRequest>& requests);
 
-// Appends the document's requests. DataError also when the label is none of its continuations.
+// Appends the document's requests. Throws DataError also when the label is none of its continuations.
 void append_requests(const PromptedDocument& document, std::int64_t number, const JsonObject& row,
                      std::vector<TaskRequest>& requests);
 

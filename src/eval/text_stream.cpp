@@ -6,7 +6,7 @@
 namespace norma {
 namespace {
 
-constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // how the beginning of a character reads
+constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // what the decoder gives for the first bytes of a character
 
 }  // namespace
 
@@ -34,7 +34,7 @@ void TextStream::finish() {
   done_ = true;
 }
 
-// Looks for stop texts that end behind `from`.
+// Cuts the text before the first stop text that ends after `from`.
 bool TextStream::cut_at_stop(std::size_t from) {
   std::size_t first = std::string::npos;
   for (const std::string& stop : stops_) {

@@ -1,4 +1,4 @@
-// Downstream tasks, from requests to scores: one path for the training loop and for norma eval.
+// Downstream tasks, from requests to scores. The training loop and norma eval take the same path.
 #pragma once
 
 #include <string>
@@ -14,11 +14,11 @@ struct TaskResult {
   std::string name;
   TaskMetric metric = TaskMetric::acc;
   std::vector<ScoredDocument> documents;  // in the task's order
-  std::vector<MetricEstimate> estimates;  // every metric that has a meaning for it
+  std::vector<MetricEstimate> estimates;  // every metric that applies to it
   std::int64_t requests = 0;
   std::int64_t cut = 0;       // requests that were longer than the model reads: their first tokens were dropped
   std::int64_t left_out = 0;  // documents that do not fit the model, see leave_out_unfitting()
-  bool complete = false;      // not ended early: else nothing above is filled
+  bool complete = false;      // false: ended early, and nothing above is filled
 
   const Estimate& primary() const;  // of `metric`
 };

@@ -1,14 +1,14 @@
-// What a task's log-probabilities amount to. Nothing here knows a tensor.
+// A task's metrics, estimated from log-probabilities. Nothing here knows a tensor.
 //
-// With log p the sum over a continuation's tokens, of the document's continuations:
+// log p is the sum over a continuation's tokens; the metrics of a document compare its continuations:
 //
 //   acc      is the right one the most probable?            argmax log p            == label (the first wins ties)
-//   len_norm the same per character                         argmax log p / chars    == label
+//   len_norm acc with log p per character                   argmax log p / chars    == label
 //   ce_loss  nats per character of the right one            -log p / chars
 //   bpb      bits per byte of the right one                 -log p / bytes / ln 2
 //   f1       F1 score of acc's choices, class 0 positive
 //
-// In OLMo's definitions chars and bytes leave out the first character, which is a space (olmo/eval/downstream.py);
+// OLMo's definitions leave the first character, a space, out of chars and bytes (olmo/eval/downstream.py);
 // those of OLMES (arXiv 2406.08446, "v2" in ai2-olmo-eval) count the whole continuation and are named len_norm_v2,
 // ce_loss_v2 and bpb_v2. Documents of one continuation have no acc, len_norm or f1.
 #pragma once
@@ -36,12 +36,12 @@ struct ScoredContinuation {
 
 struct ScoredDocument {
   std::int64_t document = 0;  // as the task numbers them
-  std::int64_t label = 0;     // place of the right continuation
+  std::int64_t label = 0;     // index of the right continuation
   std::vector<ScoredContinuation> continuations;
 };
 
-// A mean over documents (f1: a score of all) and its standard error: of the mean, n - 1 in the denominator; of f1 by
-// the jackknife. One document has no standard error.
+// A mean over documents and its standard error, with n - 1 in the denominator. f1 is a score of all documents, with a
+// standard error by the jackknife. One document alone has no standard error.
 struct Estimate {
   double value = 0.0;
   std::optional<double> standard_error;
@@ -53,16 +53,16 @@ struct MetricEstimate {
   Estimate estimate;
 };
 
-// Every metric that has a meaning for these documents, in a fixed order; f1 only where asked for.
+// Every metric that applies to these documents, in a fixed order; f1 only on request.
 std::vector<MetricEstimate> task_estimates(const std::vector<ScoredDocument>& documents, bool with_f1);
 
-// One document's part in a mean. f1 has none, and neither have acc and len_norm of a single continuation.
+// One document's value in a mean. There is none for f1, nor for acc and len_norm of a single continuation.
 std::optional<double> document_value(const ScoredDocument& document, TaskMetric metric);
 
-// Mean of the values and its standard error.
+// The mean of the values and its standard error.
 Estimate mean_of(const std::vector<double>& values);
 
-// Sum of a over sum of b, with the standard error of the ratio estimator (linearized).
+// The sum of a divided by the sum of b, with the (linearized) standard error of the ratio estimator.
 Estimate ratio_of(const std::vector<double>& a, const std::vector<double>& b);
 
 }  // namespace norma

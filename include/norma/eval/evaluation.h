@@ -1,5 +1,5 @@
-// Everything that is measured of a model: validation sets and downstream tasks. The training loop and norma eval call
-// the same function, so that equal weights give equal numbers.
+// All that is measured of a model: validation sets and downstream tasks. The training loop and norma eval call the same
+// function, so that equal weights give equal numbers.
 #pragma once
 
 #include <functional>
@@ -32,7 +32,8 @@ struct EvaluationInput {
 struct EvaluationOptions {
   at::Device device = at::kCPU;
   std::int64_t loss_chunk = 1024;
-  // After each forward: of `what`, so many of so many. False on any rank ends the evaluation early on all.
+  // Called after each forward pass: `done` of `total` instances or requests of the part `what` are complete. False on
+  // any rank ends the evaluation early on all.
   std::function<bool(const std::string& what, std::int64_t done, std::int64_t total)> progress;
 };
 
@@ -51,7 +52,7 @@ struct EvaluationResult {
 EvaluationResult evaluate(Transformer& model, UnitRunner& runner, const EvaluationInput& input,
                           const EvalConfig& config, Peers& peers, const EvaluationOptions& options);
 
-// Tokens of a request that the model reads at most: eval.context_length, or the model's own length.
+// The most tokens of a request that the model reads: eval.context_length, or the model's own length if that is less.
 std::int64_t context_length_of(const EvalConfig& config, const ModelConfig& model);
 
 // The results under their metric names (record/metrics.h): sets first, then tasks.

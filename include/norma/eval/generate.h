@@ -1,5 +1,5 @@
-// Sampling from a model, token by token with a key-value cache, for several prompts at once; and tokens as text while
-// they come.
+// Sampling from a model, token by token with a key-value cache, for several prompts at once; and the text of tokens
+// that come one by one.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct GenerateOptions {
   std::int64_t top_k = 0;    // draw from the k most likely tokens only; 0: from all
   double top_p = 1.0;        // draw from the smallest set of this probability (nucleus sampling, arXiv 1904.09751)
   std::uint64_t seed = 0;
-  std::int64_t vocab_size = 0;              // ids beyond (padding rows) are never drawn
+  std::int64_t vocab_size = 0;              // ids from here on (padding rows) are never drawn
   std::optional<std::int64_t> end_of_text;  // a prompt ends at this token
   std::int64_t batch_rows = 8;              // prompts decoded together
   at::Device device = at::kCPU;
@@ -33,21 +33,21 @@ enum class EndOfPrompt { stopped, end_of_text, length };  // length: max_tokens,
 struct GenerateEvents {
   std::function<bool(std::size_t prompt, std::int64_t token)> token;  // false stops this prompt
   std::function<void(std::size_t prompt, EndOfPrompt end)> end;
-  std::function<bool()> cancelled;  // true leaves at once, with what there is
+  std::function<bool()> cancelled;  // true ends generate() at once, with the tokens so far
 };
 
-// Continues each prompt (at least one id) until max_tokens, the end of text, or the model's longest context; results in
-// the prompts' order. The draw of token i is a pure function of (seed, the prompt's index, i), and a prompt's logits do
-// not depend on the others, beyond rounding. Prompts are read one by one, then decoded batch_rows at a time; when one
-// ends the next takes its row.
+// Continues each prompt (at least one id) until max_tokens, the end of text, or the model's longest context. Results
+// are in the prompts' order. The draw of token i is a pure function of (seed, the prompt's index, i), and a prompt's
+// logits do not depend on the others, beyond rounding. Prompts are read one by one, then decoded batch_rows at a time;
+// when one ends the next takes its row.
 std::vector<TokenIds> generate(Transformer& model, UnitRunner& runner, const std::vector<TokenIds>& prompts,
                                const GenerateOptions& options, const GenerateEvents& events = {});
 
-// Token i of a prompt, drawn from logits [V] (any floating type). DivergedError when they are not finite.
+// Token i of a prompt, drawn from logits [V] of any floating type. Throws DivergedError when they are not finite.
 std::int64_t sample_token(const at::Tensor& logits, const GenerateOptions& options, std::size_t prompt,
                           std::uint64_t i);
 
-// Tokens as text while they come, up to a stop text.
+// The text of tokens that come one by one, up to a stop text.
 class TextStream {
  public:
   // Special tokens are left out of the text. No stop text may be empty.

@@ -16,12 +16,12 @@
 namespace norma {
 
 struct ScoringOptions {
-  std::int64_t batch_tokens = 16384;   // per forward, padding included; a longer request goes alone
+  std::int64_t batch_tokens = 16384;   // of a forward pass, padding included; a longer request runs alone
   std::int64_t context_length = 2048;  // the most tokens that the model reads of a request, see RequestWindow
   std::int64_t loss_chunk = 1024;      // rows of logits in memory at once
   bool reuse_context = false;          // neighbouring requests with the same context run it once
   at::Device device = at::kCPU;
-  // After each forward (may be empty), on every rank; false on any of them ends scoring early on all.
+  // Called after each forward pass on every rank, unless it is empty. False on any rank ends scoring early on all.
   std::function<bool(std::int64_t done, std::int64_t total)> progress;
 };
 

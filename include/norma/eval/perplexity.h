@@ -1,13 +1,14 @@
 // Validation perplexity on token files, in two ways.
 //
-// By instance, as OLMo's in-loop evaluator: the files as instances of T tokens, of each the mean cross-entropy of its
-// T - 1 targets, of a set the mean over instances. Instances are equally long, so this is a mean over tokens too.
+// By instance, as OLMo's in-loop evaluator does it: the files are read as instances of T tokens, and the result is the
+// mean over instances of the mean cross-entropy of their T - 1 targets. Instances are equally long, so this is a mean
+// over tokens too.
 //
-// By document, as lm-eval-harness' rolling log-likelihood: every token of a document once, the first one after an
-// end-of-text, the others after up to T - 1 tokens of the same document. Nats per token and bits per byte are sums over
-// all documents divided by the sums of their tokens and bytes.
+// By document, as in lm-eval-harness' rolling log-likelihood: every token of a document is scored once, the first one
+// after an end-of-text, the others after up to T - 1 tokens of the same document. Nats per token and bits per byte are
+// sums over all documents, divided by the sums of their tokens and bytes.
 //
-// In both the whole padded vocabulary takes part in the softmax and no z-loss is added.
+// Both take the softmax over the whole padded vocabulary and add no z-loss.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ struct PerplexityOptions {
   std::int64_t max_instances = 0;  // 0: all
   std::int64_t loss_chunk = 1024;
   at::Device device = at::kCPU;
-  // After each batch (may be empty), on every rank; false on any of them ends the evaluation early on all.
+  // Called after each batch on every rank, unless it is empty. False on any rank ends the evaluation early on all.
   std::function<bool(std::int64_t done, std::int64_t total)> progress;
 };
 

