@@ -1,4 +1,4 @@
-// The room base: text, log, files, JSON, threads, random numbers, layout.
+// The room base: text, log, files, threads, random numbers, layout. JSON has json_test.cpp.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -12,7 +12,6 @@
 
 #include "norma/base/error.h"
 #include "norma/base/file.h"
-#include "norma/base/json.h"
 #include "norma/base/layout.h"
 #include "norma/base/log.h"
 #include "norma/base/random.h"
@@ -150,6 +149,42 @@ TEST(File, FailedAtomicWriteLeavesTheOldFileAndNothingElse) {
   EXPECT_THROW(write_file_atomic(folder.path() / "missing" / "x", "x"), DiskError);
 }
 
+TEST(File, AtomicWriteReplacesRegularFilesOnly) {
+  const TemporaryFolder folder;
+  EXPECT_TRUE(contains(error_text<DiskError>([&] { write_file_atomic("/dev/null", "x"); }), "not a regular file"));
+  EXPECT_TRUE(contains(error_text<DiskError>([&] { write_file_atomic(folder.path(), "x"); }), "not a regular file"));
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+}
+
+TEST(File, StagedPathAppearsWhenItIsPublished) {
+  const TemporaryFolder folder;
+  const fs::path target = folder.path() / "a" / "";
+  {
+    StagedPath dropped(target, "test");
+    dropped.make_folder();
+    EXPECT_TRUE(dropped.path().filename().string().starts_with(cat("a", kTemporaryMark)));
+  }
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+  StagedPath staged(target, "test");
+  staged.make_folder();
+  staged.publish();
+  EXPECT_TRUE(fs::is_directory(folder.path() / "a"));
+}
+
+TEST(File, LockIsHeldOnceUntilItIsGivenBack) {
+  const TemporaryFolder folder;
+  for (const fs::path& path : {folder.path(), folder.path() / "lock"}) {
+    std::optional<FileLock> first = FileLock::take(path);
+    ASSERT_TRUE(first);
+    FileLock moved = std::move(*first);
+    first.reset();
+    EXPECT_FALSE(FileLock::take(path));
+    moved = FileLock::take(folder.path() / "other").value();
+    EXPECT_TRUE(FileLock::take(path));
+  }
+  EXPECT_THROW(FileLock::take(folder.path() / "none" / "lock"), DiskError);
+}
+
 TEST(File, OutputFileAppendsTruncatesAndCounts) {
   const TemporaryFolder folder;
   const fs::path path = folder.path() / "log";
@@ -207,45 +242,6 @@ TEST(File, ChecksumIsXxh3Of128Bits) {
   for (const char& letter : text) running.update(std::as_bytes(std::span(&letter, 1)));
   EXPECT_EQ(running.digest(), sum);
   EXPECT_NE(sum, checksum(std::as_bytes(std::span(text)).first(4)));
-}
-
-TEST(JsonText, KeepsOrderAndValues) {
-  const Json json = parse_json(R"({"z": [1, -2, 2.5, true, null, "\u00e9"], "a": {"b": {}}, "c": []})", "t");
-  EXPECT_EQ(json.dump(), R"({"z":[1,-2,2.5,true,null,"é"],"a":{"b":{}},"c":[]})");
-  EXPECT_EQ(parse_json("3", "t"), 3);
-}
-
-TEST(JsonText, ErrorsNamePlaceLineAndReason) {
-  const auto text_of = [](std::string_view text) {
-    return error_text<DataError>([&] { parse_json(text, "tokenizer.json", 4); });
-  };
-  EXPECT_TRUE(contains(text_of("{\n\"a\": 1,\n\"a\": 2}"), "line 3: the key \"a\" occurs twice"));
-  EXPECT_TRUE(contains(text_of("{\"a\": 1,\n}"), "[tokenizer.json] not acceptable JSON at line 2: syntax"));
-  EXPECT_TRUE(contains(text_of("[1]\n[2]"), "line 2"));
-  EXPECT_TRUE(contains(text_of(""), "line 1"));
-  EXPECT_TRUE(contains(text_of("[1, 2"), "line 1"));
-  EXPECT_TRUE(contains(text_of("[[[[\n[1]]]]]"), "line 2: nested more than 4 levels"));
-  EXPECT_TRUE(contains(text_of("[\"\xff\"]"), "UTF-8"));
-  EXPECT_TRUE(contains(text_of("[1e999]"), "line 1"));
-  EXPECT_NO_THROW(parse_json("[[[[1]]], {\"a\": {\"a\": 1}}]", "t", 4));
-}
-
-TEST(JsonText, SurvivesAMillionBrackets) {
-  EXPECT_THROW(parse_json(std::string(1000000, '['), "t"), DataError);
-  EXPECT_THROW(parse_json(std::string(1000000, '['), "t", 1 << 30), DataError);
-}
-
-TEST(JsonText, ReadsManyKeysInLinearTime) {
-  std::string text = "{";
-  for (int i = 0; i < 200000; ++i) text += cat(i ? "," : "", '"', i, "\":", i);
-  EXPECT_EQ(parse_json(text + "}", "t").size(), 200000u);  // a parser in quadratic time would not end
-}
-
-TEST(JsonText, ReadsFiles) {
-  const TemporaryFolder folder;
-  write_file_atomic(folder.path() / "a.json", "{\"a\": 1}");
-  EXPECT_EQ(read_json(folder.path() / "a.json", 100)["a"], 1);
-  EXPECT_THROW(read_json(folder.path() / "a.json", 3), DataError);
 }
 
 TEST(ThreadPool, CarriesResultsAndExceptions) {
