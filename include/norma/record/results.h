@@ -1,7 +1,7 @@
 // What norma eval writes: results, one JSON object with every score, and predictions, JSON lines with the scores of
 // every document. The first keys of both files say which model was evaluated.
 //
-// The metrics of downstream tasks are named here; eval/scores.h defines them.
+// The metrics of downstream tasks are named here; eval/estimates.h defines them.
 #pragma once
 
 #include <array>
