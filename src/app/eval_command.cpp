@@ -10,6 +10,7 @@
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/base/process.h"
+#include "norma/eval/evaluation.h"
 #include "norma/eval/tasks.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/launch.h"
@@ -19,8 +20,8 @@
 
 #include "checkpoint_model.h"
 #include "commands.h"
-#include "evaluation_input.h"
 #include "option_checks.h"
+#include "run_tokenizer.h"
 
 namespace norma {
 namespace {
@@ -209,7 +210,8 @@ int evaluate_together(const EvalArguments& arguments, at::Device device, World& 
                                                  .tokenizer_is_named = !arguments.tokenizer.empty(),
                                                  .tokenizer_checksum = run_tokenizer_checksum(config, source.folder),
                                                  .instance_length = arguments.instance_length,
-                                                 .threads = at::get_num_threads()});
+                                                 .threads = at::get_num_threads(),
+                                                 .warn = [](const std::string& line) { log_warning(line); }});
   check_agreement(config, fingerprint(input), world);
   Session session = load_model(source, device, world);
   world.start_training();  // its time-outs are those of work

@@ -8,7 +8,6 @@
 #include "norma/record/summary.h"
 #include "norma/study/report.h"
 
-#include "checked_config.h"
 #include "commands.h"
 #include "option_checks.h"
 

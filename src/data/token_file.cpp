@@ -101,6 +101,17 @@ std::optional<Sidecar> read_sidecar(const fs::path& token_file) {
   return parse_sidecar(read_file(path, kMaxSidecarBytes), path.string());
 }
 
+TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,
+                                  const std::string& key) {
+  TokenDatasetOptions options;
+  options.paths = paths;
+  options.dtype = config.data.dtype;
+  options.sequence_length = config.model.sequence_length;
+  options.id_bound = config.model.vocab_size;
+  options.key = key;
+  return options;
+}
+
 TokenDataset::TokenDataset(TokenDatasetOptions options) : options_(std::move(options)) {
   NORMA_CHECK(options_.sequence_length > 0 && options_.id_bound > 0, "[data] sequence length and id bound");
   std::map<std::string, std::size_t> seen;  // path -> position in files_
