@@ -27,17 +27,18 @@ struct BaselineArguments {
 };
 
 void run_report(const ReportArguments& arguments) {
+  const fs::path out = output_file("report", "--out", arguments.out, {arguments.baseline});
   ReportInput input;
   input.runs.assign(arguments.runs.begin(), arguments.runs.end());
   if (!arguments.baseline.empty()) input.baseline = arguments.baseline;
   input.introduction = arguments.introduction;
   const Report report = make_report(input);
-  if (arguments.out.empty()) {
+  if (out.empty()) {
     std::printf("%s", report.markdown.c_str());
     return;
   }
-  write_file_atomic(arguments.out, report.markdown);
-  std::printf("%s\nwrote %s\n", report.summary.c_str(), arguments.out.c_str());
+  write_file_atomic(out, report.markdown);
+  std::printf("%s\nwrote %s\n", report.summary.c_str(), out.c_str());
 }
 
 BaselineScores count(const TokenDataset& train, const TokenDataset& validation, std::int64_t vocab_size) {
