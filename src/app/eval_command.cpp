@@ -254,7 +254,7 @@ void run_compare(const EvalArguments& arguments) {
   output_file("eval", "--out", arguments.out, arguments.compare);
   CompareInput input{{arguments.compare.begin(), arguments.compare.end()}, arguments.metric};
   const Comparison comparison = compare_predictions(input);
-  if (!arguments.out.empty()) write_file_atomic(arguments.out, to_text(to_json(comparison), 2) + "\n");
+  if (!arguments.out.empty()) write_json(arguments.out, to_json(comparison));
   std::printf("%s", compare_table(comparison).c_str());
 }
 

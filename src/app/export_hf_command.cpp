@@ -68,7 +68,7 @@ std::optional<ExportedTokenizer> find_tokenizer(const ExportArguments& arguments
 
 void write_tokenizer(const fs::path& folder, const ExportedTokenizer& tokenizer) {
   write_file_atomic(folder / kTokenizerFile, tokenizer.bytes);
-  write_file_atomic(folder / "tokenizer_config.json", tokenizer.config.dump(2) + "\n");
+  write_json(folder / "tokenizer_config.json", tokenizer.config);
 }
 
 // ---- What the model computes ----

@@ -92,7 +92,7 @@ std::string to_json(const Sidecar& sidecar) {
   json["eos_id"] = sidecar.eos_id;
   json["checksum"] = sidecar.checksum;
   if (!sidecar.split.empty()) json["split"] = sidecar.split;
-  return json.dump(2) + "\n";
+  return to_text(json, 2) + "\n";
 }
 
 std::optional<Sidecar> read_sidecar(const fs::path& token_file) {

@@ -11,10 +11,6 @@
 namespace norma {
 namespace {
 
-void write_json(const fs::path& path, const Json& json) {
-  write_file_atomic(path, json.dump(2) + "\n");
-}
-
 // The selection bias of DeepSeek's classes is a float32 buffer, whatever type the weights have.
 const char* stored_type(const HfRange& range, HfDtype dtype) {
   const bool bias = range.tensor.ends_with("e_score_correction_bias");
