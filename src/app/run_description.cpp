@@ -22,7 +22,8 @@ RunDescription describe_run(const CheckedConfig& checked, const RunPlan& plan,
   environment.device = device;
   environment.threads = at::get_num_threads();
   environment.cpu_capability = at::get_cpu_capability();
-  return {checked.source.file, checked.config, describe(plan), environment};
+  return {
+      .config_file = checked.source.file, .config = checked.config, .plan = describe(plan), .environment = environment};
 }
 
 }  // namespace norma
