@@ -199,7 +199,7 @@ TEST(LatentAttention, EverySiteCounts) {
   visit_inner_sites(expect_change, m.plan.layers[1].inner);
 }
 
-// Adjacent pairs and halves are the same model with rows in another order (mla.md section 3).
+// Adjacent pairs and halves are the same model with rows in another order.
 TEST(LatentAttention, AdjacentPairsAreHalvesWithPermutedRows) {
   RunConfig config = tiny_latent_config(2);
   config.model.attention.rope_dim = 8;
