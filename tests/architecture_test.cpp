@@ -95,6 +95,20 @@ constexpr int kMaxFunctionLines = 100;
 constexpr int kMaxFileLines = 400;
 const Names kLongFiles = {"include/norma/config/config.h"};  // the one list of all settings
 
+// Files of app: the commands, and what composes the rooms for them.
+const std::regex kAppFiles(
+    "src/app/"
+    "(\\w+_command\\.cpp|(main|commands|option_checks|checked_config|checkpoint_model|run_description|run_tokenizer|"
+    "export_formats|version)\\.(h|cpp))");
+
+constexpr std::size_t kMaxPublicHeaders = 71;
+constexpr int kMaxHeaderFunctionLines = 12;
+const Names kInlinedHeaders = {
+    "src/kernels/cpu/vector.h"};  // whose functions must become part of the loops around them
+
+// Names of pages and lists that do not lie beside the sources, so that a comment must not send its reader there.
+const std::regex kOutsideReference(R"(\b[EGR]\d{1,2}\b|[Ii]nvariants? \d|[Ss]pecification|\b(?!README)\w+\.md\b)");
+
 // ---- The include graph ----
 
 void report(const SourceFile& file, int line, const std::string& text) {
@@ -140,6 +154,31 @@ TEST(Architecture, RoomsIncludeOnlyWhatTheTableAllows) {
       report(file, include.line, "room '" + file.room + "' may not include \"" + include.target + "\"");
     }
   });
+}
+
+// A header and the sources of its name are one component: "train/train_step".
+TEST(Architecture, NoComponentsIncludeEachOtherInACircle) {
+  EXPECT_EQ(find_circles({{"a", {"b", "d"}}, {"b", {"c"}}, {"c", {"b", "d"}}}),
+            std::vector<std::string>{"b -> c -> b"});
+  static const std::regex kPath("(?:include/norma|src)/([^.]+)\\.\\w+");
+  const auto component_of = [](const SourceFile& file) { return std::regex_replace(file.path, kPath, "$1"); };
+  Graph components, rooms;
+  for_each_include([&](const SourceFile& file, const Include& include) {
+    const SourceFile* other = resolve(file, include);
+    if (other == nullptr) return;
+    if (component_of(*other) != component_of(file)) components[component_of(file)].insert(component_of(*other));
+    if (other->room != file.room) rooms[file.room].insert(other->room);
+  });
+  for (const Graph& graph : {components, rooms}) {
+    for (const std::string& circle : find_circles(graph)) ADD_FAILURE() << circle;
+  }
+}
+
+TEST(Architecture, AppHoldsCommandsAndComposition) {
+  for (const auto& [path, file] : sources()) {
+    if (file.room != "app" || std::regex_match(path, kAppFiles)) continue;
+    report(file, 1, "belongs to another room (kAppFiles)");
+  }
 }
 
 TEST(Architecture, LibrariesAreIncludedOnlyWhereTheTableAllows) {
@@ -190,6 +229,37 @@ TEST(Architecture, HeadersAreGuardedAndPublicOnesStartWithAComment) {
     if (file.code.find("#pragma once") == std::string::npos) report(file, 1, "#pragma once is missing");
     if (file.is_public() && !file.text.starts_with("//")) {
       report(file, 1, "a public header starts with a comment: what it does");
+    }
+  }
+}
+
+TEST(Architecture, PublicHeadersAreFew) {
+  const auto count =
+      std::count_if(sources().begin(), sources().end(), [](const auto& entry) { return entry.second.is_public(); });
+  EXPECT_LE(count, kMaxPublicHeaders);
+}
+
+// Templates apart, which a compiler must see.
+TEST(Architecture, HeadersHoldNoLongImplementations) {
+  for (const auto& [path, file] : sources()) {
+    if (!path.ends_with(".h") || file.room.empty() || kInlinedHeaders.contains(path)) continue;
+    for (const Lines& function : find_functions(file.code)) {
+      const int length = function.last - function.first + 1;
+      const bool is_template = line_text(file.code, function.first).find("template") != std::string::npos;
+      if (length > kMaxHeaderFunctionLines && !is_template) {
+        report(file, function.first, "a function of " + std::to_string(length) + " lines in a header");
+      }
+    }
+  }
+}
+
+TEST(Architecture, CommentsReferToNoPageOutsideTheRepository) {
+  for (const auto& [path, file] : sources()) {
+    std::istringstream lines(comments_of(file.text));
+    std::string line;
+    std::smatch match;
+    for (int number = 1; std::getline(lines, line); ++number) {
+      if (std::regex_search(line, match, kOutsideReference)) report(file, number, "refers to " + match.str());
     }
   }
 }

@@ -1,4 +1,4 @@
-// The room base: text, log, files, JSON, threads, random numbers, layout.
+// The room base: text, log, threads, random numbers, layout. Files and JSON have tests of their own.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -12,7 +12,6 @@
 
 #include "norma/base/error.h"
 #include "norma/base/file.h"
-#include "norma/base/json.h"
 #include "norma/base/layout.h"
 #include "norma/base/log.h"
 #include "norma/base/random.h"
@@ -118,134 +117,6 @@ TEST(Log, ProgressIsAPlainLineAwayFromATerminal) {
   if (!progress.on_terminal()) {
     EXPECT_EQ(shown, "step 1\n");
   }
-}
-
-TEST(File, ReadsWhatWasWrittenAtomically) {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path() / "a.bin";
-  const std::string bytes("a\0b\n", 4);
-  write_file_atomic(path, "old");
-  write_file_atomic(path, bytes);
-  EXPECT_EQ(read_file(path, 4), bytes);
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1);
-}
-
-TEST(File, ReadingNamesThePathAndTheReason) {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path() / "a.txt";
-  EXPECT_TRUE(contains(error_text<DataError>([&] { read_file(path, 10); }), "a.txt': No such file"));
-  EXPECT_TRUE(contains(error_text<DataError>([&] { read_file(folder.path(), 10); }), "regular file"));
-  write_file_atomic(path, "12345");
-  EXPECT_TRUE(contains(error_text<DataError>([&] { read_file(path, 4); }), "too large: got 5"));
-  EXPECT_EQ(read_file(path, 5), "12345");
-}
-
-TEST(File, FailedAtomicWriteLeavesTheOldFileAndNothingElse) {
-  const TemporaryFolder folder;
-  const fs::path target = folder.path() / "taken";
-  fs::create_directory(target);  // a file cannot be renamed to a folder
-  EXPECT_TRUE(contains(error_text<DiskError>([&] { write_file_atomic(target, "x"); }), "taken"));
-  EXPECT_TRUE(fs::is_directory(target));
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1);
-  EXPECT_THROW(write_file_atomic(folder.path() / "missing" / "x", "x"), DiskError);
-}
-
-TEST(File, OutputFileAppendsTruncatesAndCounts) {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path() / "log";
-  {
-    OutputFile file(path, OutputFile::Mode::truncate);
-    file.write("ab");
-    file.write("cd", 2);
-    EXPECT_EQ(file.bytes_written(), 4u);
-    file.close();
-    file.close();
-    EXPECT_THROW(file.write("x"), CheckFailure);
-  }
-  OutputFile(path, OutputFile::Mode::append).write("ef");
-  EXPECT_EQ(read_file(path, 100), "abcdef");
-  OutputFile(path, OutputFile::Mode::truncate).write("g");
-  EXPECT_EQ(read_file(path, 100), "g");
-}
-
-TEST(File, FullDiskIsADiskError) {
-  if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
-  OutputFile file("/dev/full", OutputFile::Mode::append);
-  EXPECT_TRUE(contains(error_text<DiskError>([&] { file.write("x"); }), "No space left"));
-}
-
-TEST(File, MapsFilesAndMovesMaps) {
-  const TemporaryFolder folder;
-  write_file_atomic(folder.path() / "empty", "");
-  write_file_atomic(folder.path() / "full", "xyz");
-  MappedFile map(folder.path() / "empty");
-  EXPECT_TRUE(map.bytes().empty());
-  map = MappedFile(folder.path() / "full");
-  const MappedFile moved(std::move(map));
-  ASSERT_EQ(moved.bytes().size(), 3u);
-  EXPECT_EQ(static_cast<char>(moved.bytes()[2]), 'z');
-  EXPECT_THROW(MappedFile(folder.path() / "missing"), DataError);
-}
-
-TEST(File, GlobsAreSortedAndPlainNamesPassThrough) {
-  const TemporaryFolder folder;
-  for (const char* name : {"b.npy", "a.npy", "B.npy", "c.txt"}) write_file_atomic(folder.path() / name, "");
-  const std::string base = folder.path().string();
-  EXPECT_EQ(expand_glob(base + "/*.npy"),
-            (std::vector<std::string>{base + "/B.npy", base + "/a.npy", base + "/b.npy"}));
-  EXPECT_EQ(expand_glob(base + "/[a-b].npy").size(), 2u);
-  EXPECT_TRUE(expand_glob(base + "/*.json").empty());
-  EXPECT_EQ(expand_glob("not/there"), std::vector<std::string>{"not/there"});
-}
-
-TEST(File, ChecksumIsXxh3Of128Bits) {
-  EXPECT_EQ(checksum({}), "99aa06d3014798d86001c324468d497f");  // published as the hash of nothing
-  const std::string text = "hello";
-  const std::string sum = checksum(std::as_bytes(std::span(text)));
-  EXPECT_EQ(sum.size(), 32u);
-  RunningChecksum running;
-  for (const char& letter : text) running.update(std::as_bytes(std::span(&letter, 1)));
-  EXPECT_EQ(running.digest(), sum);
-  EXPECT_NE(sum, checksum(std::as_bytes(std::span(text)).first(4)));
-}
-
-TEST(JsonText, KeepsOrderAndValues) {
-  const Json json = parse_json(R"({"z": [1, -2, 2.5, true, null, "\u00e9"], "a": {"b": {}}, "c": []})", "t");
-  EXPECT_EQ(json.dump(), R"({"z":[1,-2,2.5,true,null,"é"],"a":{"b":{}},"c":[]})");
-  EXPECT_EQ(parse_json("3", "t"), 3);
-}
-
-TEST(JsonText, ErrorsNamePlaceLineAndReason) {
-  const auto text_of = [](std::string_view text) {
-    return error_text<DataError>([&] { parse_json(text, "tokenizer.json", 4); });
-  };
-  EXPECT_TRUE(contains(text_of("{\n\"a\": 1,\n\"a\": 2}"), "line 3: the key \"a\" occurs twice"));
-  EXPECT_TRUE(contains(text_of("{\"a\": 1,\n}"), "[tokenizer.json] not acceptable JSON at line 2: syntax"));
-  EXPECT_TRUE(contains(text_of("[1]\n[2]"), "line 2"));
-  EXPECT_TRUE(contains(text_of(""), "line 1"));
-  EXPECT_TRUE(contains(text_of("[1, 2"), "line 1"));
-  EXPECT_TRUE(contains(text_of("[[[[\n[1]]]]]"), "line 2: nested more than 4 levels"));
-  EXPECT_TRUE(contains(text_of("[\"\xff\"]"), "UTF-8"));
-  EXPECT_TRUE(contains(text_of("[1e999]"), "line 1"));
-  EXPECT_NO_THROW(parse_json("[[[[1]]], {\"a\": {\"a\": 1}}]", "t", 4));
-}
-
-TEST(JsonText, SurvivesAMillionBrackets) {
-  EXPECT_THROW(parse_json(std::string(1000000, '['), "t"), DataError);
-  EXPECT_THROW(parse_json(std::string(1000000, '['), "t", 1 << 30), DataError);
-}
-
-TEST(JsonText, ReadsManyKeysInLinearTime) {
-  std::string text = "{";
-  for (int i = 0; i < 200000; ++i) text += cat(i ? "," : "", '"', i, "\":", i);
-  EXPECT_EQ(parse_json(text + "}", "t").size(), 200000u);  // a parser in quadratic time would not end
-}
-
-TEST(JsonText, ReadsFiles) {
-  const TemporaryFolder folder;
-  write_file_atomic(folder.path() / "a.json", "{\"a\": 1}");
-  EXPECT_EQ(read_json(folder.path() / "a.json", 100)["a"], 1);
-  EXPECT_THROW(read_json(folder.path() / "a.json", 3), DataError);
 }
 
 TEST(ThreadPool, CarriesResultsAndExceptions) {

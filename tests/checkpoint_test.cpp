@@ -87,7 +87,8 @@ TEST(ManifestFile, RefusesWhatDoesNotFit) {
       {"'tensors[0].kind' must be one of", [](Json& m) { m["tensors"][0]["kind"] = "momentum"; }},
       {"tensor 'w' stands twice", [](Json& m) { m["tensors"][1]["kind"] = "weight"; }},
       {"unknown dtype", [](Json& m) { m["tensors"][0]["dtype"] = "F33"; }},
-      {"'tensors[0].shape' must be a list of whole numbers", [](Json& m) { m["tensors"][0]["shape"][0] = 0; }},
+      {"'tensors[0].shape' must be a list whose items are each a whole number from 1",
+       [](Json& m) { m["tensors"][0]["shape"][0] = 0; }},
       {"impossible shape",
        [](Json& m) {
          m["tensors"][0]["shape"] = {1LL << 40, 1LL << 40};

@@ -66,11 +66,11 @@ TEST(Sidecar, ReadsBackAndRefusesBadFields) {
     expect_error<DataError>([&] { parse_sidecar(json.dump(), "x.npy.json"); }, {"x.npy.json", field, text});
   };
   refuses("tokens", nullptr, "missing");
-  refuses("tokens", -1, "integer");
-  refuses("tokens", 1.5, "integer");
-  refuses("vocab_size", std::uint64_t{1} << 63, "2^60");
+  refuses("tokens", -1, "whole number");
+  refuses("tokens", 1.5, "whole number");
+  refuses("vocab_size", std::uint64_t{1} << 63, "to 1152921504606846976");
   refuses("eos_id", 100, "below vocab_size 100");
-  refuses("dtype", "int64", "uint16 or uint32");
+  refuses("dtype", "int64", "one of uint16, uint32");
   refuses("tokenizer", "../x.json", "folder");
   refuses("version", 2, "another Norma");
   expect_error<DataError>([] { parse_sidecar("[1]", "x"); }, {"object"});
@@ -268,8 +268,8 @@ TEST(BatchStream, SaysWhatCannotWork) {
   EXPECT_EQ(parse_position(to_json(Position{3, 2, 1}), "x"), (Position{3, 2, 1}));
   expect_error<DataError>([] { parse_position(Json::parse(R"({"epoch": 1, "tokens": 2})"), "manifest"); },
                           {"manifest", "instances"});
-  expect_error<DataError>([] { parse_position(Json::parse("[]"), "manifest"); }, {"epoch"});
-  expect_error<DataError>([] { parse_position({{"epoch", std::uint64_t{1} << 63}}, "manifest"); }, {"2^60"});
+  expect_error<DataError>([] { parse_position(Json::parse("[]"), "manifest"); }, {"manifest", "object"});
+  expect_error<DataError>([] { parse_position({{"epoch", std::uint64_t{1} << 63}}, "manifest"); }, {"to 1152921504606846976"});
 }
 
 TEST(BatchStream, ErrorsOfTheBackgroundThreadSurface) {

@@ -251,7 +251,7 @@ TEST_F(GenerateProgram, StopTextsEndATextBeforeThem) {
 
 TEST_F(GenerateProgram, BadInputIsNamed) {
   std::ofstream(work_.path("p.jsonl")) << "{\"prompt\": \"a\"}\n{\"text\": \"b\"}\n";
-  expect_failure(generate_with({"--prompts", work_.path("p.jsonl")}), 3, {"p.jsonl:2", "\"prompt\""});
+  expect_failure(generate_with({"--prompts", work_.path("p.jsonl")}), 3, {"p.jsonl:2", "'prompt' is missing"});
   std::ofstream(work_.path("p.jsonl")) << "{\"prompt\": \n";
   expect_failure(generate_with({"--prompts", work_.path("p.jsonl")}), 3, {"p.jsonl:1"});
   std::ofstream(work_.path("p.txt")) << "\n \n";
@@ -259,7 +259,7 @@ TEST_F(GenerateProgram, BadInputIsNamed) {
   expect_failure(generate_with({"--prompts", work_.path("none")}), 3, {"none"});
   expect_failure(generate_with({"--stop", ""}), 2, {"--stop must not be empty"});
   expect_failure(generate_with({"--batch", "0"}), 2, {"--batch"});
-  expect_failure(generate_with({"--out", work_.path("run")}), 2, {"is a folder"});
+  expect_failure(generate_with({"--out", work_.path("run")}), 2, {"it is a folder"});
 }
 
 }  // namespace

@@ -248,16 +248,16 @@ TEST(HfNormaConfig, IsReadWithSuspicion) {
   const auto layer = [](Json& json) -> Json& { return json["norm_plan"]["layers"][1]; };
   EXPECT_NO_THROW(read_hf_config(good, "config.json", false));
   EXPECT_TRUE(contains(complaint([&](Json& j) { layer(j)["mlp"]["in"]["kind"] = "rmss"; }), "did you mean 'rms'?"));
-  EXPECT_TRUE(contains(complaint([&](Json& j) { layer(j)["mlp"].erase("skip"); }), "layers[1]: mlp: needs skip"));
+  EXPECT_TRUE(contains(complaint([&](Json& j) { layer(j)["mlp"].erase("skip"); }), "layers[1].mlp.skip' is missing"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { layer(j)["attention"]["skip"] = "block"; }), "attention.skip"));
-  EXPECT_TRUE(contains(complaint([&](Json& j) { layer(j)["mlp"]["alpha"] = "1"; }), "alpha must be a number"));
+  EXPECT_TRUE(contains(complaint([&](Json& j) { layer(j)["mlp"]["alpha"] = "1"; }), "alpha' must be a finite number"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { layer(j)["mlp"]["in"]["eps"] = -1.0; }), "eps"));
-  EXPECT_TRUE(contains(complaint([&](Json& j) { layer(j) = 3; }), "layers[1] must be an object"));
+  EXPECT_TRUE(contains(complaint([&](Json& j) { layer(j) = 3; }), "layers[1]' must be an object"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { j["norm_plan"]["layers"].erase(0); }), "must have"));
-  EXPECT_TRUE(contains(complaint([&](Json& j) { j.erase("norm_plan"); }), "needs norm_plan"));
+  EXPECT_TRUE(contains(complaint([&](Json& j) { j.erase("norm_plan"); }), "'norm_plan' is missing"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { j["num_hidden_layers"] = 1 << 30; }), "mlp_kinds"));
-  EXPECT_TRUE(contains(complaint([&](Json& j) { j["mlp_kinds"][0] = "sparse"; }), "mlp_kinds[0]"));
-  EXPECT_TRUE(contains(complaint([&](Json& j) { j["mlp_kinds"][0] = "moe"; }), "needs num_experts"));
+  EXPECT_TRUE(contains(complaint([&](Json& j) { j["mlp_kinds"][0] = "sparse"; }), "layer 0 has 'sparse'"));
+  EXPECT_TRUE(contains(complaint([&](Json& j) { j["mlp_kinds"][0] = "moe"; }), "'num_experts' is missing"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { j["attention_kind"] = "mqa"; }), "attention_kind"));
   EXPECT_TRUE(contains(complaint([&](Json& j) { j["unpadded_vocab_size"] = 65; }), "embedding_rows"));
 }

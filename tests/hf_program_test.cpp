@@ -208,7 +208,7 @@ TEST(HfProgram, RefusesWhatItCannotDoAndLeavesNothingBehind) {
   EXPECT_FALSE(fs::exists(work.path("out")));
   fs::create_directory(work.path("out"));  // an empty folder is allowed
   EXPECT_EQ(exported({"--to", "hf", "--ignore-document-separator"}).exit_code, 0);
-  expect_failure(exported({"--to", "hf", "--ignore-document-separator"}), 2, {"not an empty folder"});
+  expect_failure(exported({"--to", "hf", "--ignore-document-separator"}), 2, {"is not empty"});
   expect_failure(run_norma({"export", work.path("run"), "--to", "hf", "--out", work.path("run/step-5/hf")}), 2,
                  {"is a checkpoint"});
   for (const auto& entry : fs::directory_iterator(fs::path(work.path("run")).parent_path())) {

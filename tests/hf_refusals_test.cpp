@@ -51,19 +51,20 @@ class Copy {
 
 TEST(HfConfig, RefusesWhatItCannotRepresent) {
   const Copy llama("llama_untied");
-  EXPECT_TRUE(contains(llama.error_with("model_type", "lama"), "'lama' is not known, did you mean 'llama'?"));
-  EXPECT_TRUE(contains(llama.error_with("model_type", nullptr), "needs model_type"));
-  EXPECT_TRUE(contains(llama.error_with("attention_bias", true), "attention_bias is true"));
-  EXPECT_TRUE(contains(llama.error_with("mlp_bias", true), "mlp_bias is true"));
+  EXPECT_TRUE(contains(llama.error_with("model_type", "lama"), "got 'lama', did you mean 'llama'?"));
+  EXPECT_TRUE(contains(llama.error_with("model_type", nullptr), "'model_type' must be a string; got null"));
+  EXPECT_TRUE(contains(llama.error_with("attention_bias", true), "'attention_bias' is true"));
+  EXPECT_TRUE(contains(llama.error_with("mlp_bias", true), "'mlp_bias' is true"));
   EXPECT_TRUE(contains(llama.error_with("hidden_act", "gelu"), "got 'gelu'"));
   EXPECT_TRUE(contains(llama.error_with("quantization_config", {{"bits", 4}}), "quantization_config"));
   EXPECT_TRUE(contains(llama.error_with("partial_rotary_factor", 0.5), "partial_rotary_factor"));
   EXPECT_TRUE(contains(llama.error_with("rope_parameters", {{"rope_type", "yarn"}, {"factor", 4.0}}),
-                       "rope_type 'yarn' is not supported for this class"));
-  EXPECT_TRUE(contains(llama.error_with("hidden_size", "32"), "hidden_size must be a whole number; got \"32\""));
+                       "rope_type' is 'yarn', which is not supported for this class"));
+  EXPECT_TRUE(contains(llama.error_with("hidden_size", "32"),
+                       "'hidden_size' must be a whole number from 0 to 1099511627776; got \"32\""));
   EXPECT_TRUE(contains(llama.error_with("hidden_size", -1), "hidden_size"));
-  EXPECT_TRUE(contains(llama.error_with("num_attention_heads", 0), "num_attention_heads must be above 0"));
-  EXPECT_TRUE(contains(llama.error_with("rms_norm_eps", nullptr), "needs rms_norm_eps"));
+  EXPECT_TRUE(contains(llama.error_with("num_attention_heads", 0), "'num_attention_heads' must be above 0"));
+  EXPECT_TRUE(contains(llama.error_with("rms_norm_eps", nullptr), "'rms_norm_eps' must be a finite number; got null"));
   EXPECT_TRUE(contains(llama.error_with("num_key_value_heads", 3), "model.num_kv_heads"));
   EXPECT_TRUE(contains(Copy("qwen3_tied").error_with("use_sliding_window", true), "use_sliding_window"));
   EXPECT_TRUE(contains(Copy("olmoe_tied").error_with("clip_qkv", 8.0), "clip_qkv"));
@@ -78,12 +79,13 @@ TEST(HfConfig, RefusesWhatItCannotRepresent) {
   EXPECT_TRUE(contains(Copy("qwen3_moe_untied").error_with("num_experts", 65536), "there are only"));
   const Copy experts("deepseek_v3_moe_untied");
   for (const char* key : {"n_group", "topk_group", "routed_scaling_factor"}) {
-    EXPECT_TRUE(contains(experts.error_with(key, nullptr), cat(key, " is missing")));
+    EXPECT_TRUE(contains(experts.error_with(key, nullptr), cat("'", key, "' is missing")));
   }
   const Copy deepseek("deepseek_v3_untied");
   EXPECT_TRUE(contains(deepseek.error_with("num_key_value_heads", 2), "must equal num_attention_heads = 4; got 2"));
   EXPECT_TRUE(contains(deepseek.error_with("rope_parameters", {{"rope_type", "linear"}}), "allowed: default, yarn"));
-  EXPECT_TRUE(contains(Copy("deepseek_v3_moe_untied").error_with("scoring_func", "softmax"), "allowed: sigmoid"));
+  EXPECT_TRUE(
+      contains(Copy("deepseek_v3_moe_untied").error_with("scoring_func", "softmax"), "must be sigmoid; got 'softmax'"));
   EXPECT_TRUE(contains(Copy("deepseek_v2_moe_tied").error_with("topk_method", "noaux_tc"), "group_limited_greedy"));
 }
 

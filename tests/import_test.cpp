@@ -230,7 +230,7 @@ TEST(Import, RefusesPathsByName) {
   std::ofstream(folder.path() / "model.pt") << "x";
   expect_failure(import(folder.path() / "model.pt", out), 3, {"Python pickles (.pt, .bin) are not read"});
   expect_failure(import(hf_fixture("llama_untied"), folder.path()), 2, {"is not empty"});
-  expect_failure(import(hf_fixture("llama_untied"), folder.path() / "model.pt"), 2, {"--out names a folder"});
+  expect_failure(import(hf_fixture("llama_untied"), folder.path() / "model.pt"), 2, {"must be a folder"});
   ASSERT_EQ(import(hf_fixture("llama_untied"), out).exit_code, 0);
   expect_failure(import(out, folder.path() / "again"), 3, {"is a checkpoint or a run already"});
 }

@@ -321,21 +321,22 @@ TEST(OlmoConfig, RefusesWhatItCannotRepresent) {
   const auto error_with = [](const std::string& more) {
     return error_text<DataError>([&] { read_config(kDense + more); });
   };
-  EXPECT_TRUE(contains(error_with("  alibi: true\n"), "alibi is true, which is not supported"));
-  EXPECT_TRUE(contains(error_with("  activation_type: gelu\n"), "activation_type must be swiglu; got 'gelu'"));
-  EXPECT_TRUE(contains(error_with("  block_group_size: 2\n"), "block_group_size must be 1"));
-  EXPECT_TRUE(contains(error_with("  block_type: llama\n"), "'llama' is not supported; allowed: sequential, moe"));
-  EXPECT_TRUE(contains(error_with("  moe_shared_expert: true\n"), "moe_shared_expert is true"));
-  EXPECT_TRUE(contains(error_with("  norm_aftr: true\n"), "norm_aftr is not known, did you mean 'norm_after'?"));
+  EXPECT_TRUE(contains(error_with("  alibi: true\n"), "'alibi' is true, which is not supported"));
+  EXPECT_TRUE(contains(error_with("  activation_type: gelu\n"), "'activation_type' must be swiglu; got 'gelu'"));
+  EXPECT_TRUE(contains(error_with("  block_group_size: 2\n"), "'block_group_size' must be 1; got 2"));
+  EXPECT_TRUE(contains(error_with("  block_type: llama\n"), "must be one of sequential, moe; got 'llama'"));
+  EXPECT_TRUE(contains(error_with("  moe_shared_expert: true\n"), "'moe_shared_expert' is true"));
+  EXPECT_TRUE(contains(error_with("  norm_aftr: true\n"), "unknown key 'norm_aftr', did you mean 'norm_after'?"));
   EXPECT_TRUE(contains(error_with("  n_layers: 3\n"), "stands twice"));
-  EXPECT_TRUE(contains(error_with("  norm_after: true\n  attn_norm: false\n"), "norm_after has no meaning beside"));
-  EXPECT_TRUE(contains(error_with("  mlp_ratio: 5000\n"), "mlp_ratio must be at most 1024"));
+  EXPECT_TRUE(contains(error_with("  norm_after: true\n  attn_norm: false\n"), "'norm_after' has no meaning beside"));
+  EXPECT_TRUE(
+      contains(error_with("  mlp_ratio: 5000\n"), "'mlp_ratio' must be a whole number from 0 to 1024; got 5000"));
   const auto without = [](const std::string& line) {
     return error_text<DataError>([&] { read_config(with(kDense, line, "")); });
   };
-  EXPECT_TRUE(contains(without("  include_bias: false\n"), "include_bias is not given, so it is true"));
-  EXPECT_TRUE(contains(without("  rope: true\n"), "rope is not given, so it is false"));
-  EXPECT_TRUE(contains(without("  d_model: 32\n"), "needs d_model"));
+  EXPECT_TRUE(contains(without("  include_bias: false\n"), "'include_bias' is not given, so it is true"));
+  EXPECT_TRUE(contains(without("  rope: true\n"), "'rope' is not given, so it is false"));
+  EXPECT_TRUE(contains(without("  d_model: 32\n"), "'d_model' is missing"));
 }
 
 TEST(OlmoConfig, TheSwitchByLayerIsNoProgram) {

@@ -7,6 +7,7 @@
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/config/names.h"
+#include "norma/data/token_file.h"
 #include "norma/model/init.h"
 #include "norma/parallel/launch.h"
 #include "norma/train/run_plan.h"
@@ -92,17 +93,6 @@ CheckedConfig load_checked_config(const std::string& file, const std::vector<std
 
 void require_training(const CheckedConfig& checked) {
   require({}, checked, Needs::training);
-}
-
-TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,
-                                  const std::string& key) {
-  TokenDatasetOptions options;
-  options.paths = paths;
-  options.dtype = config.data.dtype;
-  options.sequence_length = config.model.sequence_length;
-  options.id_bound = config.model.vocab_size;
-  options.key = key;
-  return options;
 }
 
 }  // namespace norma

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "norma/config/yaml.h"
-#include "norma/data/token_file.h"
 #include "norma/norm/plan.h"
 
 namespace norma {
@@ -26,10 +25,5 @@ CheckedConfig load_checked_config(const std::string& file, const std::vector<std
 
 // For a config that was loaded for its model alone: throws likewise when the data files or the device are missing.
 void require_training(const CheckedConfig& checked);
-
-// How token files of a run are opened; `key` names where the paths came from. Ids must be below the vocabulary: the
-// padding rows beyond it belong to no token.
-TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,
-                                  const std::string& key);
 
 }  // namespace norma

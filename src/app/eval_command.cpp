@@ -10,6 +10,7 @@
 #include "norma/base/error.h"
 #include "norma/base/log.h"
 #include "norma/base/process.h"
+#include "norma/eval/evaluation.h"
 #include "norma/eval/tasks.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/launch.h"
@@ -19,8 +20,8 @@
 
 #include "checkpoint_model.h"
 #include "commands.h"
-#include "evaluation_input.h"
 #include "option_checks.h"
+#include "run_tokenizer.h"
 
 namespace norma {
 namespace {
@@ -124,8 +125,8 @@ class EvalProgress {
 };
 
 void check_outputs(const EvalArguments& arguments) {
-  check_output("eval", "--out", arguments.out);
-  check_output("eval", "--predictions", arguments.predictions);
+  output_file("eval", "--out", arguments.out);
+  output_file("eval", "--predictions", arguments.predictions);
   if (!arguments.out.empty() && fs::weakly_canonical(arguments.out) == fs::weakly_canonical(arguments.predictions)) {
     throw ConfigError("[eval] --out and --predictions must be two files; got " + arguments.out + " for both");
   }
@@ -209,7 +210,8 @@ int evaluate_together(const EvalArguments& arguments, at::Device device, World& 
                                                  .tokenizer_is_named = !arguments.tokenizer.empty(),
                                                  .tokenizer_checksum = run_tokenizer_checksum(config, source.folder),
                                                  .instance_length = arguments.instance_length,
-                                                 .threads = at::get_num_threads()});
+                                                 .threads = at::get_num_threads(),
+                                                 .warn = [](const std::string& line) { log_warning(line); }});
   check_agreement(config, fingerprint(input), world);
   Session session = load_model(source, device, world);
   world.start_training();  // its time-outs are those of work
@@ -249,10 +251,10 @@ int run_eval(const EvalArguments& arguments) {
 }
 
 void run_compare(const EvalArguments& arguments) {
-  check_output("eval", "--out", arguments.out);
+  output_file("eval", "--out", arguments.out, arguments.compare);
   CompareInput input{{arguments.compare.begin(), arguments.compare.end()}, arguments.metric};
   const Comparison comparison = compare_predictions(input);
-  if (!arguments.out.empty()) write_file_atomic(arguments.out, to_text(to_json(comparison), 2) + "\n");
+  if (!arguments.out.empty()) write_json(arguments.out, to_json(comparison));
   std::printf("%s", compare_table(comparison).c_str());
 }
 

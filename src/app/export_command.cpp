@@ -11,6 +11,7 @@
 
 #include "commands.h"
 #include "export_formats.h"
+#include "option_checks.h"
 
 namespace norma {
 namespace {
@@ -76,32 +77,6 @@ Options add_hf_options(CLI::App& command, ExportArguments& arguments) {
           ->check(CLI::Range(0, 4096))};
 }
 
-}  // namespace
-
-fs::path export_target(const ExportArguments& arguments) {
-  const fs::path out = without_slash(arguments.out);
-  const fs::path parent = out.has_parent_path() ? out.parent_path() : fs::path(".");
-  if (fs::exists(parent / kManifestName)) {
-    throw ConfigError(cat("[export] ", parent.string(),
-                          " is a checkpoint, whose files must stay as they are; give --out ", "another folder"));
-  }
-  return out;
-}
-
-namespace {
-
-// --out of a format that writes one file.
-fs::path file_target(const ExportArguments& arguments) {
-  if (fs::is_directory(arguments.out)) {
-    throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is a folder"));
-  }
-  const fs::path out = export_target(arguments);
-  if (fs::exists(out) && !fs::is_regular_file(out)) {
-    throw ConfigError(cat("[export] --out names the file to write; ", arguments.out, " is something else"));
-  }
-  return out;
-}
-
 void print_written(const FileEntry& written, const fs::path& checkpoint, const std::string& out) {
   std::printf("%s of %s in %s (xxh3 %s)\n", human_bytes(static_cast<double>(written.bytes)).c_str(), checkpoint.c_str(),
               out.c_str(), written.checksum.c_str());
@@ -110,12 +85,12 @@ void print_written(const FileEntry& written, const fs::path& checkpoint, const s
 }  // namespace
 
 void export_safetensors(const ExportArguments& arguments) {
-  const fs::path out = file_target(arguments), checkpoint = find_checkpoint(arguments.from);
+  const fs::path out = output_file("export", "--out", arguments.out), checkpoint = find_checkpoint(arguments.from);
   print_written(consolidate_weights(checkpoint, out), checkpoint, arguments.out);
 }
 
 void export_olmo_names(const ExportArguments& arguments) {
-  const fs::path out = file_target(arguments);
+  const fs::path out = output_file("export", "--out", arguments.out);
   const ModelSource source = open_checkpoint_model(arguments.from);
   verify_checkpoint(source.folder);
   const OlmoKeys keys = arguments.plain_keys ? OlmoKeys::plain : OlmoKeys::encoded;

@@ -33,7 +33,4 @@ void export_safetensors(const ExportArguments& arguments);
 void export_hf(const ExportArguments& arguments);
 void export_olmo_names(const ExportArguments& arguments);
 
-// The path of --out, which must not lie inside a checkpoint. Throws ConfigError.
-fs::path export_target(const ExportArguments& arguments);
-
 }  // namespace norma

@@ -26,19 +26,11 @@ namespace {
 constexpr std::int64_t kInstances = 2, kMostTokens = 32;  // [B, T] of the ids whose logits are compared
 constexpr std::int64_t kMostPrinted = 1 << 16;            // logits in the file of --logits
 
-void check_target(const fs::path& target) {
-  std::error_code error;
-  if (!fs::exists(target, error) || (fs::is_directory(target, error) && fs::is_empty(target, error))) return;
-  throw ConfigError(
-      cat("[export] --out names the folder to write; ", target.string(), " is there already and not an empty folder"));
-}
-
 // The run's tokenizer; nullopt, with a warning, when there is none. The one that --tokenizer names must be usable.
 std::optional<HfTokenizer> find_tokenizer(const ExportArguments& arguments, const RunConfig& config,
                                           const fs::path& checkpoint) {
   try {
-    const FoundTokenizer found = find_run_tokenizer(arguments.tokenizer, config, checkpoint);
-    return hf_tokenizer_of(found.tokenizer, read_file(found.file, kMaxTokenizerBytes), config.model.sequence_length);
+    return hf_tokenizer_of(find_run_tokenizer(arguments.tokenizer, config, checkpoint), config.model.sequence_length);
   } catch (const DataError& error) {
     if (!arguments.tokenizer.empty()) throw;
     log_warning(cat(error.what(), "; the exported folder has no tokenizer"));
@@ -153,9 +145,8 @@ void export_hf(const ExportArguments& arguments) {
   options.dtype = choice<HfDtype>("export", "--dtype", arguments.dtype);
   options.max_shard_bytes = arguments.max_shard_bytes;
   const auto remote_code = choice<RemoteCode>("export", "--remote-code", arguments.remote_code);
-  const fs::path target = export_target(arguments);
-  check_target(target);
-  check_output("export", "--logits", arguments.logits);
+  const fs::path target = output_folder("export", "--out", arguments.out);
+  output_file("export", "--logits", arguments.logits);
   StagedPath staged(target, "export");
   const fs::path checkpoint = find_checkpoint(arguments.from);
   verify_checkpoint(checkpoint);

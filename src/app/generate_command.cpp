@@ -34,11 +34,7 @@ constexpr std::uint64_t kMaxPromptBytes = 256 << 20;
 
 std::string prompt_of(const std::string& line, const std::string& where) {
   const Json json = parse_json(line, where);
-  const auto found = json.is_object() ? json.find("prompt") : json.end();
-  if (!json.is_object() || found == json.end() || !found->is_string()) {
-    throw DataError(cat("[generate] ", where, R"( must be an object with a text "prompt"; got )", line.substr(0, 80)));
-  }
-  return found->get<std::string>();
+  return JsonObject(json, cat("[generate] ", where)).text("prompt");
 }
 
 std::string without_return(std::string line) {
@@ -67,10 +63,10 @@ std::vector<std::string> gather_prompts(const std::vector<std::string>& given, c
 }
 
 // The prompt's ids; the end-of-text id alone when there is no prompt. A prompt that leaves no room is cut at its front.
-std::vector<std::int64_t> prompt_ids(const Tokenizer& tokenizer, const std::string& prompt, const ModelConfig& model) {
-  const std::vector<std::uint32_t> ids = tokenizer.encode(prompt);
+std::vector<std::int64_t> prompt_ids(const FoundTokenizer& found, const std::string& prompt, const ModelConfig& model) {
+  const std::vector<std::uint32_t> ids = found.tokenizer.encode(prompt);
   std::vector<std::int64_t> result(ids.begin(), ids.end());
-  if (result.empty() && tokenizer.eos_id()) result.push_back(*tokenizer.eos_id());
+  if (result.empty() && found.end_of_text) result.push_back(*found.end_of_text);
   if (result.empty()) throw DataError("[generate] the tokenizer has no <|endoftext|> to start from: give a --prompt");
   const auto room = static_cast<std::size_t>(model.sequence_length - 1);
   if (result.size() > room) {
@@ -148,7 +144,7 @@ void check_arguments(const GenerateArguments& arguments) {
   for (const std::string& stop : arguments.stops) {
     if (stop.empty()) throw ConfigError("[generate] --stop must not be empty");
   }
-  check_output("generate", "--out", arguments.out);
+  output_file("generate", "--out", arguments.out, {arguments.prompts});
 }
 
 void log_speed(const std::vector<TokenIds>& results, double seconds) {
@@ -166,15 +162,15 @@ int run_generate(const GenerateArguments& arguments) {
   std::vector<fs::path> outputs;
   if (!arguments.out.empty()) outputs.emplace_back(arguments.out);
   if (arguments.keep) outputs.push_back(run_folder_of_checkpoint(loaded.folder) / kSamplesFile);
-  const Tokenizer tokenizer = load_run_tokenizer(arguments.tokenizer, loaded.config, loaded.folder);
+  const FoundTokenizer found = find_run_tokenizer(arguments.tokenizer, loaded.config, loaded.folder);
   GenerateOptions options = arguments.options;
-  options.vocab_size = tokenizer.vocab_size();
+  options.vocab_size = found.tokenizer.vocab_size();
   options.device = loaded.session.device;
-  if (!arguments.keep_going && tokenizer.eos_id()) options.end_of_text = *tokenizer.eos_id();
+  if (!arguments.keep_going && found.end_of_text) options.end_of_text = *found.end_of_text;
   std::vector<TokenIds> prompts;
-  for (const std::string& text : texts) prompts.push_back(prompt_ids(tokenizer, text, loaded.config.model));
+  for (const std::string& text : texts) prompts.push_back(prompt_ids(found, text, loaded.config.model));
   const std::atomic<bool>& stop = stop_on_signals("stopping");
-  Display display(tokenizer, texts, arguments.stops);
+  Display display(found.tokenizer, texts, arguments.stops);
   GenerateEvents events;
   events.token = [&](std::size_t prompt, std::int64_t token) { return display.add(prompt, token); };
   events.end = [&](std::size_t prompt, EndOfPrompt end) { display.end(prompt, end); };

@@ -9,33 +9,23 @@
 #include "norma/base/file.h"
 #include "norma/base/log.h"
 #include "norma/config/yaml.h"
-#include "norma/data/tokenizer.h"
+#include "norma/data/run_tokenizer.h"
 #include "norma/interop/model_source.h"
 #include "norma/model/parameters.h"
 #include "norma/train/checkpointing.h"
 
 #include "checked_config.h"
 #include "commands.h"
+#include "option_checks.h"
 #include "run_description.h"
 
 namespace norma {
 namespace {
 
-constexpr const char* kTokenizerName = "tokenizer.json";
-
 struct ImportArguments {
   std::string source, out, config, tokenizer;
   std::vector<std::string> overrides;
 };
-
-void check_target(const fs::path& out) {
-  if (!fs::exists(out)) return;
-  if (!fs::is_directory(out))
-    throw ConfigError(cat("[import] --out names a folder; ", out.string(), " is something else"));
-  if (!fs::is_empty(out)) {
-    throw ConfigError(cat("[import] ", out.string(), " is not empty; give --out a folder that does not exist yet"));
-  }
-}
 
 // The folder's name, with '-' for every character that a run's name may not have.
 std::string run_name(const fs::path& out) {
@@ -48,10 +38,10 @@ std::string run_name(const fs::path& out) {
 // The tokenizer of --tokenizer, else the one beside the weights if we can read it.
 std::optional<fs::path> find_tokenizer(const ImportArguments& arguments, const ForeignModel& source) {
   if (!arguments.tokenizer.empty()) return arguments.tokenizer;
-  const fs::path file = source.folder / kTokenizerName;
-  if (!fs::exists(file)) return std::nullopt;
+  const std::optional<fs::path> file = tokenizer_in(source.folder);
+  if (!file) return std::nullopt;
   try {
-    Tokenizer::load(file);
+    Tokenizer::load(*file);
     return file;
   } catch (const DataError& error) {
     log_warning(cat("the tokenizer is left behind: ", error.what()));
@@ -120,7 +110,7 @@ CheckedConfig settings_of(const ImportArguments& arguments, const ForeignModel& 
   if (!source.settings.empty()) overrides.insert(overrides.begin(), "@" + source.settings);
   CheckedConfig checked = load_checked_config(file.string(), overrides);
   require_same_model(source, checked);
-  if (tokenizer) checked.config.data.tokenizer = (out / kTokenizerName).string();
+  if (tokenizer) checked.config.data.tokenizer = (out / kTokenizerFile).string();
   checked.config.checkpoint.resume = (out / checkpoint_name(0)).string();
   write_file_atomic(file, to_yaml(checked.config));
   return checked;
@@ -140,13 +130,13 @@ void write_run(const CheckedConfig& checked, const ForeignModel& source, const s
 }
 
 void run_import(const ImportArguments& arguments, const std::vector<std::string>& command_line) {
-  check_target(arguments.out);
+  output_folder("import", "--out", arguments.out);
   const ForeignModel source = open_foreign_model(arguments.source, arguments.config);
   const std::optional<fs::path> tokenizer = find_tokenizer(arguments, source);
   StagedPath staged(arguments.out, "import");
   staged.make_folder();
   const CheckedConfig checked = settings_of(arguments, source, tokenizer, staged.path());
-  if (tokenizer) write_file_atomic(staged.path() / kTokenizerName, read_file(*tokenizer, kMaxTokenizerBytes));
+  if (tokenizer) write_file_atomic(staged.path() / kTokenizerFile, read_file(*tokenizer, kMaxTokenizerBytes));
   write_run(checked, source, command_line, staged.path());
   staged.publish();
   std::printf("%s\n%s parameters in %s/step-0, %s\nto train on: norma train %s/config.yaml data.paths=...\n",

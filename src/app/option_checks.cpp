@@ -4,6 +4,7 @@
 
 #include "norma/base/file.h"
 #include "norma/base/text.h"
+#include "norma/checkpoint/manifest.h"
 #include "norma/config/number.h"
 
 namespace norma {
@@ -36,11 +37,55 @@ CLI::Validator finite_range(double low, double high) {
   return {[=](std::string& text) { return check(text); }, cat("FLOAT in ", range)};
 }
 
-void check_output(const char* command, const char* option, const std::string& file) {
-  if (file.empty()) return;
-  const auto refuse = [&](const char* why) { throw ConfigError(cat("[", command, "] ", option, " ", file, " ", why)); };
-  if (!fs::is_directory(fs::absolute(file).parent_path())) refuse("must lie in a folder that exists");
-  if (fs::is_directory(file)) refuse("must be a file; it is a folder");
+namespace {
+
+// A path that a command is to write, outside of checkpoints.
+class Output {
+ public:
+  Output(const char* command, const char* option, const std::string& path)
+      : command_(command), option_(option), path_(without_slash(path)) {
+    const fs::path parent = fs::absolute(path_).parent_path();
+    if (fs::exists(parent / kManifestName)) {
+      refuse("lies in a checkpoint, whose files must stay as they are; give another folder");
+    }
+  }
+
+  const fs::path& path() const { return path_; }
+  [[noreturn]] void refuse(const std::string& why) const {
+    throw ConfigError(cat("[", command_, "] ", option_, " ", path_.string(), " ", why));
+  }
+
+ private:
+  const char* command_;
+  const char* option_;
+  fs::path path_;
+};
+
+}  // namespace
+
+fs::path output_file(const char* command, const char* option, const std::string& file,
+                     const std::vector<std::string>& inputs) {
+  if (file.empty()) return {};
+  const Output output(command, option, file);
+  const fs::path& path = output.path();
+  if (!fs::is_directory(fs::absolute(path).parent_path())) output.refuse("must lie in a folder that exists");
+  if (fs::is_directory(path)) output.refuse("must be a file; it is a folder");
+  if (!fs::exists(path)) return path;
+  if (!fs::is_regular_file(path)) output.refuse("must be a file; it is something else");
+  for (const std::string& input : inputs) {
+    std::error_code missing;
+    if (fs::equivalent(path, input, missing)) output.refuse("would overwrite what the command reads");
+  }
+  return path;
+}
+
+fs::path output_folder(const char* command, const char* option, const std::string& folder) {
+  const Output output(command, option, folder);
+  const fs::path& path = output.path();
+  if (!fs::exists(path)) return path;
+  if (!fs::is_directory(path)) output.refuse("must be a folder; it is something else");
+  if (!fs::is_empty(path)) output.refuse("is not empty; give a folder that does not exist yet");
+  return path;
 }
 
 void refuse_other_options(const CLI::App& command, const std::string& with, const std::vector<std::string>& allowed) {

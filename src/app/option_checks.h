@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "norma/base/error.h"
+#include "norma/base/file.h"
 #include "norma/config/names.h"
 
 namespace norma {
@@ -23,9 +24,14 @@ E choice(const char* command, const char* option, const std::string& word) {
                         did_you_mean(word, names)));
 }
 
-// Checks the name of an output file before hours of work are spent on it: ConfigError where `file` is a folder or lies
-// in none. "" passes.
-void check_output(const char* command, const char* option, const std::string& file);
+// The two below check what an option names before hours of work are spent on it, and return its path without a slash at
+// the end. Both throw ConfigError inside of a checkpoint, whose files must stay as they are. "" passes.
+//
+// A file to write: it is absent or a regular file, lies in a folder that exists, and is none of the command's `inputs`.
+fs::path output_file(const char* command, const char* option, const std::string& file,
+                     const std::vector<std::string>& inputs = {});
+// A folder to make: it is absent or empty.
+fs::path output_folder(const char* command, const char* option, const std::string& folder);
 
 // Throws ConfigError when an option was given that means nothing beside `with`. Those in `allowed` go with it.
 void refuse_other_options(const CLI::App& command, const std::string& with, const std::vector<std::string>& allowed);

@@ -8,7 +8,6 @@
 #include "norma/record/summary.h"
 #include "norma/study/report.h"
 
-#include "checked_config.h"
 #include "commands.h"
 #include "option_checks.h"
 
@@ -28,17 +27,18 @@ struct BaselineArguments {
 };
 
 void run_report(const ReportArguments& arguments) {
+  const fs::path out = output_file("report", "--out", arguments.out, {arguments.baseline});
   ReportInput input;
   input.runs.assign(arguments.runs.begin(), arguments.runs.end());
   if (!arguments.baseline.empty()) input.baseline = arguments.baseline;
   input.introduction = arguments.introduction;
   const Report report = make_report(input);
-  if (arguments.out.empty()) {
+  if (out.empty()) {
     std::printf("%s", report.markdown.c_str());
     return;
   }
-  write_file_atomic(arguments.out, report.markdown);
-  std::printf("%s\nwrote %s\n", report.summary.c_str(), arguments.out.c_str());
+  write_file_atomic(out, report.markdown);
+  std::printf("%s\nwrote %s\n", report.summary.c_str(), out.c_str());
 }
 
 BaselineScores count(const TokenDataset& train, const TokenDataset& validation, std::int64_t vocab_size) {
@@ -81,9 +81,8 @@ Baseline count_run(const fs::path& run) {
 }
 
 void run_baseline(const BaselineArguments& arguments, const CLI::App& command) {
-  check_output("baseline", "--out", arguments.out);
+  fs::path out = output_file("baseline", "--out", arguments.out);
   Baseline baseline;
-  fs::path out = arguments.out;
   if (const fs::path run = arguments.train.front(); is_run_folder(run)) {
     refuse_other_options(command, "train", {"--out"});
     baseline = count_run(run);

@@ -2,7 +2,8 @@
 
 #include <ATen/Parallel.h>
 
-#include "run_tokenizer.h"
+#include "norma/data/run_tokenizer.h"
+
 #include "version.h"
 
 namespace norma {
@@ -21,7 +22,8 @@ RunDescription describe_run(const CheckedConfig& checked, const RunPlan& plan,
   environment.device = device;
   environment.threads = at::get_num_threads();
   environment.cpu_capability = at::get_cpu_capability();
-  return {checked.source.file, checked.config, describe(plan), environment};
+  return {
+      .config_file = checked.source.file, .config = checked.config, .plan = describe(plan), .environment = environment};
 }
 
 }  // namespace norma

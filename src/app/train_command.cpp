@@ -12,6 +12,7 @@
 #include "norma/base/log.h"
 #include "norma/base/process.h"
 #include "norma/config/names.h"
+#include "norma/eval/evaluation.h"
 #include "norma/model/init.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/sharding.h"
@@ -23,8 +24,8 @@
 
 #include "checked_config.h"
 #include "commands.h"
-#include "evaluation_input.h"
 #include "run_description.h"
+#include "run_tokenizer.h"
 #include "version.h"
 
 namespace norma {
@@ -57,7 +58,8 @@ EvaluationInput open_evaluation_of(const CheckedConfig& checked) {
   return open_evaluation({.config = checked.config,
                           .find_tokenizer = [&] { return find_run_tokenizer("", checked.config, /*checkpoint=*/{}); },
                           .tokenizer_checksum = run_tokenizer_checksum(checked.config, {}),
-                          .threads = at::get_num_threads()});
+                          .threads = at::get_num_threads(),
+                          .warn = [](const std::string& line) { log_warning(line); }});
 }
 
 std::string device_text(const at::Device& device) {

@@ -162,4 +162,8 @@ std::string to_text(const Json& json, int indent) {
   return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
 
+void write_json(const fs::path& path, const Json& json) {
+  write_file_atomic(path, to_text(json, 2) + "\n");
+}
+
 }  // namespace norma

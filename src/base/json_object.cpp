@@ -27,8 +27,10 @@ std::optional<std::int64_t> whole_number(const Json& value, const IntegerRange& 
   return number < range.least || number > range.most ? std::nullopt : std::optional(number);
 }
 
-std::string range_text(const IntegerRange& range) {
-  return cat("from ", range.least, range.most == IntegerRange{}.most ? "" : cat(" to ", range.most));
+// "a whole number from 0 to 9", "1".
+std::string number_text(const IntegerRange& range) {
+  if (range.least == range.most) return cat(range.least);
+  return cat("a whole number from ", range.least, range.most == IntegerRange{}.most ? "" : cat(" to ", range.most));
 }
 
 std::optional<double> finite_number(const Json& value) {
@@ -97,7 +99,7 @@ bool JsonObject::flag(std::string_view key) const {
 std::int64_t JsonObject::integer(std::string_view key, IntegerRange range) const {
   const Json& value = at(key);
   const std::optional<std::int64_t> number = whole_number(value, range);
-  if (!number) fail_at(key, "must be a whole number ", range_text(range), "; got ", shown(value));
+  if (!number) fail_at(key, "must be ", number_text(range), "; got ", shown(value));
   return *number;
 }
 
@@ -144,7 +146,7 @@ std::vector<std::int64_t> JsonObject::integers(std::string_view key, IntegerRang
   for (const Json& item : list(key)) {
     const std::optional<std::int64_t> number = whole_number(item, range);
     if (!number) {
-      fail_at(key, "must be a list of whole numbers ", range_text(range), "; it holds ", shown(item));
+      fail_at(key, "must be a list whose items are each ", number_text(range), "; it holds ", shown(item));
     }
     result.push_back(*number);
   }

@@ -45,8 +45,8 @@ std::optional<double> quota_of(const std::string& folder) {
 }
 
 // The tightest quota from this process's cgroup up to the root. Lines of /proc/self/cgroup: "0::/a/b"
-// (version 2) or "4:cpu,cpuacct:/a/b" (version 1). Inside a container the path may not exist; its root then
-// tells.
+// (version 2) or "4:cpu,cpuacct:/a/b" (version 1). Inside of a container the path may not exist; then its
+// root tells.
 double cgroup_cores() {
   double cores = std::numeric_limits<double>::infinity();
   std::ifstream groups("/proc/self/cgroup");

@@ -20,16 +20,10 @@ Json to_json(const Position& position) {
 }
 
 Position parse_position(const Json& json, const std::string& where) {
-  constexpr std::int64_t kMax = std::int64_t{1} << 60;  // leaves room to count on
-  const auto field = [&](const char* name) {
-    const bool usable = json.is_object() && json.contains(name) && json[name].is_number_integer();
-    const std::int64_t value = usable ? json[name].get<std::int64_t>() : -1;
-    if (value < 0 || value > kMax) {
-      throw DataError(cat("[data] ", where, ": \"", name, "\" must be an integer from 0 to 2^60"));
-    }
-    return value;
-  };
-  return {field("epoch"), field("instances"), field("tokens")};
+  constexpr IntegerRange kCounts{0, std::int64_t{1} << 60};  // leaves room to count on
+  const JsonObject position(json, cat("[data] ", where));
+  return {position.integer("epoch", kCounts), position.integer("instances", kCounts),
+          position.integer("tokens", kCounts)};
 }
 
 BatchStream::BatchStream(std::shared_ptr<const TokenDataset> dataset, BatchStreamOptions options)
@@ -124,8 +118,8 @@ void BatchStream::prepare_order(std::int64_t epoch) {
   order_epoch_ = epoch;
 }
 
-std::int64_t BatchStream::instance_at(std::int64_t place) const {
-  return options_.shuffle ? order_[static_cast<std::size_t>(place)] : place;
+std::int64_t BatchStream::instance_at(std::int64_t index) const {
+  return options_.shuffle ? order_[static_cast<std::size_t>(index)] : index;
 }
 
 TokenBatch BatchStream::read_batch() {
@@ -142,8 +136,8 @@ TokenBatch BatchStream::read_batch() {
   batch.size = (global - options_.rank + options_.world_size - 1) / options_.world_size;
   batch.ids.resize(static_cast<std::size_t>(batch.size * length));  // [size, length]
   std::span<std::int64_t> rest(batch.ids);
-  for (std::int64_t place = options_.rank; place < global; place += options_.world_size) {
-    batch.instances.push_back(instance_at(position_.instances + place));
+  for (std::int64_t i = options_.rank; i < global; i += options_.world_size) {
+    batch.instances.push_back(instance_at(position_.instances + i));
     dataset_->read(batch.instances.back(), rest.first(static_cast<std::size_t>(length)));
     rest = rest.subspan(static_cast<std::size_t>(length));
   }

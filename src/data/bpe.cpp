@@ -29,12 +29,18 @@ constexpr std::array<char32_t, 256> kCharacters = make_characters();
 
 }  // namespace
 
-std::string bytes_of(std::string_view token) {
+std::string character_of(unsigned char byte) {
+  std::string character;
+  append_utf8(character, kCharacters[byte]);
+  return character;
+}
+
+std::optional<std::string> bytes_of(std::string_view token) {
   std::string bytes;
   for (std::size_t at = 0; at < token.size();) {
     const DecodedChar decoded = decode_utf8(token.data() + at);
     const auto found = std::find(kCharacters.begin(), kCharacters.end(), decoded.code);
-    if (found == kCharacters.end()) return std::string(token);
+    if (found == kCharacters.end()) return std::nullopt;
     bytes += static_cast<char>(found - kCharacters.begin());
     at += decoded.length;
   }
@@ -135,7 +141,8 @@ Bpe::Bpe(const JsonObject& model, bool byte_level) : byte_level_(byte_level) {
   find_symbols(byte_level);
   if (model.find_flag("ignore_merges").value_or(false)) {
     for (const auto& [token, id] : vocab_) {
-      whole_words_.emplace(byte_level ? byte_alphabet::bytes_of(token) : token, id);
+      const std::optional<std::string> word = byte_level ? byte_alphabet::bytes_of(token) : token;
+      if (word) whole_words_.emplace(*word, id);
     }
   }
 }
@@ -205,14 +212,13 @@ Bpe::MergeSlot& Bpe::merge_slot(std::uint64_t pair) {
 
 void Bpe::find_symbols(bool byte_level) {
   byte_ids_.fill(kNone);
+  for (unsigned byte = 0; byte_level && byte < byte_ids_.size(); ++byte) {
+    const auto found = vocab_.find(byte_alphabet::character_of(static_cast<unsigned char>(byte)));
+    if (found != vocab_.end()) byte_ids_[byte] = found->second;
+  }
   for (const auto& [token, id] : vocab_) {
-    if (token.empty() || decode_utf8(token.data()).length != token.size()) continue;
-    const std::string bytes = byte_alphabet::bytes_of(token);
-    if (!byte_level) {
-      char_ids_.emplace(decode_utf8(token.data()).code, id);
-    } else if (bytes.size() == 1) {
-      byte_ids_[static_cast<unsigned char>(bytes[0])] = id;
-    }
+    if (byte_level || token.empty() || decode_utf8(token.data()).length != token.size()) continue;
+    char_ids_.emplace(decode_utf8(token.data()).code, id);
   }
 }
 

@@ -18,8 +18,9 @@ namespace norma {
 
 // The byte-level alphabet of GPT-2: one printable character for each byte, so that tokens can be written in JSON.
 namespace byte_alphabet {
-// The bytes a token stands for. A token with any character outside of the alphabet stands for its own UTF-8.
-std::string bytes_of(std::string_view token);
+std::string character_of(unsigned char byte);
+// The bytes that a token stands for; nullopt for a token with a character outside of the alphabet.
+std::optional<std::string> bytes_of(std::string_view token);
 }  // namespace byte_alphabet
 
 // The tokens of recent words: a set-associative cache of fixed size with 4 ways. It is not shared between threads.

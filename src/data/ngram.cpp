@@ -39,9 +39,9 @@ class PairCounts {
     const std::size_t mask = slots.size() - 1;
     std::uint64_t hash = key * 0x9e3779b97f4a7c15ULL;  // 2^64 over the golden ratio: spreads neighbouring keys
     hash ^= hash >> 32;
-    std::size_t place = static_cast<std::size_t>(hash) & mask;
-    while (slots[place].key != 0 && slots[place].key != key) place = (place + 1) & mask;
-    return place;
+    std::size_t slot = static_cast<std::size_t>(hash) & mask;
+    while (slots[slot].key != 0 && slots[slot].key != key) slot = (slot + 1) & mask;
+    return slot;
   }
 
   void grow() {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "norma/base/error.h"
+#include "norma/data/tokenizer.h"
 
 namespace norma {
 namespace {
@@ -113,7 +114,7 @@ void PrepareOutput::refuse_other_output(const std::string& tokenizer_checksum) c
     throw ConfigError(cat("[prepare] the output folder must not hold token files yet; got ", earlier_.front().string(),
                           ": take another folder or ask to overwrite"));
   }
-  const fs::path tokenizer = folder_ / kTokenizerName;
+  const fs::path tokenizer = folder_ / kTokenizerFile;
   if (!fs::exists(tokenizer) || checksum(MappedFile(tokenizer).bytes()) == tokenizer_checksum) return;
   throw ConfigError(
       cat("[prepare] ", tokenizer.string(), " is another tokenizer: take another folder or ask to overwrite"));
@@ -121,7 +122,7 @@ void PrepareOutput::refuse_other_output(const std::string& tokenizer_checksum) c
 
 std::vector<fs::path> PrepareOutput::publish(const std::vector<std::string>& names, std::string_view tokenizer) {
   for (const fs::path& path : earlier_) checked([&](std::error_code& error) { fs::remove(path, error); });
-  write_file_atomic(folder_ / kTokenizerName, tokenizer);
+  write_file_atomic(folder_ / kTokenizerFile, tokenizer);
   std::vector<fs::path> published;
   for (const std::string& name : names) {
     move(name);

@@ -15,8 +15,6 @@
 
 namespace norma {
 
-inline constexpr const char* kTokenizerName = "tokenizer.json";
-
 // The numbered token files of one split and their sidecars. `common` is what all sidecars share.
 class SplitWriter {
  public:

@@ -37,7 +37,7 @@ class Translator : private RegexReader {
   }
 
  private:
-  enum class Kind { repeatable, place };
+  enum class Kind { repeatable, anchor };
   void read_alternatives(bool any_case, int depth) {
     if (depth > kMaxDepth) refuse(1, cat("is nested more than ", kMaxDepth, " groups deep"));
     while (at_ < pattern_.size() && rest()[0] != ')') {
@@ -73,7 +73,7 @@ class Translator : private RegexReader {
       case '$':
         out_ += pattern_[at_++];
         last_letter_ = 0;
-        return Kind::place;
+        return Kind::anchor;
       case '*':
       case '+':
       case '?':
@@ -101,7 +101,7 @@ class Translator : private RegexReader {
     } else if (skip("(?>")) {
       out_ += "(?>";
     } else if (next_is("(?=") || next_is("(?!") || next_is("(?<=") || next_is("(?<!")) {
-      kind = Kind::place;
+      kind = Kind::anchor;
       const std::size_t length = next_is("(?<") ? 4 : 3;
       out_ += rest().substr(0, length);
       at_ += length;
@@ -196,7 +196,7 @@ class Translator : private RegexReader {
       out_ += rest().substr(0, 2);
       at_ += 2;
       last_letter_ = 0;
-      return Kind::place;
+      return Kind::anchor;
     }
     const bool is_word = next_is("\\w") || next_is("\\W");
     Item item = read_item(any_case);

@@ -256,7 +256,7 @@ DocumentText document_text(RawDocument document) {
   if (!field.text) {
     throw DataError(cat("[text] ", document.where(), " must be a JSON object with a string \"text\"; got none"));
   }
-  if (field.is_repeated) throw DataError(cat("[text] ", document.where(), ": \"text\" must stand there once"));
+  if (field.is_repeated) throw DataError(cat("[text] ", document.where(), ": \"text\" must occur once"));
   result.text = std::move(*field.text);
   return result;
 }

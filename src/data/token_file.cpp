@@ -18,32 +18,10 @@ namespace {
 
 constexpr std::int64_t kSidecarVersion = 1;
 constexpr std::uint64_t kMaxSidecarBytes = 1 << 20;
+constexpr int kMaxSidecarDepth = 8;
+constexpr IntegerRange kCounts{0, std::int64_t{1} << 60};  // leaves room to add a few of them
 
-[[noreturn]] void bad_field(const std::string& where, const std::string& field, const std::string& what) {
-  throw DataError(cat("[token file] ", where, ": field \"", field, "\" ", what));
-}
-
-const Json& field_of(const Json& json, const std::string& where, const std::string& field) {
-  const auto found = json.find(field);
-  if (found == json.end()) bad_field(where, field, "is missing");
-  return *found;
-}
-
-std::string text_of(const Json& json, const std::string& where, const std::string& field) {
-  const Json& value = field_of(json, where, field);
-  if (!value.is_string()) bad_field(where, field, "must be a string");
-  return value.get<std::string>();
-}
-
-std::int64_t count_of(const Json& json, const std::string& where, const std::string& field) {
-  constexpr std::uint64_t kMax = std::uint64_t{1} << 60;
-  const Json& value = field_of(json, where, field);
-  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > kMax)
-    bad_field(where, field, "must be an integer from 0 to 2^60");
-  return value.get<std::int64_t>();
-}
-
-// The ids of one instance; returns the largest.
+// Copies the ids of one instance and returns the largest.
 template <class Id>
 std::int64_t copy_ids(const std::byte* source, std::span<std::int64_t> out) {
   std::int64_t largest = 0;
@@ -77,31 +55,28 @@ fs::path sidecar_path(const fs::path& token_file) {
 }
 
 Sidecar parse_sidecar(std::string_view text, const std::string& where) {
-  const Json json = parse_json(text, where, 8);
-  if (!json.is_object()) throw DataError(cat("[token file] ", where, " must hold a JSON object"));
-  const std::int64_t version = count_of(json, where, "version");
+  const Json json = parse_json(text, where, kMaxSidecarDepth);
+  const JsonObject fields(json, cat("[token file] ", where));
+  const std::int64_t version = fields.integer("version", kCounts);
   if (version != kSidecarVersion) {
-    bad_field(where, "version", cat("must be ", kSidecarVersion, "; got ", version, ", written by another Norma"));
+    fields.fail_at("version", "must be ", kSidecarVersion, "; got ", version, ", written by another Norma");
   }
   Sidecar sidecar;
-  sidecar.tokenizer = text_of(json, where, "tokenizer");
-  if (sidecar.tokenizer.find('/') != std::string::npos || sidecar.tokenizer == "..")
-    bad_field(where, "tokenizer", "must be a file name without a folder");
-  sidecar.tokenizer_checksum = text_of(json, where, "tokenizer_checksum");
-  const std::string dtype = text_of(json, where, "dtype");
-  const auto known = parse_enum<TokenDtype>(dtype);
-  if (!known || *known == TokenDtype::automatic)
-    bad_field(where, "dtype", cat("must be uint16 or uint32; got ", dtype));
-  sidecar.dtype = *known;
-  sidecar.tokens = count_of(json, where, "tokens");
-  sidecar.documents = count_of(json, where, "documents");
-  sidecar.vocab_size = count_of(json, where, "vocab_size");
-  sidecar.eos_id = count_of(json, where, "eos_id");
-  if (sidecar.eos_id >= sidecar.vocab_size) {
-    bad_field(where, "eos_id", cat("must be below vocab_size ", sidecar.vocab_size, "; got ", sidecar.eos_id));
+  sidecar.tokenizer = fields.text("tokenizer");
+  if (sidecar.tokenizer.find('/') != std::string::npos || sidecar.tokenizer == "..") {
+    fields.fail_at("tokenizer", "must be a file name without a folder");
   }
-  sidecar.checksum = text_of(json, where, "checksum");
-  if (json.contains("split")) sidecar.split = text_of(json, where, "split");
+  sidecar.tokenizer_checksum = fields.text("tokenizer_checksum");
+  sidecar.dtype = *parse_enum<TokenDtype>(fields.choice("dtype", {"uint16", "uint32"}));
+  sidecar.tokens = fields.integer("tokens", kCounts);
+  sidecar.documents = fields.integer("documents", kCounts);
+  sidecar.vocab_size = fields.integer("vocab_size", kCounts);
+  sidecar.eos_id = fields.integer("eos_id", kCounts);
+  if (sidecar.eos_id >= sidecar.vocab_size) {
+    fields.fail_at("eos_id", "must be below vocab_size ", sidecar.vocab_size, "; got ", sidecar.eos_id);
+  }
+  sidecar.checksum = fields.text("checksum");
+  sidecar.split = fields.find_text("split").value_or("");
   return sidecar;
 }
 
@@ -117,7 +92,7 @@ std::string to_json(const Sidecar& sidecar) {
   json["eos_id"] = sidecar.eos_id;
   json["checksum"] = sidecar.checksum;
   if (!sidecar.split.empty()) json["split"] = sidecar.split;
-  return json.dump(2) + "\n";
+  return to_text(json, 2) + "\n";
 }
 
 std::optional<Sidecar> read_sidecar(const fs::path& token_file) {
@@ -126,13 +101,24 @@ std::optional<Sidecar> read_sidecar(const fs::path& token_file) {
   return parse_sidecar(read_file(path, kMaxSidecarBytes), path.string());
 }
 
+TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,
+                                  const std::string& key) {
+  TokenDatasetOptions options;
+  options.paths = paths;
+  options.dtype = config.data.dtype;
+  options.sequence_length = config.model.sequence_length;
+  options.id_bound = config.model.vocab_size;
+  options.key = key;
+  return options;
+}
+
 TokenDataset::TokenDataset(TokenDatasetOptions options) : options_(std::move(options)) {
   NORMA_CHECK(options_.sequence_length > 0 && options_.id_bound > 0, "[data] sequence length and id bound");
   std::map<std::string, std::size_t> seen;  // path -> position in files_
   first_instance_.push_back(0);
   for (const std::string& path : expand_paths()) {
-    const auto [place, is_new] = seen.emplace(path, files_.size());
-    File file = is_new ? open(path) : files_[place->second];
+    const auto [entry, is_new] = seen.emplace(path, files_.size());
+    File file = is_new ? open(path) : files_[entry->second];
     num_tokens_ += file.tokens;
     first_instance_.push_back(first_instance_.back() + file.tokens / options_.sequence_length);
     files_.push_back(std::move(file));

@@ -165,7 +165,8 @@ void Tokenizer::Impl::read_added_tokens(const JsonObject& root) {
 void Tokenizer::Impl::fill_decoding() {
   const auto set = [&](const std::string& content, std::uint32_t id, bool special) {
     if (id >= decoding.size()) decoding.resize(id + std::size_t{1});
-    decoding[id] = {byte_alphabet::bytes_of(content), special};
+    // What is not written in the byte-level alphabet stands for its own UTF-8.
+    decoding[id] = {byte_alphabet::bytes_of(content).value_or(content), special};
   };
   for (const auto& [token, id] : bpe.vocab()) set(token, id, false);
   for (const AddedToken& token : added) set(token.content, token.id, token.special);

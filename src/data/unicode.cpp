@@ -276,10 +276,10 @@ CharTable::CharTable() {
   std::unordered_map<std::string, std::uint16_t> known;
   for (std::size_t block = 0; block < kBlocks; ++block) {
     const std::uint8_t* begin = all.data() + block * 256;
-    const auto [place, fresh] =
+    const auto [entry, fresh] =
         known.emplace(std::string(begin, begin + 256), static_cast<std::uint16_t>(known.size()));
     if (fresh) flat_.insert(flat_.end(), begin, begin + 256);
-    index_[block] = place->second;
+    index_[block] = entry->second;
   }
   std::copy_n(all.begin(), ascii_.size(), ascii_.begin());
 }

@@ -21,8 +21,9 @@ class TaskData {
 
   const fs::path& folder() const { return folder_; }
 
-  // Calls `take` with every line of a file, in order; `name` is its path in the folder without suffixes. DataError: the
-  // file is not in the index, its size, checksum or number of lines differ from it, or a line is no JSON object.
+  // Calls `take` with every line of a file, in order; `name` is its path in the folder without suffixes. Throws
+  // DataError: the file is not in the index, its size, checksum or number of lines differ from it, or a line is no JSON
+  // object.
   void read(const std::string& name, const std::function<void(const JsonObject&)>& take) const;
 
  private:

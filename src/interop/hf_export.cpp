@@ -11,10 +11,6 @@
 namespace norma {
 namespace {
 
-void write_json(const fs::path& path, const Json& json) {
-  write_file_atomic(path, json.dump(2) + "\n");
-}
-
 // The selection bias of DeepSeek's classes is a float32 buffer, whatever type the weights have.
 const char* stored_type(const HfRange& range, HfDtype dtype) {
   const bool bias = range.tensor.ends_with("e_score_correction_bias");
@@ -110,21 +106,21 @@ Json generation_config(const HfTokens& tokens) {
 
 }  // namespace
 
-HfTokenizer hf_tokenizer_of(const Tokenizer& tokenizer, std::string json, std::int64_t sequence_length) {
+HfTokenizer hf_tokenizer_of(const FoundTokenizer& found, std::int64_t sequence_length) {
   HfTokenizer result;
-  result.json = std::move(json);
+  result.json = read_file(found.file, kMaxTokenizerBytes);
   result.config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                    {"eos_token", nullptr},
                    {"pad_token", nullptr},
                    {"bos_token", nullptr},
                    {"model_max_length", sequence_length},
                    {"clean_up_tokenization_spaces", false}};
-  if (const auto id = tokenizer.eos_id()) {
+  if (const auto id = found.end_of_text) {
     result.tokens.end_of_text = *id;
     result.config["eos_token"] = "<|endoftext|>";
   }
   for (const char* padding : {"<|pad|>", "<|padding|>"}) {
-    const auto id = tokenizer.token_id(padding);
+    const auto id = found.tokenizer.token_id(padding);
     if (!id) continue;
     result.tokens.padding = *id;
     result.config["pad_token"] = padding;

@@ -1,69 +1,52 @@
 // Reads and writes norm_plan, the section of config.json in which our own class keeps its placement.
 #include <concepts>
 
-#include "norma/config/names.h"
-
 #include "hf_sections.h"
 
 namespace norma {
 namespace {
 
-template <class E>
-E need_enum(const HfFields& fields, const char* key) {
-  const std::string name = fields.required(key, fields.text(key));
-  const std::optional<E> value = parse_enum<E>(name);
-  if (!value) {
-    fields.fail(cat(key, " '", name, "' is not known", did_you_mean(name, enum_names<E>()),
-                    "; allowed: ", join(enum_names<E>(), ", ")));
-  }
-  return *value;
-}
-
 // The members of a site or a wiring, by type.
 
-void read_members(const HfFields& fields, NormSite& site) {
-  site.kind = need_enum<NormKind>(fields, "kind");
-  site.eps = fields.need_number("eps");
-  site.gain_init = fields.need_number("gain_init");
+void read_members(const JsonObject& fields, NormSite& site) {
+  site.kind = read_enum<NormKind>(fields, "kind");
+  site.eps = fields.number("eps");
+  site.gain_init = fields.number("gain_init");
 }
 
-void read_members(const HfFields& fields, HeadSite& site) {
+void read_members(const JsonObject& fields, HeadSite& site) {
   read_members(fields, static_cast<NormSite&>(site));
-  site.granularity = need_enum<Granularity>(fields, "granularity");
+  site.granularity = read_enum<Granularity>(fields, "granularity");
 }
 
 template <std::derived_from<NormSite> Site>
-void read_value(const HfFields& parent, const char* key, Site& site) {
-  if (const auto fields = parent.section(key)) read_members(*fields, site);
+void read_value(const JsonObject& parent, const char* key, Site& site) {
+  if (const auto fields = parent.find_object(key)) read_members(*fields, site);
 }
 
-void read_value(const HfFields& parent, const char* key, SkipSource& skip) {
-  skip = need_enum<SkipSource>(parent, key);
+void read_value(const JsonObject& parent, const char* key, SkipSource& skip) {
+  skip = read_enum<SkipSource>(parent, key);
 }
 
-void read_value(const HfFields& parent, const char* key, double& number) {
-  number = parent.need_number(key);
+void read_value(const JsonObject& parent, const char* key, double& number) {
+  number = parent.number(key);
 }
 
 // A visitor that reads what it visits.
-auto reader_of(const HfFields& fields) {
+auto reader_of(const JsonObject& fields) {
   return [&fields](const auto& info, auto& value) { read_value(fields, info.name, value); };
 }
 
-HfFields need_section(const HfFields& parent, const char* key) {
-  return parent.required(key, parent.section(key));
-}
-
-void read_wiring(const HfFields& fields, ResidualWiring& wiring) {
+void read_wiring(const JsonObject& fields, ResidualWiring& wiring) {
   visit_wiring_sites(reader_of(fields), wiring);
   visit_wiring_settings(reader_of(fields), wiring);
 }
 
-LayerPolicy read_layer(const HfFields& fields) {
+LayerPolicy read_layer(const JsonObject& fields) {
   LayerPolicy layer;
-  read_wiring(need_section(fields, "attention"), layer.attention);
-  read_wiring(need_section(fields, "mlp"), layer.mlp);
-  visit_inner_sites(reader_of(need_section(fields, "inner")), layer.inner);
+  read_wiring(fields.object("attention"), layer.attention);
+  read_wiring(fields.object("mlp"), layer.mlp);
+  visit_inner_sites(reader_of(fields.object("inner")), layer.inner);
   return layer;
 }
 
@@ -106,19 +89,15 @@ Json json_of(const LayerPolicy& layer) {
 
 }  // namespace
 
-NormPlan read_norm_plan(const HfFields& fields, std::int64_t num_layers) {
+NormPlan read_norm_plan(const JsonObject& fields, std::int64_t num_layers) {
   NormPlan plan;
   visit_outer_sites(reader_of(fields), plan);
-  plan.scaled_ffn = need_enum<DeepnormFfn>(fields, "scaled_ffn");
-  if (!fields.has("layers") || !fields.at("layers").is_array()) fields.fail("needs a list layers");
-  const Json& layers = fields.at("layers");
-  if (layers.size() != static_cast<std::size_t>(num_layers)) {
-    fields.fail(cat("layers must have num_hidden_layers = ", num_layers, " entries; got ", layers.size()));
+  plan.scaled_ffn = read_enum<DeepnormFfn>(fields, "scaled_ffn");
+  const std::size_t count = fields.list("layers").size();
+  if (count != static_cast<std::size_t>(num_layers)) {
+    fields.fail_at("layers", "must have num_hidden_layers = ", num_layers, " entries; got ", count);
   }
-  for (std::size_t l = 0; l < layers.size(); ++l) {
-    if (!layers[l].is_object()) fields.fail(cat("layers[", l, "] must be an object"));
-    plan.layers.push_back(read_layer(fields.inside(layers[l], cat("layers[", l, "]"))));
-  }
+  for (const JsonObject& layer : fields.objects("layers")) plan.layers.push_back(read_layer(layer));
   return plan;
 }
 

@@ -4,6 +4,7 @@
 #include "norma/checkpoint/state.h"
 #include "norma/config/foreign_yaml.h"
 #include "norma/config/yaml.h"
+#include "norma/data/run_tokenizer.h"
 #include "norma/interop/hf_folder.h"
 #include "norma/interop/olmo_folder.h"
 #include "norma/record/run_folder.h"
@@ -26,7 +27,7 @@ ModelSource open_hf_folder(const fs::path& path) {
   source.folder = path;
   source.config.model = hf.model;
   source.config.norm = hf.norm;
-  if (fs::exists(path / "tokenizer.json")) source.config.data.tokenizer = fs::absolute(path / "tokenizer.json");
+  if (const auto tokenizer = tokenizer_in(path)) source.config.data.tokenizer = fs::absolute(*tokenizer);
   source.norms = hf.plan;
   source.weights = folder;
   return source;

@@ -5,7 +5,7 @@
 #include "norma/interop/olmo_folder.h"
 #include "norma/norm/plan.h"
 
-#include "hf_fields.h"
+#include "hf_sections.h"
 #include "olmo_layers.h"
 
 namespace norma {
@@ -78,86 +78,73 @@ constexpr FixedFlag kFixedFlags[] = {{"alibi", false, false},
                                      {"moe_shared_expert", false, false},
                                      {"moe_dropless", true, true}};
 
-void check_keys(const HfFields& config, const Json& model) {
+void check_keys(const JsonObject& config) {
   std::vector<std::string> known = read_keys();
   known.insert(known.end(), hybrid_keys().begin(), hybrid_keys().end());
   known.insert(known.end(), neutral_keys().begin(), neutral_keys().end());
   for (const FixedFlag& flag : kFixedFlags) known.emplace_back(flag.key);
   known.insert(known.end(), {"activation_type", "block_group_size"});
-  for (const auto& [key, value] : model.items()) {
-    if (std::ranges::find(known, key) == known.end()) {
-      config.fail(cat("the key ", key, " is not known", did_you_mean(key, known)));
-    }
-  }
+  config.refuse_unknown(known);
   for (const FixedFlag& flag : kFixedFlags) {
-    if (config.flag(flag.key).value_or(flag.fallback) == flag.supported) continue;
-    config.fail(cat(flag.key, config.has(flag.key) ? "" : " is not given, so it", " is ",
-                    flag.supported ? "false" : "true", ", which is not supported"));
+    if (config.find_flag(flag.key).value_or(flag.fallback) == flag.supported) continue;
+    config.fail_at(flag.key, config.has(flag.key) ? "" : "is not given, so it ", "is ",
+                   flag.supported ? "false" : "true", ", which is not supported");
   }
-  const std::string activation = config.text("activation_type").value_or("swiglu");
-  if (activation != "swiglu") config.fail(cat("activation_type must be swiglu; got '", activation, "'"));
-  if (config.integer("block_group_size").value_or(1) != 1) config.fail("block_group_size must be 1");
+  if (config.has("activation_type")) config.choice("activation_type", {"swiglu"});
+  config.find_integer("block_group_size", {1, 1});
 }
 
-std::int64_t mlp_width(const HfFields& config, std::int64_t d_model) {
+std::int64_t mlp_width(const JsonObject& config, std::int64_t d_model) {
   constexpr std::int64_t kMostRatio = 1024;
-  const std::int64_t ratio = config.integer("mlp_ratio").value_or(4);
-  if (ratio > kMostRatio) config.fail(cat("mlp_ratio must be at most ", kMostRatio, "; got ", ratio));
-  const std::int64_t both = config.integer("mlp_hidden_size").value_or(ratio * d_model);
-  if (both == 0 || both % 2 != 0) config.fail(cat("mlp_hidden_size must be even and above 0; got ", both));
+  const std::int64_t ratio = config.find_integer("mlp_ratio", {0, kMostRatio}).value_or(4);
+  const std::int64_t both = config.find_integer("mlp_hidden_size", kCounts).value_or(ratio * d_model);
+  if (both == 0 || both % 2 != 0) config.fail_at("mlp_hidden_size", "must be even and above 0; got ", both);
   return both / 2;  // OLMo counts both halves of the gated product
 }
 
-void read_heads(const HfFields& config, ModelConfig& model) {
-  model.num_heads = config.need_integer("n_heads");
-  const bool single = config.flag("multi_query_attention").value_or(false);
-  model.num_kv_heads = config.integer("n_kv_heads").value_or(single ? 1 : model.num_heads);
-  if (single && model.num_kv_heads != 1) config.fail("multi_query_attention contradicts n_kv_heads");
+void read_heads(const JsonObject& config, ModelConfig& model) {
+  model.num_heads = config.integer("n_heads", kCounts);
+  const bool single = config.find_flag("multi_query_attention").value_or(false);
+  model.num_kv_heads = config.find_integer("n_kv_heads", kCounts).value_or(single ? 1 : model.num_heads);
+  if (single && model.num_kv_heads != 1) config.fail_at("multi_query_attention", "contradicts n_kv_heads");
 }
 
-void read_experts(const HfFields& config, ModelConfig& model) {
-  const std::string type = config.text("block_type").value_or("sequential");
-  if (type != "sequential" && type != "moe") {
-    config.fail(cat("block_type '", type, "' is not supported; allowed: sequential, moe"));
-  }
-  if (type == "sequential") return;
+void read_experts(const JsonObject& config, ModelConfig& model) {
+  if (!config.has("block_type") || config.choice("block_type", {"sequential", "moe"}) == "sequential") return;
   model.mlp = MlpKind::moe;
-  model.moe.num_experts = config.integer("moe_num_experts").value_or(8);
-  model.moe.top_k = config.integer("moe_top_k").value_or(2);
-  model.moe.balance_loss = config.number("moe_loss_weight").value_or(0.1);
-  model.moe.z_loss = config.number("moe_zloss_weight").value_or(0.0);
+  model.moe.num_experts = config.find_integer("moe_num_experts", kCounts).value_or(8);
+  model.moe.top_k = config.find_integer("moe_top_k", kCounts).value_or(2);
+  model.moe.balance_loss = config.find_number("moe_loss_weight").value_or(0.1);
+  model.moe.z_loss = config.find_number("moe_zloss_weight").value_or(0.0);
 }
 
-ModelConfig read_model(const HfFields& config) {
+ModelConfig read_model(const JsonObject& config) {
   ModelConfig model;
-  model.d_model = config.need_integer("d_model");
-  model.num_layers = config.need_integer("n_layers");
+  model.d_model = config.integer("d_model", kCounts);
+  model.num_layers = config.integer("n_layers", kCounts);
   read_heads(config, model);
   model.mlp_dim = mlp_width(config, model.d_model);
-  model.vocab_size = config.need_integer("vocab_size");
-  model.embedding_rows = config.integer("embedding_size").value_or(model.vocab_size);
-  model.tie_embeddings = config.flag("weight_tying").value_or(true);
-  model.sequence_length = config.integer("max_sequence_length").value_or(1024);
-  model.rope_theta = config.number("rope_theta").value_or(10000.0);
-  model.clip_qkv = config.number("clip_qkv");
+  model.vocab_size = config.integer("vocab_size", kCounts);
+  model.embedding_rows = config.find_integer("embedding_size", kCounts).value_or(model.vocab_size);
+  model.tie_embeddings = config.find_flag("weight_tying").value_or(true);
+  model.sequence_length = config.find_integer("max_sequence_length", kCounts).value_or(1024);
+  model.rope_theta = config.find_number("rope_theta").value_or(10000.0);
+  model.clip_qkv = config.find_number("clip_qkv");
   read_experts(config, model);
   return model;
 }
 
-NormSite site_of(const HfFields& config) {
-  const std::string type = config.text("layer_norm_type").value_or("default");
-  if (type != "rms" && type != "default") {
-    config.fail(cat("layer_norm_type '", type, "' is not supported; allowed: rms, default"));
-  }
-  return {type == "rms" ? NormKind::rms : NormKind::layer, config.number("layer_norm_eps").value_or(1e-5), 1.0};
+NormSite site_of(const JsonObject& config) {
+  const bool is_rms = config.has("layer_norm_type") && config.choice("layer_norm_type", {"rms", "default"}) == "rms";
+  return {is_rms ? NormKind::rms : NormKind::layer, config.find_number("layer_norm_eps").value_or(1e-5), 1.0};
 }
 
 // OLMo's own placements: norms on inputs or on outputs, and norms on whole q and k or not.
-LayerPolicy olmo_layer(const HfFields& config, const NormSite& norm) {
+LayerPolicy olmo_layer(const JsonObject& config, const NormSite& norm) {
   LayerPolicy layer;
-  const bool after = config.flag("norm_after").value_or(false);
+  const bool after = config.find_flag("norm_after").value_or(false);
   for (ResidualWiring* wiring : {&layer.attention, &layer.mlp}) (after ? wiring->out : wiring->in) = norm;
-  if (config.flag("attention_layer_norm").value_or(false)) {
+  if (config.find_flag("attention_layer_norm").value_or(false)) {
     layer.inner.q = layer.inner.k = HeadSite{norm, Granularity::whole};
   }
   return layer;
@@ -175,7 +162,7 @@ ResidualWiring hybrid_wiring(bool has_norm, bool residual_after_norm, const Norm
   return wiring;
 }
 
-HybridFlags with_changes(HybridFlags flags, const std::map<std::string, bool>& changes, const HfFields& config) {
+HybridFlags with_changes(HybridFlags flags, const std::map<std::string, bool>& changes, const JsonObject& config) {
   for (const auto& [name, value] : changes) {
     bool* const flag = name == "attn_norm"       ? &flags.attn_norm
                        : name == "ffn_norm"      ? &flags.ffn_norm
@@ -183,28 +170,28 @@ HybridFlags with_changes(HybridFlags flags, const std::map<std::string, bool>& c
                        : name == "ffn_residual"  ? &flags.ffn_residual
                                                  : nullptr;
     if (flag == nullptr) {
-      config.fail(cat("norm_pos_special_config: '", name, "' is not known",
-                      did_you_mean(name, {"attn_norm", "ffn_norm", "attn_residual", "ffn_residual"})));
+      config.fail_at("norm_pos_special_config", "names '", name, "', which is not known",
+                     did_you_mean(name, {"attn_norm", "ffn_norm", "attn_residual", "ffn_residual"}));
     }
     *flag = value;
   }
   return flags;
 }
 
-std::vector<LayerPolicy> hybrid_layers(const HfFields& config, const NormSite& norm, std::int64_t num_layers) {
+std::vector<LayerPolicy> hybrid_layers(const JsonObject& config, const NormSite& norm, std::int64_t num_layers) {
   for (const char* key : {"norm_after", "attention_layer_norm"}) {
-    if (config.flag(key).value_or(false)) config.fail(cat(key, " has no meaning beside HybridNorm's own keys"));
+    if (config.find_flag(key).value_or(false)) config.fail_at(key, "has no meaning beside HybridNorm's own keys");
   }
-  const auto flag = [&](const char* key, bool fallback) { return config.flag(key).value_or(fallback); };
+  const auto flag = [&](const char* key, bool fallback) { return config.find_flag(key).value_or(fallback); };
   const HybridFlags flags{flag("attn_norm", true), flag("ffn_norm", true), flag("attn_residual_after_norm", false),
                           flag("ffn_residual_after_norm", false)};
   const auto inner = [&](const char* key) {
     return flag(key, false) ? HeadSite{norm, Granularity::per_head} : HeadSite{};
   };
   OlmoLayerFlags special =
-      parse_layer_flags(config.text("norm_pos_special_config").value_or(""), "norm_pos_special_config");
+      parse_layer_flags(config.find_text("norm_pos_special_config").value_or(""), "norm_pos_special_config");
   if (!special.empty() && special.rbegin()->first >= num_layers) {
-    config.fail(cat("norm_pos_special_config names layer ", special.rbegin()->first, " of ", num_layers));
+    config.fail_at("norm_pos_special_config", "names layer ", special.rbegin()->first, " of ", num_layers);
   }
   std::vector<LayerPolicy> layers;
   for (std::int64_t l = 0; l < num_layers; ++l) {
@@ -219,14 +206,14 @@ std::vector<LayerPolicy> hybrid_layers(const HfFields& config, const NormSite& n
   return layers;
 }
 
-bool is_hybrid(const HfFields& config) {
-  return std::ranges::any_of(hybrid_keys(), [&](const std::string& key) { return config.has(key.c_str()); });
+bool is_hybrid(const JsonObject& config) {
+  return std::ranges::any_of(hybrid_keys(), [&](const std::string& key) { return config.has(key); });
 }
 
-NormPlan read_plan(const HfFields& config, std::int64_t num_layers) {
+NormPlan read_plan(const JsonObject& config, std::int64_t num_layers) {
   const NormSite norm = site_of(config);
   NormPlan plan;
-  if (config.flag("embedding_layer_norm").value_or(false)) plan.embedding = norm;
+  if (config.find_flag("embedding_layer_norm").value_or(false)) plan.embedding = norm;
   if (is_hybrid(config)) {
     plan.layers = hybrid_layers(config, norm, num_layers);
   } else {
@@ -244,14 +231,14 @@ bool is_olmo_config(const Json& config) {
 }
 
 OlmoModel read_olmo_config(const Json& json, const std::string& where) {
-  const HfFields config(json.at("model"), where + ": model");
-  check_keys(config, json.at("model"));
+  const JsonObject config(json.at("model"), cat("[import] ", where, ": model"));
+  check_keys(config);
   OlmoModel result;
   result.model = read_model(config);
   RunConfig run;
   run.model = result.model;
   const Problems problems = validate(run);
-  if (!problems.empty()) config.fail(cat("as ", problems[0].key, ": ", problems[0].text));
+  if (!problems.empty()) config.fail("as ", problems[0].key, ": ", problems[0].text);
   result.plan = read_plan(config, result.model.num_layers);
   result.norm = norm_config_of(result.plan, result.model);
   return result;

@@ -77,22 +77,18 @@ void read_section(const JsonObject& object, T& section);
 template <class T>
 void read_field(const JsonObject& object, const std::string& key, T& value) {
   if constexpr (kIsOptional<T>) {
-    if (object.has(key) && !object.at(key).is_null()) read_field(object, key, value.emplace());
+    if (object.has(key)) read_field(object, key, value.emplace());
   } else if constexpr (Section<T>) {
     read_section(object.object(key), value);
   } else if constexpr (kIsNamed<T>) {
     const JsonObject entries = object.object(key);
-    for (const auto& [name, unused] : object.at(key).items()) {
+    for (const auto& [name, unused] : entries.value().items()) {
       value.emplace_back(name, typename T::value_type::second_type{});
       read_field(entries, name, value.back().second);
     }
   } else if constexpr (std::is_enum_v<T>) {
     const std::vector<std::string> names = names_of(value);
-    const auto found = std::find(names.begin(), names.end(), object.text(key));
-    if (found == names.end()) {
-      object.fail_at(key, "must be one of ", join(names, ", "), "; got '", object.text(key), "'");
-    }
-    value = static_cast<T>(found - names.begin());
+    value = static_cast<T>(std::find(names.begin(), names.end(), object.choice(key, names)) - names.begin());
   } else if constexpr (std::is_same_v<T, std::string>) {
     value = object.text(key);
   } else if constexpr (std::is_same_v<T, std::int64_t>) {
@@ -116,10 +112,6 @@ void read_section(const JsonObject& object, T& section) {
 // ---- Whole files ----
 
 inline constexpr std::uint64_t kMaxRecordBytes = std::uint64_t{64} << 20;
-
-inline void write_json(const fs::path& path, const Json& json) {
-  write_file_atomic(path, to_text(json, 2) + "\n");
-}
 
 template <class T>
 T read_record(const fs::path& path) {

@@ -13,7 +13,13 @@ namespace {
 
 FlatState weights_of(const ShardEngine& engine) {
   const Mesh& mesh = engine.mesh();
-  return {engine.layout(), mesh.shard_degree, mesh.shard_rank, mesh.replica == 0, engine.masters(), {}, {}};
+  return {.layout = engine.layout(),
+          .shard_degree = mesh.shard_degree,
+          .shard_rank = mesh.shard_rank,
+          .owner = mesh.replica == 0,
+          .weights = engine.masters(),
+          .exp_avg = {},
+          .exp_avg_sq = {}};
 }
 
 FlatState full_state(const ShardEngine& engine, const AdamW& optimizer) {

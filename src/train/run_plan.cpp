@@ -66,8 +66,11 @@ RunPlan make_run_plan(const RunConfig& config, const NormPlan& norms, std::int64
   plan.micro_batch = std::min(config.train.micro_batch_size.value_or(instances), instances);
   plan.num_micro_batches = (instances + plan.micro_batch - 1) / plan.micro_batch;
   const Layout layout = model_layout(model_parameters(config.model, norms), config.optim, config.train.freeze);
-  plan.sharding = {layout, degrees, engine_policy(config.parallel, world_size, layout), config.precision,
-                   plan.num_micro_batches};
+  plan.sharding = {.layout = layout,
+                   .degrees = degrees,
+                   .policy = engine_policy(config.parallel, world_size, layout),
+                   .precision = config.precision,
+                   .micro_batches = plan.num_micro_batches};
   plan.memory = rank_memory(plan.sharding, activation_bytes(config, norms, plan.micro_batch));
   plan.batches_per_epoch = batches_per_epoch;
   set_length(config.train.max_duration, plan);

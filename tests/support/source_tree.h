@@ -6,6 +6,7 @@
 #include <cctype>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <regex>
 #include <set>
@@ -94,6 +95,19 @@ inline std::string blank_comments_and_literals(std::string text) {
   return text;
 }
 
+// The text with everything but comments blanked, line by line the same.
+inline std::string comments_of(std::string text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::max(end_of_blank(text, at), at + 1);
+    const bool is_comment = text.compare(at, 2, "//") == 0 || text.compare(at, 2, "/*") == 0;
+    for (std::size_t i = at; i < end && !is_comment; ++i) {
+      if (text[i] != '\n') text[i] = ' ';
+    }
+    at = end;
+  }
+  return text;
+}
+
 inline std::vector<Include> find_includes(const std::string& text, const std::string& code) {
   static const std::regex kInclude("^\\s*#\\s*include\\s*([<\"])([^>\"]+)[>\"].*");
   std::vector<Include> found;
@@ -136,10 +150,44 @@ inline const std::map<std::string, SourceFile>& sources() {
   return kSources;
 }
 
+// Who includes whom, by name.
+using Graph = std::map<std::string, Names>;
+
+// Every circle that a walk through the graph closes: "a -> b -> a".
+inline std::vector<std::string> find_circles(const Graph& graph) {
+  std::vector<std::string> found, path;
+  Names done;
+  const std::function<void(const std::string&)> walk = [&](const std::string& name) {
+    const auto before = std::find(path.begin(), path.end(), name);
+    if (before != path.end()) {
+      std::string circle;
+      for (auto step = before; step != path.end(); ++step) circle += *step + " -> ";
+      found.push_back(circle + name);
+      return;
+    }
+    if (done.contains(name)) return;
+    path.push_back(name);
+    if (const auto node = graph.find(name); node != graph.end()) {
+      for (const std::string& next : node->second) walk(next);
+    }
+    path.pop_back();
+    done.insert(name);
+  };
+  for (const auto& [name, next] : graph) walk(name);
+  return found;
+}
+
 struct Lines {
   int first;
   int last;
 };
+
+inline std::string line_text(const std::string& text, int line) {
+  std::istringstream lines(text);
+  std::string found;
+  for (int number = 1; number <= line; ++number) std::getline(lines, found);
+  return found;
+}
 
 inline std::string trimmed(const std::string& text) {
   const std::size_t first = text.find_first_not_of(" \n");

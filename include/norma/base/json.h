@@ -29,6 +29,9 @@ Json read_json(const fs::path& path, std::uint64_t max_bytes, int max_depth = 64
 // names of files and settings come from outside, and a record must not fail for them.
 std::string to_text(const Json& json, int indent = -1);
 
+// Writes it indented, by write_file_atomic(). Throws DiskError.
+void write_json(const fs::path& path, const Json& json);
+
 // Where a value lies, so that an error can say it: "[import] config.json: 'rope_parameters.factor' must be ...".
 class JsonLocation {
  public:

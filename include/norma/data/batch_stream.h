@@ -74,8 +74,8 @@ class BatchStream {
   std::int64_t batches_per_epoch() const;
 
  private:
-  TokenBatch read_batch();  // at position_, which it advances
-  std::int64_t instance_at(std::int64_t place) const;
+  TokenBatch read_batch();                             // at position_, which it advances
+  std::int64_t instance_at(std::int64_t index) const;  // in the order of the epoch
   void prepare_order(std::int64_t epoch);
   void read_ahead();
   void stop();

@@ -18,8 +18,8 @@ struct NgramBaseline {
 // every instance of `validation`, whose T may differ. Both estimates add one to every count of a vocabulary of V ids:
 //
 //   unigram  P(b) = (count(b) + 1) / (N + V)                   of N tokens
-//   bigram   P(b | a) = (count(a, b) + 1) / (starts(a) + V)    of pairs within instances, starts(a) of them with a
-//   first
+//   bigram   P(b | a) = (count(a, b) + 1) / (starts(a) + V)    of pairs within an instance; starts(a) of them start
+//   with a
 //
 // Memory grows with the number of different pairs (27 to 54 bytes each), not with the length of the text. Throws
 // DataError when an id is not below vocab_size.

@@ -69,9 +69,9 @@ struct DocumentText {
 };
 
 // The document's text. Ill-formed UTF-8 becomes U+FFFD, as Python's errors="replace", and so does a lone surrogate
-// of JSON ("\ud800"). NaN, Infinity and numbers beyond a double are read over, as Python's json does. Throws
-// DataError naming file, line and reason: not JSON, no "text" at the top level, one that is not a string or stands
-// there twice. Safe to call from several threads.
+// of JSON ("\ud800"). NaN, Infinity and numbers beyond a double are accepted, as by Python's json. Throws DataError
+// naming file, line and reason: not JSON, no "text" at the top level, one that is not a string or occurs twice. Safe to
+// call from several threads.
 DocumentText document_text(RawDocument document);
 
 }  // namespace norma

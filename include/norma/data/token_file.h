@@ -53,6 +53,11 @@ struct TokenDatasetOptions {
   std::string key = "data.paths";    // the config key the paths came from, for messages
 };
 
+// How token files of a run are opened; `key` names where the paths came from. Ids must be below the vocabulary: the
+// padding rows beyond it belong to no token.
+TokenDatasetOptions token_options(const RunConfig& config, const std::vector<std::string>& paths,
+                                  const std::string& key);
+
 // Instances of T tokens out of any number of files. The constructor maps all files and checks them against their
 // sidecars, checksums of the contents excepted: see verify(). Const members may be called from several threads.
 class TokenDataset {

@@ -25,6 +25,7 @@
 
 namespace norma {
 
+inline constexpr const char* kTokenizerFile = "tokenizer.json";               // its name beside tokens and weights
 inline constexpr std::uint64_t kMaxTokenizerBytes = std::uint64_t{64} << 20;  // of a tokenizer.json
 
 class Tokenizer {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "norma/config/config.h"
+#include "norma/data/run_tokenizer.h"
 #include "norma/eval/downstream.h"
 #include "norma/eval/perplexity.h"
 #include "norma/record/metrics.h"
@@ -28,6 +29,25 @@ struct EvaluationInput {
 
   bool empty() const { return sets.empty() && tasks.empty(); }
 };
+
+struct EvaluationSources {
+  const RunConfig& config;  // its section eval says what to open
+  // Finds the model's tokenizer. It is called at most once, and only when text must become tokens or bytes must be
+  // counted. When it throws DataError, bits per byte are left out, unless the user named the tokenizer.
+  std::function<FoundTokenizer()> find_tokenizer;
+  bool tokenizer_is_named = false;
+  std::string tokenizer_checksum = {};           // of the tokenizer that made the model's tokens; "": unknown
+  std::int64_t instance_length = 0;              // tokens of an instance of a set; 0: model.sequence_length
+  int threads = 1;                               // for tokenizing
+  std::function<void(const std::string&)> warn;  // called with what the user should know; must not be empty
+};
+
+// Text files of a set are tokenized now. Throws ConfigError (unknown tasks, a set of tokens and text), DataError (a
+// file, a tokenizer, token files of another tokenizer, a request that does not fit the model).
+EvaluationInput open_evaluation(const EvaluationSources& sources);
+
+// A hash of all token ids that will be read. Processes that share the work must agree on it.
+std::string fingerprint(const EvaluationInput& input);
 
 struct EvaluationOptions {
   at::Device device = at::kCPU;

@@ -18,7 +18,7 @@
 #include "norma/base/json.h"
 #include "norma/base/weights.h"
 #include "norma/config/config.h"
-#include "norma/data/tokenizer.h"
+#include "norma/data/run_tokenizer.h"
 #include "norma/interop/foreign_range.h"
 #include "norma/model/parameters.h"
 #include "norma/norm/plan.h"
@@ -101,9 +101,8 @@ struct HfTokenizer {
   HfTokens tokens;
 };
 
-// `json` is the text that `tokenizer` was read from. <|endoftext|> ends a text, and <|pad|> or <|padding|> is padding,
-// as far as the tokenizer has these tokens.
-HfTokenizer hf_tokenizer_of(const Tokenizer& tokenizer, std::string json, std::int64_t sequence_length);
+// <|pad|> or <|padding|> is padding where the tokenizer has such a token. Throws DataError when its file cannot be read.
+HfTokenizer hf_tokenizer_of(const FoundTokenizer& found, std::int64_t sequence_length);
 
 struct HfExportOptions {
   HfDtype dtype = HfDtype::fp32;

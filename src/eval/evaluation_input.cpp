@@ -1,16 +1,13 @@
-#include "evaluation_input.h"
-
+// Opens what an evaluation reads.
 #include <algorithm>
 #include <optional>
 
 #include <unistd.h>
 
 #include "norma/base/error.h"
-#include "norma/base/log.h"
 #include "norma/data/prepare.h"
+#include "norma/eval/evaluation.h"
 #include "norma/eval/tasks.h"
-
-#include "checked_config.h"
 
 namespace norma {
 namespace {
@@ -72,7 +69,7 @@ class Opening {
     try {
       found();
     } catch (const DataError& error) {
-      log_warning(cat("no bits per byte: ", error.what()));
+      sources_.warn(cat("no bits per byte: ", error.what()));
       is_missing_ = true;
     }
     return found_.has_value();
@@ -87,9 +84,9 @@ class Opening {
       leave_out_unfitting(input.tasks.back(), context_length);
       const std::int64_t left_out = input.tasks.back().left_out;
       if (left_out > 0) {
-        log_warning(cat(name, ": ", with_commas(left_out), left_out == 1 ? " document is" : " documents are",
-                        " left out, for a continuation is longer than the ", context_length,
-                        " tokens the model reads"));
+        sources_.warn(cat(name, ": ", with_commas(left_out), left_out == 1 ? " document is" : " documents are",
+                          " left out, for a continuation is longer than the ", context_length,
+                          " tokens the model reads"));
       }
     }
   }
@@ -128,10 +125,10 @@ class Opening {
     if (sidecar) {
       end = static_cast<std::uint32_t>(sidecar->eos_id);
     } else if (find_quietly()) {
-      end = found().tokenizer.eos_id();
+      end = found().end_of_text;
     }
     if (!end) {
-      log_warning(cat(set.label, " is not scored by document: nothing says which id ends one"));
+      sources_.warn(cat(set.label, " is not scored by document: nothing says which id ends one"));
       return;
     }
     const std::int64_t most = config_.eval.max_instances * config_.model.sequence_length;

@@ -1,5 +1,4 @@
-#include "norma/data/prepare.h"
-
+// prepare(): text to token files, on all cores.
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -12,6 +11,7 @@
 #include "norma/base/error.h"
 #include "norma/base/thread_pool.h"
 #include "norma/data/characters.h"
+#include "norma/data/prepare.h"
 #include "norma/data/text_reader.h"
 #include "norma/data/token_file.h"
 #include "norma/data/tokenizer.h"
@@ -20,7 +20,6 @@
 #include "validation_split.h"
 
 namespace norma {
-
 namespace {
 
 constexpr std::uint64_t kChunkBytes = std::uint64_t{1} << 20;
@@ -119,7 +118,7 @@ void check_options(const PrepareOptions& options) {
 Sidecar common_sidecar(const PrepareOptions& options, const Tokenizer& tokenizer) {
   const std::string where = options.tokenizer.string();
   Sidecar common;
-  common.tokenizer = kTokenizerName;
+  common.tokenizer = kTokenizerFile;
   common.tokenizer_checksum = tokenizer.checksum();
   common.vocab_size = tokenizer.vocab_size();
   const bool fits = common.vocab_size <= 65536;
