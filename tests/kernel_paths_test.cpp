@@ -299,7 +299,8 @@ TEST(KernelPaths, AutoTakesTheReferenceThereAndSaysSoOnce) {
     EXPECT_TRUE(at::equal(refusal.run(), want)) << refusal.op << ": " << refusal.reason;
     EXPECT_TRUE(at::equal(refusal.run(), want));
     ASSERT_EQ(notes.size(), 1U) << refusal.op << ": " << refusal.reason;
-    EXPECT_TRUE(notes[0].starts_with(cat(refusal.op, " runs by its reference where "))) << notes[0];
+    EXPECT_TRUE(notes[0].starts_with(cat(refusal.op, " uses its reference instead of its fused kernel where ")))
+        << notes[0];
     EXPECT_NE(notes[0].find(refusal.reason), std::string::npos) << notes[0];
   }
 }

@@ -34,7 +34,7 @@ void note_once(std::size_t op, const char* reason) {
   for (std::atomic<const char*>& noted : g_noted[op]) {
     const char* other = noted.load(std::memory_order_relaxed);
     if (other == nullptr && noted.compare_exchange_strong(other, reason)) {
-      if (g_note) g_note(cat(kKernelOps[op].name, " runs by its reference where ", reason));
+      if (g_note) g_note(cat(kKernelOps[op].name, " uses its reference instead of its fused kernel where ", reason));
       return;
     }
     if (other == reason) return;

@@ -3,7 +3,7 @@
 
 namespace norma {
 
-// Yes, unless there is a reason against it: a string literal, to be read after "<op> runs by its reference where".
+// Yes, unless there is a reason against it: a string literal, to be read after "<op> uses its reference where".
 struct Support {
   const char* reason = nullptr;
 
