@@ -45,16 +45,6 @@ Problems missing_files(const RunConfig& config) {
   return problems;
 }
 
-// Warns of what is allowed but hardly meant. A length in epochs is not known before the data is.
-void warn_of_short_run(const CheckedConfig& checked) {
-  const ScheduleConfig& schedule = checked.config.schedule;
-  const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0);
-  const std::int64_t length = schedule.units == ScheduleUnits::tokens ? plan.max_tokens : plan.max_steps;
-  if (length == 0 || schedule.warmup <= length || read_launch_environment().rank > 0) return;
-  log_warning(cat("schedule.warmup is ", with_commas(schedule.warmup), " ", enum_name(schedule.units),
-                  ", the whole run only ", with_commas(length), ": the learning rate never reaches its peak"));
-}
-
 [[noreturn]] void report(const Problems& problems, const ConfigSource& source, bool only_data) {
   const std::vector<std::string> lines = describe(problems, source);
   const std::string count = lines.size() == 1 ? "one problem" : cat(lines.size(), " problems");
@@ -72,6 +62,15 @@ void require(Problems problems, const CheckedConfig& checked, Needs needs) {
 }
 
 }  // namespace
+
+void warn_of_short_run(const CheckedConfig& checked) {
+  const ScheduleConfig& schedule = checked.config.schedule;
+  const RunPlan plan = make_run_plan(checked.config, checked.norms, /*batches_per_epoch=*/0);
+  const std::int64_t length = schedule.units == ScheduleUnits::tokens ? plan.max_tokens : plan.max_steps;
+  if (length == 0 || schedule.warmup <= length || read_launch_environment().rank > 0) return;
+  log_warning(cat("schedule.warmup is ", with_commas(schedule.warmup), " ", enum_name(schedule.units),
+                  ", the whole run only ", with_commas(length), ": the learning rate never reaches its peak"));
+}
 
 CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides, Needs needs) {
   if (file.empty()) throw ConfigError("[config] which config? For example: configs/tiny.yaml");

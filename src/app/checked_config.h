@@ -23,6 +23,9 @@ enum class Needs { model, training };
 CheckedConfig load_checked_config(const std::string& file, const std::vector<std::string>& overrides,
                                   Needs needs = Needs::model);
 
+// Warns of a warm-up that is longer than the run, as far as the config alone tells the run's length.
+void warn_of_short_run(const CheckedConfig& checked);
+
 // For a config that was loaded for its model alone: throws likewise when the data files or the device are missing.
 void require_training(const CheckedConfig& checked);
 

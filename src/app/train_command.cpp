@@ -176,6 +176,7 @@ int train_together(CheckedConfig checked, const CommandContext& context, const L
   start_rank_log(config, launch, run_folder_of(config));
   if (config.train.max_duration.unit == DurationUnit::minutes) {
     checked.config.train.max_duration = measured_length(plan, run_folder_of(config), device, world);
+    warn_of_short_run(checked);
     plan = checked_plan(checked, stream.batches_per_epoch(), mesh_degrees(config.parallel, launch));
   }
   log_start(checked, plan, launch, device_text(device), *dataset);
