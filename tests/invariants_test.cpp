@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "norma/base/text.h"
+#include "norma/kernels/ops.h"
 
 #include "support/tiny_model.h"
 
