@@ -269,7 +269,11 @@ TEST(BatchStream, SaysWhatCannotWork) {
   expect_error<DataError>([] { parse_position(Json::parse(R"({"epoch": 1, "tokens": 2})"), "manifest"); },
                           {"manifest", "instances"});
   expect_error<DataError>([] { parse_position(Json::parse("[]"), "manifest"); }, {"manifest", "object"});
-  expect_error<DataError>([] { parse_position({{"epoch", std::uint64_t{1} << 63}}, "manifest"); }, {"to 1152921504606846976"});
+  expect_error<DataError>(
+      [] {
+        parse_position({{"epoch", std::uint64_t{1} << 63}}, "manifest");
+      },
+      {"to 1152921504606846976"});
 }
 
 TEST(BatchStream, ErrorsOfTheBackgroundThreadSurface) {

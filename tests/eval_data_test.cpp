@@ -113,7 +113,7 @@ TEST(EvalData, RefusesQuestionsThatCannotBeJudged) {
     expect_data_error(data, task, parts);
   };
   const json question = {{"question", "q"}, {"choices", {{"text", {"a", "b"}}}}, {"answerKey", "C"}};
-  refused("arc_easy", "ai2_arc/ARC-Easy", question, {":1", "one of 2 choices; got place 2"});
+  refused("arc_easy", "ai2_arc/ARC-Easy", question, {":1", "one of 2 choices, counted from 0; got 2"});
   refused("arc_easy_ppl_correct", "ai2_arc/ARC-Easy", question, {":1", "'answerKey'"});
   json odd = question;
   odd["answerKey"] = "F";
@@ -121,7 +121,7 @@ TEST(EvalData, RefusesQuestionsThatCannotBeJudged) {
   odd["choices"] = {"a", "b"};
   refused("arc_easy", "ai2_arc/ARC-Easy", odd, {":1", "'choices' must be an object; got array"});
   refused("arc_easy", "ai2_arc/ARC-Easy", {{"question", "q"}, {"choices", {{"text", {"a", 2}}}}, {"answerKey", "A"}},
-          {":1", "'choices.text' must be a list of strings; it holds number"});
+          {":1", "'choices.text' must be a list of strings; it holds 2"});
   refused("piqa", "piqa/plain_text", {{"goal", "g"}, {"sol1", "a"}, {"sol2", ""}, {"label", 0}},
           {":1", "at least 2 characters"});
   refused("piqa", "piqa/plain_text", {{"goal", "g"}, {"sol1", "a"}, {"sol2", "b"}, {"label", -1}}, {":1", "'label'"});

@@ -210,7 +210,7 @@ TEST(HfProgram, RefusesWhatItCannotDoAndLeavesNothingBehind) {
   EXPECT_EQ(exported({"--to", "hf", "--ignore-document-separator"}).exit_code, 0);
   expect_failure(exported({"--to", "hf", "--ignore-document-separator"}), 2, {"is not empty"});
   expect_failure(run_norma({"export", work.path("run"), "--to", "hf", "--out", work.path("run/step-5/hf")}), 2,
-                 {"is a checkpoint"});
+                 {"lies in a checkpoint"});
   for (const auto& entry : fs::directory_iterator(fs::path(work.path("run")).parent_path())) {
     EXPECT_EQ(entry.path().filename().string().find(".tmp-"), std::string::npos) << entry.path();
   }

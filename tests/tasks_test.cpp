@@ -93,7 +93,9 @@ TEST(TaskCatalogue, RefusesUnknownNames) {
   expect_error<ConfigError>([] { resolve_tasks({"mmlu_*_vars"}); }, {"no task matches 'mmlu_*_vars'"});
   expect_error<ConfigError>([] { resolve_tasks({" , "}); }, {"at least one task"});
   expect_error<ConfigError>([] { resolve_tasks({}); }, {"at least one task"});
-  expect_error<ConfigError>([] { TaskFolder("nowhere").load("../boolq"); }, {"unknown task '../boolq'"});
+  DataFolder data;
+  data.add("tables/boolq/validation.jsonl", {json::object()});
+  expect_error<ConfigError>([&] { TaskFolder(data.root()).load("../boolq"); }, {"unknown task '../boolq'"});
 }
 
 // ---- Prompts ----

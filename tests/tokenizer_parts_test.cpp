@@ -79,7 +79,7 @@ TEST(AddedTokens, HaveTheIdsThatTheReferenceGives) {
   list.push_back(added(next + 1, "[B]", json::object()));
   EXPECT_EQ(make(document).encode("[B]w[A]"), (Ids{next + 1, 'w', next}));
   list.push_back(added(next + 3, "[C]", json::object()));
-  EXPECT_NE(error_of(document.dump()).find("added_tokens[4] gives '[C]' the id " + std::to_string(next + 3)),
+  EXPECT_NE(error_of(document.dump()).find("'added_tokens[4]' gives '[C]' the id " + std::to_string(next + 3)),
             std::string::npos);
   std::swap(list[1]["content"], list[3]["content"]);
   std::swap(list[1]["id"], list[3]["id"]);

@@ -101,7 +101,8 @@ struct HfTokenizer {
   HfTokens tokens;
 };
 
-// <|pad|> or <|padding|> is padding where the tokenizer has such a token. Throws DataError when its file cannot be read.
+// <|pad|> or <|padding|> is padding where the tokenizer has such a token. Throws DataError when its file cannot be
+// read.
 HfTokenizer hf_tokenizer_of(const FoundTokenizer& found, std::int64_t sequence_length);
 
 struct HfExportOptions {
