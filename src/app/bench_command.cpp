@@ -16,7 +16,6 @@
 #include "norma/model/init.h"
 #include "norma/parallel/job.h"
 #include "norma/parallel/sharding.h"
-#include "norma/train/measured_length.h"
 #include "norma/train/session.h"
 #include "norma/train/train_step.h"
 

@@ -18,7 +18,6 @@
 #include "norma/parallel/sharding.h"
 #include "norma/record/summary.h"
 #include "norma/train/checkpointing.h"
-#include "norma/train/measured_length.h"
 #include "norma/train/session.h"
 #include "norma/train/trainer.h"
 

@@ -1,5 +1,3 @@
-#include "norma/train/measured_length.h"
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>

@@ -1,4 +1,5 @@
-// What a process computes with: threads, kernels and device, and a model with its storage and optimizer.
+// What a process computes with: threads, kernels and device, and a model with its storage and optimizer. Also how long
+// a run in minutes is in steps, which is measured with such a model.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +7,13 @@
 
 #include <c10/core/Device.h>
 
+#include "norma/base/file.h"
 #include "norma/config/config.h"
 #include "norma/model/transformer.h"
 #include "norma/optim/adamw.h"
 #include "norma/parallel/launch.h"
 #include "norma/parallel/shard_engine.h"
+#include "norma/train/run_plan.h"
 
 namespace norma {
 
@@ -34,5 +37,13 @@ struct Session {
 // The weights are zero until the engine is filled. `world` outlives the session.
 Session make_session(const RunConfig& config, const NormPlan& norms, at::Device device, Purpose purpose,
                      const World& world);
+
+// The length in steps of a plan whose train.max_duration is in minutes: the one that the run folder holds for the same
+// minutes, else measured on random tokens by all ranks and written there. Evaluation and saving come on top. The model
+// that is measured is gone when the function returns.
+Duration measured_length(const RunPlan& plan, const fs::path& run_folder, at::Device device, World& world);
+
+// This rank's rows of a batch of random ids, [rows, T], on `device`; another seed gives other tokens.
+at::Tensor random_batch(const RunPlan& plan, const Peers& peers, at::Device device, std::uint64_t seed);
 
 }  // namespace norma
