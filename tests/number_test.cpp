@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include "norma/config/yaml.h"
+
 namespace norma {
 namespace {
 
@@ -82,6 +84,23 @@ TEST(Numbers, PrintedDurationsReadBackEqual) {
       EXPECT_EQ(parse_duration(to_string(duration)), duration) << to_string(duration);
     }
   }
+}
+
+// The values that overrides give stand in the resolved config, which reads back to the same.
+TEST(Overrides, ReachTheResolvedConfig) {
+  const std::vector<std::string> overrides = {
+      "norm.preset=span",          "norm.span.scaling=branch", "init.std=0.02",
+      "init.scale_embedding=true", "optim.decay_biases=false", "parallel.recompute_n=3",
+      "parallel.console_ranks=[]", "eval.task_documents=500",  "eval.batch_tokens=4096",
+      "eval.context_length=1024",  "eval.reuse_context=true"};
+  const LoadedConfig loaded = load_config("", overrides);
+  EXPECT_TRUE(loaded.problems.empty());
+  const std::map<std::string, std::string> values = values_by_key(loaded.config);
+  for (const std::string& override : overrides) {
+    const std::size_t equals = override.find('=');
+    EXPECT_EQ(values.at(override.substr(0, equals)), override.substr(equals + 1));
+  }
+  EXPECT_TRUE(parse_config(to_yaml(loaded.config), "resolved.yaml").config == loaded.config);
 }
 
 }  // namespace

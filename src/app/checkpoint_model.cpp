@@ -22,7 +22,7 @@ CheckpointModel load_checkpoint_model(const std::string& path, Device device, st
   source.config.run.threads = threads;
   source.config.parallel = {};  // read by one process, whoever wrote it
   if (adjust) adjust(source.config);
-  const at::Device target = start_runtime(source.config.run);
+  const at::Device target = start_runtime(source.config.run, {}, /*note=*/{});  // would stand between generated texts
   Session session = load_model(source, target, World());
   return {source.folder, source.config, std::move(session)};
 }

@@ -66,18 +66,18 @@ std::int64_t peak_memory(const at::Device& device) {
   return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
-void choose_kernels(const RunSettings& run) {
+void choose_kernels(const RunSettings& run, KernelNote note) {
   // cuBLAS repeats itself only with a fixed workspace, and reads this before its first call.
   if (run.deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
-  set_kernel_path(kernel_path_of(run.kernels), log_info);
+  set_kernel_path(kernel_path_of(run.kernels), std::move(note));
   at::globalContext().setDeterministicAlgorithms(run.deterministic, /*warn_only=*/false);
 }
 
-at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch) {
+at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch, KernelNote note) {
   // LibTorch warns of every lost connection with a C++ backtrace; we say it in one line ourselves.
   setenv("TORCH_CPP_LOG_LEVEL", "ERROR", /*overwrite=*/0);
   c10::initLogging();
-  choose_kernels(run);
+  choose_kernels(run, std::move(note));
   at::set_num_threads(thread_count(run, launch));
   const bool cuda = run.device == Device::cuda || (run.device == Device::automatic && torch::cuda::is_available());
   if (cuda && !torch::cuda::is_available()) {

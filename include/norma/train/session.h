@@ -8,7 +8,9 @@
 #include <c10/core/Device.h>
 
 #include "norma/base/file.h"
+#include "norma/base/log.h"
 #include "norma/config/config.h"
+#include "norma/kernels/ops.h"
 #include "norma/model/transformer.h"
 #include "norma/optim/adamw.h"
 #include "norma/parallel/launch.h"
@@ -19,10 +21,11 @@ namespace norma {
 
 // Sets the number of threads, the kernels and how fp32 products are computed. Returns the device to run on. Throws
 // ConfigError when CUDA is asked for and there is none, or when a node runs more processes than it has GPUs.
-at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch = {});
+// `note` says which ops run by their reference and why.
+at::Device start_runtime(const RunSettings& run, const LaunchEnvironment& launch = {}, KernelNote note = log_info);
 
 // run.kernels and run.deterministic, for a command that learns them only after the start.
-void choose_kernels(const RunSettings& run);
+void choose_kernels(const RunSettings& run, KernelNote note = log_info);
 
 // The most bytes that were in use at once: allocated on a GPU, else resident in memory.
 std::int64_t peak_memory(const at::Device& device);
