@@ -1,6 +1,7 @@
 #include "run_description.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/Version.h>
 
 #include "norma/data/run_tokenizer.h"
 

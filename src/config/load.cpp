@@ -50,7 +50,7 @@ void apply_file(const std::string& argument, LoadedConfig& loaded) {
 }
 
 void apply_override(const std::string& argument, LoadedConfig& loaded) {
-  if (argument.starts_with("@")) return apply_file(argument, loaded);
+  if (argument.starts_with('@')) return apply_file(argument, loaded);
   const std::size_t equals = argument.find('=');
   std::string key = trim(argument.substr(0, equals));
   Problems problems;

@@ -89,7 +89,8 @@ constexpr std::size_t kShortWord = 48;  // symbols up to which scanning beats a 
 bool is_off(const JsonObject& model, const char* key) {
   if (!model.has(key)) return true;
   const Json& value = model.at(key);
-  return value == false || value == "" || (value.is_number() && value == 0);
+  const auto* const text = value.get_ptr<const std::string*>();
+  return value == false || (text != nullptr && text->empty()) || (value.is_number() && value == 0);
 }
 
 }  // namespace

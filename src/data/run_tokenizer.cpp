@@ -147,9 +147,10 @@ std::string wanted_checksum(const RunConfig& config, const TokenizerSearch& sear
     for (const fs::path& folder : folders_to_search(search)) {
       if (const auto origin = token_origin(config.data.paths, folder)) return origin->checksum;
     }
-  } catch (const DataError&) {  // data that is damaged today says nothing about the tokenizer
+    return "";
+  } catch (const DataError&) {
+    return "";  // data that is damaged today says nothing about the tokenizer
   }
-  return "";
 }
 
 FoundTokenizer find_tokenizer(const RunConfig& config, const TokenizerSearch& search) {

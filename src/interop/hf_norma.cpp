@@ -42,7 +42,7 @@ void read_mlp_kinds(const JsonObject& config, ModelConfig& model) {
     const auto kind = parse_enum<MlpKind>(kinds[l]);
     if (!kind) config.fail_at("mlp_kinds", "must hold dense or moe for each layer; layer ", l, " has '", kinds[l], "'");
     if (l == 0) model.mlp = *kind;
-    if (*kind != model.mlp) model.layers[cat(l)].mlp = *kind;
+    if (kind != model.mlp) model.layers[cat(l)].mlp = kind;
   }
 }
 

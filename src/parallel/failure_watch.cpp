@@ -26,7 +26,8 @@ std::string get_text(c10d::Store& store, const std::string& key) {
 // From "2 text", its form in the store.
 RankFailure parse_failure(const std::string& stored) {
   const std::size_t space = stored.find(' ');
-  return {std::atoi(stored.c_str()), space == std::string::npos ? "" : stored.substr(space + 1)};
+  return {static_cast<int>(std::strtol(stored.c_str(), nullptr, 10)),
+          space == std::string::npos ? "" : stored.substr(space + 1)};
 }
 
 // A rank's answer to a roll call starts with one of these, then says what the rank is doing.

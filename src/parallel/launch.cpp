@@ -79,7 +79,7 @@ LaunchEnvironment read_slurm(const EnvironmentLookup& lookup) {
   e.local_rank = v.number("SLURM_LOCALID", 0, e.world_size - 1);
   // "8" or "8(x2),4": usually all nodes but the last have the first number of processes.
   const std::string per_node = v.text_or("SLURM_STEP_TASKS_PER_NODE", v.text_or("SLURM_TASKS_PER_NODE", "1"));
-  e.local_world_size = std::max(e.local_rank + 1, std::atoi(per_node.c_str()));
+  e.local_world_size = std::max(e.local_rank + 1, static_cast<int>(std::strtol(per_node.c_str(), nullptr, 10)));
   if (e.world_size > 1) {
     e.master_host = v.text_or("MASTER_ADDR", "");
     if (e.master_host.empty())
