@@ -25,7 +25,8 @@ class NcclGroup : public Group {
   ~NcclGroup() override {
     try {
       backend_->shutdown();
-    } catch (const std::exception&) {  // the communicator may be broken already, and the process ends anyway
+    } catch (const std::exception&) {
+      backend_.reset();  // the communicator may be broken already, and the process ends anyway
     }
   }
 

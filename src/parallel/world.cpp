@@ -117,20 +117,18 @@ void World::check_same_mesh(const WorldOptions& options) {
 World::~World() {
   State& s = *state_;
   if (size() == 1) return;
-  if (!s.failed) {
+  const auto meet = [this] {
     try {
       barrier("the end");
-    } catch (const std::exception&) {  // this process has done its work; the one that failed reports
+      return true;
+    } catch (const std::exception&) {
+      return false;  // this process has done its work; the one that failed reports
     }
-  }
+  };
+  if (!s.failed) meet();
   s.watch.reset();
   // Rank 0 may keep the store, so it must not leave before the others are done with it.
-  if (!s.failed) {
-    try {
-      barrier("the end");
-    } catch (const std::exception&) {
-    }
-  }
+  if (!s.failed) meet();
 }
 
 int World::rank() const {

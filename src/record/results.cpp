@@ -114,7 +114,7 @@ PredictedDocument read_document(const JsonObject& record) {
 class TaskCollector {
  public:
   void add(const JsonObject& record) {
-    const std::string name = record.text("task");
+    const std::string& name = record.text("task");
     check_name(record, "task", name);
     TaskMetric metric{};
     read_field(record, "metric", metric);

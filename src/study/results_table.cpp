@@ -55,7 +55,7 @@ std::string tasks_table(const EvaluationRecord& results) {
 std::string results_table(const EvaluationRecord& results) {
   std::string text;
   if (!results.sets.empty()) text += sets_table(results);
-  if (!results.sets.empty() && !results.tasks.empty()) text += "\n";
+  if (!results.sets.empty() && !results.tasks.empty()) text += '\n';
   if (!results.tasks.empty()) text += tasks_table(results);
   return text;
 }
