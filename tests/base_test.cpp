@@ -26,7 +26,6 @@ namespace norma {
 namespace {
 
 using ::norma::testing::contains;
-using ::norma::testing::error_text;
 using ::norma::testing::TemporaryFolder;
 
 TEST(Text, JoinsSplitsAndTrims) {
