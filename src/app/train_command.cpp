@@ -76,7 +76,11 @@ TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const 
     log_info(cat("a fresh start, seed ", checked.config.run.seed));
     return {};
   }
-  const TrainState state = load_training(*from, plan, *session.engine, *session.optimizer, dataset.fingerprint());
+  TrainState state = load_training(*from, plan, *session.engine, *session.optimizer, dataset.fingerprint());
+  if (!fs::equivalent(from->parent_path(), folder)) {  // another run's time is not part of this one's
+    state.seconds = 0.0;
+    state.throughput = {};
+  }
   log_info(cat("resuming at step ", state.step, " from ", from->string()));
   return state;
 }
@@ -174,6 +178,7 @@ int train_together(CheckedConfig checked, const CommandContext& context, const L
   const std::unique_ptr<RunFolder> folder = open_run_folder(config, world);
   start_rank_log(config, launch, run_folder_of(config));
   if (config.train.max_duration.unit == DurationUnit::minutes) {
+    world.start_training();  // steps are measured under the time limit of training, not that of the start
     checked.config.train.max_duration = measured_length(plan, run_folder_of(config), device, world);
     warn_of_short_run(checked);
     plan = checked_plan(checked, stream.batches_per_epoch(), mesh_degrees(config.parallel, launch));

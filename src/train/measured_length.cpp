@@ -48,7 +48,10 @@ Duration measured_length(const RunPlan& plan, const fs::path& run_folder, at::De
   const std::string asked = to_string(minutes);
   std::string steps = world.on_first([&]() -> std::string {
     const std::optional<MeasuredLength> known = read_length(run_folder);
-    return known && known->asked == asked ? std::to_string(known->steps) : "";
+    if (!known || known->asked != asked) return "";
+    log_info(
+        cat(asked, " are ", with_commas(known->steps), " steps, as ", (run_folder / kLengthFile).string(), " says"));
+    return std::to_string(known->steps);
   });
   if (steps.empty()) {
     const double seconds = measure_step(plan, device, world);
