@@ -155,7 +155,9 @@ struct Choice {
 
 // Choices of five tokens among four experts.
 std::vector<Choice> choices() {
-  const auto table = [](std::vector<std::int64_t> list, std::int64_t k) { return at::tensor(list).view({-1, k}); };
+  const auto table = [](const std::vector<std::int64_t>& list, std::int64_t k) {
+    return at::tensor(list).view({-1, k});
+  };
   return {{"an empty expert", table({0, 3, 3, 1, 1, 0, 0, 1, 3, 0}, 2)},
           {"one expert gets all", table({2, 2, 2, 2, 2}, 1)},
           {"every expert", table({0, 1, 2, 3, 3, 2, 1, 0, 1, 0, 3, 2, 2, 3, 0, 1, 0, 2, 1, 3}, 4)}};
