@@ -77,7 +77,7 @@ TrainState start_state(const CheckedConfig& checked, const RunPlan& plan, const 
     return {};
   }
   TrainState state = load_training(*from, plan, *session.engine, *session.optimizer, dataset.fingerprint());
-  if (!fs::equivalent(from->parent_path(), folder)) {  // another run's time is not part of this one's
+  if (!fs::equivalent(fs::canonical(*from).parent_path(), folder)) {  // another run's time is not part of this one's
     state.seconds = 0.0;
     state.throughput = {};
   }
